@@ -1,0 +1,99 @@
+"""Messages between an engine and its clients: typed, versioned, one JSON object a line.
+
+Client to server: HELLO first, then COMMAND and PING. Server to client: WELCOME (or BYE with the reason), then
+SNAPSHOT (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PONG, BYE.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from deltatui.domain.command import AnyCommand, CommandResult
+from deltatui.domain.event import Event, LogLine
+from deltatui.domain.snapshot import Snapshot
+
+PROTOCOL_VERSION = 1
+MAX_LINE_BYTES = 4 * 1024 * 1024
+
+
+class Hello(msgspec.Struct, frozen=True, tag="HELLO"):
+    """``log_backlog`` and ``event_backlog`` are how many past log lines and events the client would like."""
+
+    protocol: int
+    client: str
+    read_only: bool = False
+    log_backlog: int = 500
+    event_backlog: int = 200
+
+
+class CommandMessage(msgspec.Struct, frozen=True, tag="COMMAND"):
+    """``id`` is the client's own number for matching the result."""
+
+    id: int
+    command: AnyCommand
+
+
+class Ping(msgspec.Struct, frozen=True, tag="PING"):
+    id: int
+
+
+ClientMessage = Hello | CommandMessage | Ping
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="WELCOME"):
+    protocol: int
+    server: str
+    profile: str
+    mode: str
+    pid: int
+    read_only: bool
+
+
+class SnapshotMessage(msgspec.Struct, frozen=True, tag="SNAPSHOT"):
+    snapshot: Snapshot
+
+
+class LogBatch(msgspec.Struct, frozen=True, tag="LOG"):
+    """``dropped`` counts lines that were lost to this client because it read too slowly; ``backlog`` marks lines from
+    before it came."""
+
+    lines: tuple[LogLine, ...]
+    dropped: int = 0
+    backlog: bool = False
+
+
+class EventBatch(msgspec.Struct, frozen=True, tag="EVENT"):
+    """``dropped`` and ``backlog`` as in LogBatch; an event of the backlog is history, not news."""
+
+    events: tuple[Event, ...]
+    dropped: int = 0
+    backlog: bool = False
+
+
+class ResultMessage(msgspec.Struct, frozen=True, tag="COMMAND_RESULT"):
+    id: int
+    result: CommandResult
+
+
+class Pong(msgspec.Struct, frozen=True, tag="PONG"):
+    id: int
+
+
+class Bye(msgspec.Struct, frozen=True, tag="BYE"):
+    code: str
+    reason: str
+
+
+ServerMessage = Welcome | SnapshotMessage | LogBatch | EventBatch | ResultMessage | Pong | Bye
+
+
+class AnyHello(msgspec.Struct, frozen=True):
+    """What a HELLO of any protocol version has; read before the rest is judged."""
+
+    protocol: int
+
+
+encode = msgspec.json.Encoder().encode
+decode_client = msgspec.json.Decoder(ClientMessage).decode
+decode_server = msgspec.json.Decoder(ServerMessage).decode
+decode_any_hello = msgspec.json.Decoder(AnyHello).decode

@@ -1,0 +1,251 @@
+"""Runs a policy over a tape (R16.1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from deltatui.backtest.clock import SimulatedClock
+from deltatui.domain.carry import CarrySettings, Stance
+from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
+from deltatui.domain.errors import CriticalError, ValidationError
+from deltatui.domain.gates import GateLimits
+from deltatui.domain.ledger import FlowKind, LedgerEntry
+from deltatui.domain.units import base_from_text, base_to_decimal
+from deltatui.engine.engine import Engine
+from deltatui.engine.planner import stance_of
+from deltatui.engine.settings import EngineSettings
+from deltatui.engine.states import EngineState
+from deltatui.feeds.tape import Tape
+from deltatui.store.database import Database, Durability
+from deltatui.store.engine_store import EngineStore
+from deltatui.store.paper_tables import PaperTables
+from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
+from deltatui.venues.paper.venue import PaperVenue
+
+
+class Policy(StrEnum):
+    ALWAYS_SHORT = "always-short"
+    FLAT = "flat"
+    CARRY = "carry"
+
+
+class Fees(StrEnum):
+    NONE = "none"
+    DRIFT = "drift"
+
+    @property
+    def costs(self) -> CostModel:
+        return CostModel(NO_FEES, NO_SLIPPAGE) if self is Fees.NONE else CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
+
+
+class BacktestSettings(msgspec.Struct, frozen=True):
+    """``size_1e9`` is one leg in base. ``start_equity`` None: twice the opening notional. ``batch`` is how many records
+    go into one commit of the exchange's tables and of the ledger."""
+
+    policy: Policy
+    size_1e9: int
+    fees: Fees = Fees.DRIFT
+    market: str = "SOL-PERP"
+    start_equity: Decimal | None = None
+    carry: CarrySettings = CarrySettings()
+    faults: PaperFaults = PaperFaults()
+    limits: GateLimits = GateLimits(max_leverage=10.0)
+    base_borrow_apr_pct: Decimal = Decimal("7.5")
+    batch: int = 1000
+    durability: Durability = Durability.MEMORY
+
+
+class EquityPoint(msgspec.Struct, frozen=True):
+    market_s: int
+    equity: float
+    stance: Stance
+
+
+class BacktestResult(msgspec.Struct, frozen=True):
+    """Cash flows positive when received (R10.4): fees are negative when paid.
+
+    ``equity_end = equity_start + funding + fees + interest + trading_pnl``; trading PnL is realised and unrealised, of
+    both legs. ``ledger_gap_usd`` is the difference between the exchange's equity and the ledger's, which is computed
+    from the ledger's entries. A switch is a change of stance.
+    """
+
+    tape: str
+    tape_digest: str
+    policy: str
+    market: str
+    size: float
+    fees: str
+    points: int
+    first_s: int
+    last_s: int
+    funding_usd: float
+    fees_usd: float
+    interest_usd: float
+    trading_pnl_usd: float
+    equity_start_usd: float
+    equity_end_usd: float
+    switches: int
+    time_in_market_pct: float
+    max_drawdown_pct: float
+    ledger_gap_usd: float
+    entries: int
+    state: str
+    result_hash: str
+
+
+def size_from_text(text: str, market: str = "SOL-PERP") -> int:
+    """A size for the market, in base 1e9. Raises ValidationError for anything the market would not trade."""
+    spec = MARKETS.get(market)
+    if spec is None:
+        raise ValidationError("UNKNOWN_MARKET", f"there is no market {market}; listed: {', '.join(MARKETS)}")
+    size = base_from_text(text)
+    least, step = base_to_decimal(spec.min_base_1e9), base_to_decimal(spec.step_base_1e9)
+    if size < spec.min_base_1e9:
+        raise ValidationError("BAD_SIZE", f"size {text} is too small; the least is {least:f} {spec.base_symbol}")
+    if size % spec.step_base_1e9 or base_to_decimal(size) != Decimal(text):
+        raise ValidationError("BAD_SIZE", f"size {text} is no multiple of the step {step:f} {spec.base_symbol}")
+    return size
+
+
+async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
+    """Play the whole tape. Raises ValidationError for a size or market the exchange does not take."""
+    spec = MARKETS.get(settings.market)
+    if spec is None:
+        raise ValidationError("UNKNOWN_MARKET", f"there is no market {settings.market}; listed: {', '.join(MARKETS)}")
+    database = await Database.open(None, settings.durability)
+    try:
+        clock = SimulatedClock(float(tape.first_s))
+        venue = PaperVenue(
+            spec,
+            PaperSettings(
+                costs=settings.fees.costs,
+                faults=settings.faults,
+                max_leverage=settings.limits.max_leverage,
+                base_borrow_apr_pct=settings.base_borrow_apr_pct,
+                save_every=settings.batch,
+            ),
+            PaperTables(database),
+            clock,
+            "paper",
+        )
+        first = tape.records[0]
+        opening = settings.start_equity
+        if opening is None:
+            opening = 2 * base_to_decimal(settings.size_1e9) * first.oracle_twap
+        await venue.open(opening, Decimal(0))
+        store = EngineStore(database)
+        engine = Engine(_engine_settings(settings), clock, venue, venue, store)
+        return await _play(tape, settings, clock, venue, engine, store)
+    finally:
+        await database.close()
+
+
+def _engine_settings(settings: BacktestSettings) -> EngineSettings:
+    hold = {Policy.ALWAYS_SHORT: Stance.CARRY, Policy.FLAT: Stance.FLAT, Policy.CARRY: None}[settings.policy]
+    return EngineSettings(
+        profile="backtest",
+        market=settings.market,
+        mode="replay",
+        limits=settings.limits,
+        carry_size_1e9=settings.size_1e9,
+        hold=hold,
+        carry=settings.carry,
+        auto_limit_usd=float("inf"),
+        loop_interval_s=60.0,
+        save_interval_s=3600.0 * settings.batch,
+        save_every_step=False,
+    )
+
+
+async def _play(
+    tape: Tape,
+    settings: BacktestSettings,
+    clock: SimulatedClock,
+    venue: PaperVenue,
+    engine: Engine,
+    store: EngineStore,
+) -> tuple[BacktestResult, list[EquityPoint]]:
+    symbol = settings.market
+    first = tape.records[0]
+    await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
+    await engine.start()
+    await engine.step()
+    if settings.policy is Policy.ALWAYS_SHORT:
+        account = venue.account(symbol)
+        if account is None or account.perp_1e9 == 0:
+            reason = engine.last_result.message if engine.last_result is not None else "it was not tried"
+            raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
+    curve: list[EquityPoint] = []
+    switches = in_market = 0
+    held = Stance.FLAT
+    for record in tape.records:
+        clock.advance_to(float(record.ts_s))
+        before = venue.perp_1e9
+        await venue.on_record(record)
+        await engine.step()
+        after = stance_of(venue.perp_1e9)
+        if after is not held:
+            switches += 1
+            held = after
+        in_market += before != 0
+        curve.append(EquityPoint(record.ts_s, float(engine.equity), after))
+    await venue.flush()
+    await engine.save()
+    account = venue.account(symbol)
+    market = venue.market(symbol)
+    if account is None or market is None:
+        raise CriticalError("NO_ACCOUNT", "the paper exchange lost its account")
+    entries = await store.ledger()
+    books = engine.accountant.books
+    totals = _totals(entries)
+    marks = engine.accountant.marks(market)
+    unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
+    trading = totals[FlowKind.TRADING_PNL] + unrealized
+    fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
+    ledger_equity = books.opening_equity + sum(totals.values()) + unrealized
+    result = BacktestResult(
+        tape=tape.name,
+        tape_digest=tape.digest,
+        policy=settings.policy,
+        market=symbol,
+        size=float(base_to_decimal(settings.size_1e9)),
+        fees=settings.fees,
+        points=len(tape),
+        first_s=tape.first_s,
+        last_s=tape.last_s,
+        funding_usd=float(totals[FlowKind.FUNDING]),
+        fees_usd=float(fees),
+        interest_usd=float(totals[FlowKind.INTEREST]),
+        trading_pnl_usd=float(trading),
+        equity_start_usd=float(books.opening_equity),
+        equity_end_usd=float(account.equity),
+        switches=switches,
+        time_in_market_pct=100.0 * in_market / len(tape),
+        max_drawdown_pct=float(engine.flags.losses.max_drawdown_pct),
+        ledger_gap_usd=abs(float(account.equity - ledger_equity)),
+        entries=len(entries),
+        state=engine.state if engine.state is not EngineState.HALTED else f"HALTED: {engine.state_reason}",
+        result_hash=result_hash(entries),
+    )
+    return result, curve
+
+
+def _totals(entries: Iterable[LedgerEntry]) -> dict[FlowKind, Decimal]:
+    totals = dict.fromkeys(FlowKind, Decimal(0))
+    for entry in entries:
+        totals[entry.kind] += entry.amount
+    return totals
+
+
+def result_hash(entries: Iterable[LedgerEntry]) -> str:
+    """SHA-256 over the ledger's entries, in order, amounts exact."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        line = f"{entry.sequence}|{entry.market_s:.3f}|{entry.kind}|{entry.instrument}|{entry.amount}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""Whether carry pays: the profitability rule and the choice between CARRY, FLAT and REVERSE (R6.2, R18.3).
+
+CARRY is long spot and short perp, REVERSE its mirror with borrowed spot. Everything is a fraction of one leg's
+notional per hour. A forecast gain is halved, a forecast loss taken whole.
+
+Two things keep the engine from churning. It enters only after the rule has held for several records in a row. And
+it leaves like a ski renter who buys once the rents add up to the price of the skis: when the losses since the best
+moment have eaten what leaving and coming back would cost, or when the forecast says that they will.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from deltatui.domain.costs import RoundTrip
+from deltatui.domain.funding import FundingWindow, HourFractions, fraction_to_apr_pct
+from deltatui.domain.units import HOURS_PER_YEAR
+
+
+class Stance(StrEnum):
+    FLAT = "FLAT"
+    CARRY = "CARRY"
+    REVERSE = "REVERSE"
+
+
+class CarrySettings(msgspec.Struct, frozen=True):
+    """``prediction_weight`` is the weight of the newest record against the average; ``least_round_trip`` the smallest
+    round-trip cost the rule assumes, so that a preset without fees does not make trading look free. Rates in percent
+    a year."""
+
+    horizon_h: float = 168.0
+    prediction_weight: float = 0.25
+    average_h: int = 24
+    confirm_records: int = 3
+    min_records: int = 6
+    gain_haircut: float = 0.5
+    fee_multiple: float = 2.0
+    least_round_trip: float = 0.0005
+    sol_borrow_apr_pct: float = 7.5
+    sol_lend_apr_pct: float = 0.0
+    quote_lend_apr_pct: float = 0.0
+
+
+class CarryEstimate(msgspec.Struct, frozen=True):
+    """What one direction is expected to earn. ``gross`` is the blended funding of its own side (positive received),
+    ``net`` after haircut, borrow and yield. ``break_even_h`` None: never. ``allowed`` is R6.2's verdict."""
+
+    stance: Stance
+    gross: float
+    net: float
+    break_even_h: float | None
+    allowed: bool
+    reason: str
+
+
+def side_fraction(stance: Stance, fractions: HourFractions) -> float:
+    """Funding that ``stance`` receives from one record, as a fraction of notional."""
+    if stance is Stance.CARRY:
+        return fractions.short_receives
+    if stance is Stance.REVERSE:
+        return -fractions.long_pays
+    return 0.0
+
+
+def hedge_yield(stance: Stance, settings: CarrySettings) -> float:
+    """Lending yield minus borrow cost that holding ``stance`` adds over holding flat, per hour.
+
+    Flat capital is quote that earns the quote lending rate anyway; CARRY turns it into SOL, REVERSE adds the
+    proceeds of borrowed SOL.
+    """
+    if stance is Stance.CARRY:
+        apr_pct = settings.sol_lend_apr_pct - settings.quote_lend_apr_pct
+    elif stance is Stance.REVERSE:
+        apr_pct = settings.quote_lend_apr_pct - settings.sol_borrow_apr_pct
+    else:
+        apr_pct = 0.0
+    return apr_pct / 100.0 / HOURS_PER_YEAR
+
+
+def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: CarrySettings) -> CarryEstimate | None:
+    """Judge one direction by R6.2. None while too few records are known."""
+    latest, mean = window.latest, window.mean
+    if latest is None or mean is None or window.count < settings.min_records:
+        return None
+    weight = settings.prediction_weight
+    gross = weight * side_fraction(stance, latest) + (1.0 - weight) * side_fraction(stance, mean)
+    net = (gross * settings.gain_haircut if gross > 0 else gross) + hedge_yield(stance, settings)
+    total = max(cost.total, settings.least_round_trip)
+    break_even_h = total / net if net > 0 else None
+    apr = fraction_to_apr_pct(net)
+    if break_even_h is None:
+        return CarryEstimate(stance, gross, net, None, False, f"expected carry is {apr:+.1f} % APR")
+    if break_even_h > settings.horizon_h:
+        reason = f"break-even after {break_even_h:.0f} h, limit {settings.horizon_h:.0f} h"
+        return CarryEstimate(stance, gross, net, break_even_h, False, reason)
+    if net * settings.horizon_h <= settings.fee_multiple * cost.fees:
+        reason = f"profit over {settings.horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
+        return CarryEstimate(stance, gross, net, break_even_h, False, reason)
+    return CarryEstimate(
+        stance, gross, net, break_even_h, True, f"{apr:+.1f} % APR expected, break-even after {break_even_h:.0f} h"
+    )
+
+
+class CarryState(msgspec.Struct, frozen=True):
+    """What the decision remembers. ``streak`` counts records in a row for which ``candidate`` was allowed, or for
+    which leaving was forecast to be cheaper; ``bleed`` is the loss since the best moment of the held stance."""
+
+    held: Stance = Stance.FLAT
+    candidate: Stance = Stance.FLAT
+    streak: int = 0
+    bleed: float = 0.0
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """``target`` is the stance to hold from now on; ``sentence`` says why, for the screen and the log."""
+
+    target: Stance
+    sentence: str
+    carry: CarryEstimate | None
+    reverse: CarryEstimate | None
+
+
+def holding(state: CarryState, held: Stance) -> CarryState:
+    """The state after the account came to hold ``held``; a new stance starts with a clean memory."""
+    return state if state.held is held else CarryState(held=held)
+
+
+def decide(
+    state: CarryState, window: FundingWindow, cost: RoundTrip, settings: CarrySettings
+) -> tuple[CarryState, Decision]:
+    """Take one new funding record into account. Call once per record, after it was added to ``window``."""
+    carry = estimate(Stance.CARRY, window, cost, settings)
+    reverse = estimate(Stance.REVERSE, window, cost, settings)
+    if carry is None or reverse is None:
+        sentence = f"too few funding records yet ({window.count} of {settings.min_records})"
+        return state, Decision(state.held, sentence, carry, reverse)
+    if state.held is Stance.FLAT:
+        return _decide_entry(state, carry, reverse, settings)
+    return _decide_exit(state, window, cost, settings, carry, reverse)
+
+
+def _decide_entry(
+    state: CarryState, carry: CarryEstimate, reverse: CarryEstimate, settings: CarrySettings
+) -> tuple[CarryState, Decision]:
+    best = carry if carry.net >= reverse.net else reverse
+    if not best.allowed:
+        sentence = f"FLAT is better: {best.stance} {best.reason}"
+        return CarryState(), Decision(Stance.FLAT, sentence, carry, reverse)
+    streak = state.streak + 1 if state.candidate is best.stance else 1
+    state = CarryState(candidate=best.stance, streak=streak)
+    if streak < settings.confirm_records:
+        sentence = f"{best.stance} looks good for {streak} of {settings.confirm_records} records: {best.reason}"
+        return state, Decision(Stance.FLAT, sentence, carry, reverse)
+    return state, Decision(best.stance, f"{best.stance} pays: {best.reason}", carry, reverse)
+
+
+def _decide_exit(
+    state: CarryState,
+    window: FundingWindow,
+    cost: RoundTrip,
+    settings: CarrySettings,
+    carry: CarryEstimate,
+    reverse: CarryEstimate,
+) -> tuple[CarryState, Decision]:
+    held = carry if state.held is Stance.CARRY else reverse
+    total = max(cost.total, settings.least_round_trip)
+    latest = window.latest
+    assert latest is not None  # noqa: S101  estimate() was not None
+    earned = side_fraction(state.held, latest) + hedge_yield(state.held, settings)
+    bleed = max(0.0, state.bleed - earned)
+    forecast_loss = -held.net * settings.horizon_h
+    streak = state.streak + 1 if forecast_loss > total else 0
+    state = CarryState(held=state.held, candidate=Stance.FLAT, streak=streak, bleed=bleed)
+    if bleed > total:
+        sentence = (
+            f"leave {held.stance}: it lost {bleed * 1e4:.1f} bp since its best, leaving costs {total * 1e4:.1f} bp"
+        )
+        return state, Decision(Stance.FLAT, sentence, carry, reverse)
+    if streak >= settings.confirm_records:
+        sentence = f"leave {held.stance}: {held.reason}"
+        return state, Decision(Stance.FLAT, sentence, carry, reverse)
+    return state, Decision(held.stance, f"stay {held.stance}: {held.reason}", carry, reverse)

@@ -1,0 +1,148 @@
+"""Commands: the one vocabulary in which keys, API clients and the engine itself ask for something.
+
+Sizes travel as integers (``base_1e9``); a float never becomes an order size. ``intent_id`` is the sender's
+idempotency key: the engine acts on each at most once. ``snapshot_version`` is what the operator was looking at.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from deltatui.domain.verdict import Verdict
+
+
+class Direction(StrEnum):
+    CARRY = "carry"
+    """Long spot, short perp: receives funding while the rate is positive."""
+    REVERSE = "reverse"
+    """Short (borrowed) spot, long perp: receives funding while the rate is negative."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="action"):
+    intent_id: str = ""
+    snapshot_version: int = 0
+    source: Literal["operator", "api", "engine"] = "operator"
+
+
+class Take(Command, frozen=True, kw_only=True, tag="TAKE"):
+    """Open or add to a hedged position of ``base_1e9`` on both legs (positive whatever the direction)."""
+
+    market: str
+    base_1e9: int
+    direction: Direction = Direction.CARRY
+
+
+class Leave(Command, frozen=True, kw_only=True, tag="LEAVE"):
+    """Close both legs of ``market``; the exact size is computed from fresh state."""
+
+    market: str
+
+
+class Rebalance(Command, frozen=True, kw_only=True, tag="REBALANCE"):
+    market: str
+
+
+class Settle(Command, frozen=True, kw_only=True, tag="SETTLE"):
+    market: str
+
+
+class Deposit(Command, frozen=True, kw_only=True, tag="DEPOSIT"):
+    """``amount`` in the asset's smallest units (USDC 1e6, SOL 1e9)."""
+
+    asset: str
+    amount: int
+
+
+class Withdraw(Command, frozen=True, kw_only=True, tag="WITHDRAW"):
+    """``amount`` in the asset's smallest units (USDC 1e6, SOL 1e9)."""
+
+    asset: str
+    amount: int
+
+
+class Confirm(Command, frozen=True, kw_only=True, tag="CONFIRM"):
+    """Go ahead with the pending operation. ``force`` accepts a rejection by the profitability gate (R6)."""
+
+    operation_id: str
+    force: bool = False
+
+
+class Cancel(Command, frozen=True, kw_only=True, tag="CANCEL"):
+    operation_id: str
+
+
+class Pause(Command, frozen=True, kw_only=True, tag="PAUSE"):
+    """No new risk and no automatic action until Resume; a replayed tape stops too."""
+
+
+class Resume(Command, frozen=True, kw_only=True, tag="RESUME"):
+    """Back to RUNNING from PAUSED, REDUCING or HALTED, by way of reconciliation."""
+
+
+class Kill(Command, frozen=True, kw_only=True, tag="KILL"):
+    """Cancel everything, automation off, HALTED. With ``flatten`` close every position first."""
+
+    flatten: bool = False
+    reason: str = ""
+
+
+class SetSpeed(Command, frozen=True, kw_only=True, tag="SET_SPEED"):
+    """Replay speed: market seconds per operator second."""
+
+    speed: int
+
+
+class SetAutomation(Command, frozen=True, kw_only=True, tag="SET_AUTOMATION"):
+    """Whether the engine may take, leave and rebalance by itself. Turning it on also hands it a position that was
+    taken by hand."""
+
+    on: bool
+
+
+class Stop(Command, frozen=True, kw_only=True, tag="STOP_ENGINE"):
+    """End the engine process in good order."""
+
+
+AnyCommand = (
+    Take
+    | Leave
+    | Rebalance
+    | Settle
+    | Deposit
+    | Withdraw
+    | Confirm
+    | Cancel
+    | Pause
+    | Resume
+    | Kill
+    | SetSpeed
+    | SetAutomation
+    | Stop
+)
+
+
+class ResultStatus(StrEnum):
+    DONE = "done"
+    """Carried out; for a trade: landed, and vault and ledger synced."""
+    NEEDS_CONFIRMATION = "needs_confirmation"
+    """Waits for Confirm with ``operation_id``; the snapshot's ``confirmation`` has what it would do."""
+    UNRESOLVED = "unresolved"
+    """Sent, outcome not known yet; the engine goes on finding it out."""
+    REJECTED = "rejected"
+    """Nothing was changed; ``code`` and ``message`` say why, ``verdicts`` which gate."""
+
+
+class CommandResult(msgspec.Struct, frozen=True):
+    status: ResultStatus
+    code: str
+    message: str
+    operation_id: str = ""
+    intent_id: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        return self.status in (ResultStatus.DONE, ResultStatus.NEEDS_CONFIRMATION)

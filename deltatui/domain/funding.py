@@ -1,0 +1,97 @@
+"""Funding: what a record pays, and what the recent records say (R1.2, R11.3).
+
+Rates are quote per base unit per hour, positive when longs pay. The short's hourly *fraction* is rate over the
+oracle TWAP of the same record (facts/drift 3.9); a short receives a positive fraction, a long pays it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+
+import msgspec
+
+from deltatui.domain.market import FundingRecord
+from deltatui.domain.units import BASE_PRECISION, HOURS_PER_YEAR
+
+_BASE = Decimal(BASE_PRECISION)
+
+DOCUMENTED_PERIOD_S = 28_800
+
+
+def funding_cash(base_1e9: int, index_now: Decimal, index_at_last_booking: Decimal) -> Decimal:
+    """Cash of one booking in quote, positive when we receive: ``-base * (index_now - index_at_last_booking)``.
+
+    The index is the cumulative rate of the position's own side in quote per base unit. Exact, unrounded.
+    """
+    return -base_1e9 * (index_now - index_at_last_booking) / _BASE
+
+
+def documented_funding_cash(size: Decimal, mark: Decimal, rate_8h: Decimal) -> Decimal:
+    """What the original papers book per 8-hour cycle for a long: ``size * mark * rate_8h``, paid when positive.
+
+    ``size`` signed (positive long), ``rate_8h`` a fraction of notional. Kept for conformance; the venue pays hourly
+    by index difference (:func:`funding_cash`).
+    """
+    return -size * mark * rate_8h
+
+
+def documented_cycle(market_s: float, period_s: int = DOCUMENTED_PERIOD_S) -> int:
+    """Number of the funding cycle that ``market_s`` lies in; a cycle is booked once however often it is asked for."""
+    return int(market_s // period_s)
+
+
+class HourFractions(msgspec.Struct, frozen=True):
+    """One record as hourly fractions of notional: what a short receives and what a long pays."""
+
+    short_receives: float
+    long_pays: float
+
+
+def hour_fractions(record: FundingRecord) -> HourFractions:
+    oracle = float(record.oracle_twap)
+    return HourFractions(float(record.rate_short) / oracle, float(record.rate_long) / oracle)
+
+
+class FundingWindow:
+    """The last ``hours`` records and their running means. Records are counted, they are not quite an hour apart."""
+
+    __slots__ = ("_fractions", "_long", "_short", "count", "hours")
+
+    def __init__(self, hours: int) -> None:
+        self.hours = hours
+        self.count = 0
+        self._fractions: deque[HourFractions] = deque(maxlen=hours)
+        self._short = 0.0
+        self._long = 0.0
+
+    def add(self, fractions: HourFractions) -> None:
+        if len(self._fractions) == self.hours:
+            oldest = self._fractions[0]
+            self._short -= oldest.short_receives
+            self._long -= oldest.long_pays
+        self._fractions.append(fractions)
+        self._short += fractions.short_receives
+        self._long += fractions.long_pays
+        self.count += 1
+        if self.count % 4096 == 0:  # a running sum of floats drifts
+            self._short = sum(f.short_receives for f in self._fractions)
+            self._long = sum(f.long_pays for f in self._fractions)
+
+    def __len__(self) -> int:
+        return len(self._fractions)
+
+    @property
+    def latest(self) -> HourFractions | None:
+        return self._fractions[-1] if self._fractions else None
+
+    @property
+    def mean(self) -> HourFractions | None:
+        """None while no record has been seen."""
+        count = len(self._fractions)
+        return HourFractions(self._short / count, self._long / count) if count else None
+
+
+def fraction_to_apr_pct(fraction_per_hour: float) -> float:
+    """Hourly fraction of notional to percent a year of 365 days."""
+    return fraction_per_hour * HOURS_PER_YEAR * 100.0

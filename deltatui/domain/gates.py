@@ -1,0 +1,267 @@
+"""The gates: each looks at one thing and returns a typed verdict (R6).
+
+A gate never raises and never guesses: an input that is not known blocks (``UNKNOWN``). What only reduces risk is
+exempt from the gates that R6.11 names. Limits come in with :class:`GateLimits`, facts with :class:`GateFacts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from deltatui.domain.carry import CarryEstimate
+from deltatui.domain.verdict import Verdict, VerdictStatus
+
+_ALLOWED = VerdictStatus.ALLOWED
+_BLOCKED = VerdictStatus.BLOCKED
+_UNKNOWN = VerdictStatus.UNKNOWN
+_EXEMPT = VerdictStatus.EXEMPT
+
+CODES = (
+    "venue",
+    "funding_age",
+    "size",
+    "profitability",
+    "leverage",
+    "health_after",
+    "liq_distance",
+    "margin",
+    "quote_reserve",
+    "gas",
+    "latency",
+    "oracle_age",
+    "slot_lag",
+    "clock_skew",
+    "guards",
+    "open_interest",
+    "rate",
+)
+"""Every gate, in the order in which verdicts are shown."""
+
+
+class GateLimits(msgspec.Struct, frozen=True):
+    max_leverage: float
+    min_health_after: int = 60
+    min_liq_distance_pct: float = 20.0
+    min_health_withdraw: int = 80
+    max_latency_ms: float = 500.0
+    max_oracle_age_s: float = 60.0
+    max_slot_lag: int = 50
+    max_clock_skew_s: float = 2.0
+    max_funding_age_s: float = 7200.0
+    min_gas_sol: float = 0.017
+    min_free_quote: float = 0.0
+
+
+class GateFacts(msgspec.Struct, frozen=True):
+    """What the gates look at. ``None`` is unknown. ``increases_risk`` is false for what R6.11 lets pass.
+
+    Figures named ``after`` are those of the account once the command is done. ``liq_distance_pct_after`` is unsigned;
+    ``no_liquidation_after`` says that no price liquidates. ``size_problem``, ``venue_problem`` and ``rate_problem``
+    are sentences, empty where all is well.
+    """
+
+    increases_risk: bool
+    venue_problem: str | None = ""
+    size_problem: str = ""
+    rate_problem: str = ""
+    carry: CarryEstimate | None = None
+    judge_carry: bool = True
+    leverage_after: float | None = None
+    health_after: int | None = None
+    liq_distance_pct_after: float | None = None
+    no_liquidation_after: bool = False
+    free_collateral_after: float | None = None
+    latency_ms: float | None = None
+    oracle_age_s: float | None = None
+    slot_lag: int | None = None
+    clock_skew_s: float | None = None
+    funding_age_s: float | None = None
+    gas_sol_after: float | None = None
+    guards: str | None = None
+    open_interest_problem: str | None = None
+
+
+def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str]) -> tuple[Verdict, ...]:
+    """Every gate's verdict on one command, in the order of :data:`CODES`.
+
+    ``not_applicable`` maps the code of a gate that the venue does not have to the reason.
+    """
+    verdicts = (
+        _venue(facts),
+        _age("funding_age", facts.funding_age_s, limits.max_funding_age_s, facts, "the newest funding record"),
+        _size(facts),
+        _profitability(facts),
+        _leverage(facts, limits),
+        _health(facts, limits),
+        _liquidation(facts, limits),
+        _margin(facts),
+        _at_least("quote_reserve", facts.free_collateral_after, limits.min_free_quote, "$", facts),
+        _at_least("gas", facts.gas_sol_after, limits.min_gas_sol, "SOL", facts, always=True),
+        _at_most("latency", facts.latency_ms, limits.max_latency_ms, "ms", facts),
+        _age("oracle_age", facts.oracle_age_s, limits.max_oracle_age_s, facts, "the oracle price"),
+        _at_most("slot_lag", facts.slot_lag, limits.max_slot_lag, "slots", facts),
+        _at_most("clock_skew", facts.clock_skew_s, limits.max_clock_skew_s, "s", facts),
+        _guards(facts),
+        _open_interest(facts),
+        _rate(facts),
+    )
+    if not not_applicable:
+        return verdicts
+    return tuple(
+        Verdict(v.code, VerdictStatus.NOT_APPLICABLE, "n/a", "", not_applicable[v.code])
+        if v.code in not_applicable
+        else v
+        for v in verdicts
+    )
+
+
+def allowed(verdicts: tuple[Verdict, ...]) -> bool:
+    return all(v.allowed for v in verdicts)
+
+
+def blocking(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    return tuple(v for v in verdicts if not v.allowed)
+
+
+def only_profitability_blocks(verdicts: tuple[Verdict, ...]) -> bool:
+    """True where forcing (R6) could help: the profitability gate is the one and only that refuses."""
+    stopped = blocking(verdicts)
+    return len(stopped) == 1 and stopped[0].code == "profitability"
+
+
+def withdraw_health(health_after: int | None, limits: GateLimits) -> Verdict:
+    """R3.4: a withdrawal must leave this much health."""
+    limit = f">= {limits.min_health_withdraw}"
+    if health_after is None:
+        return Verdict("withdraw_health", _UNKNOWN, "unknown", limit, "health after the withdrawal is not known")
+    status = _ALLOWED if health_after >= limits.min_health_withdraw else _BLOCKED
+    return Verdict("withdraw_health", status, str(health_after), limit)
+
+
+def _exempt(code: str, observed: str = "", limit: str = "") -> Verdict:
+    return Verdict(code, _EXEMPT, observed, limit, "reduces risk")
+
+
+def _venue(facts: GateFacts) -> Verdict:
+    if facts.venue_problem is None:
+        return Verdict("venue", _UNKNOWN, "unknown", "open", "the venue's status is not known")
+    if facts.venue_problem:
+        return Verdict("venue", _BLOCKED, "closed", "open", facts.venue_problem)
+    return Verdict("venue", _ALLOWED, "open", "open")
+
+
+def _size(facts: GateFacts) -> Verdict:
+    if facts.size_problem:
+        return Verdict("size", _BLOCKED, "bad", "", facts.size_problem)
+    return Verdict("size", _ALLOWED, "ok", "")
+
+
+def _profitability(facts: GateFacts) -> Verdict:
+    if not facts.increases_risk or not facts.judge_carry:
+        reason = "reduces risk" if not facts.increases_risk else "this policy holds whatever it pays"
+        return Verdict("profitability", _EXEMPT, "", "", reason)
+    carry = facts.carry
+    if carry is None:
+        return Verdict("profitability", _UNKNOWN, "unknown", "", "too few funding records to judge")
+    observed = "be never" if carry.break_even_h is None else f"be {carry.break_even_h:.0f} h"
+    return Verdict("profitability", _ALLOWED if carry.allowed else _BLOCKED, observed, "", carry.reason)
+
+
+def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
+    limit = f"<= {limits.max_leverage:g}x"
+    if not facts.increases_risk:
+        return _exempt("leverage", limit=limit)
+    if facts.leverage_after is None:
+        return Verdict("leverage", _UNKNOWN, "unknown", limit, "leverage after the trade is not known")
+    status = _ALLOWED if facts.leverage_after <= limits.max_leverage else _BLOCKED
+    return Verdict("leverage", status, f"{facts.leverage_after:.2f}x", limit)
+
+
+def _health(facts: GateFacts, limits: GateLimits) -> Verdict:
+    limit = f">= {limits.min_health_after}"
+    if not facts.increases_risk:
+        return _exempt("health_after", limit=limit)
+    if facts.health_after is None:
+        return Verdict("health_after", _UNKNOWN, "unknown", limit, "health after the trade is not known")
+    status = _ALLOWED if facts.health_after >= limits.min_health_after else _BLOCKED
+    return Verdict("health_after", status, str(facts.health_after), limit)
+
+
+def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
+    limit = f">= {limits.min_liq_distance_pct:g} %"
+    if not facts.increases_risk:
+        return _exempt("liq_distance", limit=limit)
+    if facts.no_liquidation_after:
+        return Verdict("liq_distance", _ALLOWED, "none", limit, "no price liquidates")
+    if facts.liq_distance_pct_after is None:
+        return Verdict("liq_distance", _UNKNOWN, "unknown", limit, "the liquidation price is not known")
+    status = _ALLOWED if facts.liq_distance_pct_after >= limits.min_liq_distance_pct else _BLOCKED
+    return Verdict("liq_distance", status, f"{facts.liq_distance_pct_after:.0f} %", limit)
+
+
+def _margin(facts: GateFacts) -> Verdict:
+    if not facts.increases_risk:
+        return _exempt("margin", limit="> $0")
+    free = facts.free_collateral_after
+    if free is None:
+        return Verdict("margin", _UNKNOWN, "unknown", "> $0", "free collateral after the trade is not known")
+    return Verdict("margin", _ALLOWED if free > 0 else _BLOCKED, f"${free:,.2f}", "> $0", "initial margin")
+
+
+def _at_least(
+    code: str, value: float | None, least: float, unit: str, facts: GateFacts, *, always: bool = False
+) -> Verdict:
+    limit = f">= {least:g} {unit}"
+    if not facts.increases_risk and not always:
+        return _exempt(code, limit=limit)
+    if value is None:
+        return Verdict(code, _UNKNOWN, "unknown", limit, "not known")
+    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit)
+
+
+def _at_most(code: str, value: float | None, most: float, unit: str, facts: GateFacts) -> Verdict:
+    limit = f"<= {most:g} {unit}"
+    if not facts.increases_risk:
+        return _exempt(code, limit=limit)
+    if value is None:
+        return Verdict(code, _UNKNOWN, "unknown", limit, "not measured yet")
+    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit)
+
+
+def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: str) -> Verdict:
+    limit = f"<= {most_s:,.0f} s"
+    if not facts.increases_risk:
+        return _exempt(code, limit=limit)
+    if age_s is None:
+        return Verdict(code, _UNKNOWN, "unknown", limit, f"{what} has not been seen")
+    if age_s > most_s:
+        return Verdict(code, _BLOCKED, f"{age_s:,.0f} s", limit, f"{what} is too old", age_s)
+    return Verdict(code, _ALLOWED, f"{max(age_s, 0.0):,.0f} s", limit, age_s=age_s)
+
+
+def _guards(facts: GateFacts) -> Verdict:
+    if not facts.increases_risk:
+        return _exempt("guards", limit="passing")
+    if facts.guards is None:
+        return Verdict("guards", _UNKNOWN, "unknown", "passing", "no guard data")
+    return Verdict("guards", _ALLOWED if facts.guards == "passing" else _BLOCKED, facts.guards, "passing")
+
+
+def _open_interest(facts: GateFacts) -> Verdict:
+    if not facts.increases_risk:
+        return _exempt("open_interest")
+    if facts.open_interest_problem is None:
+        return Verdict("open_interest", _UNKNOWN, "unknown", "", "open interest is not known")
+    if facts.open_interest_problem:
+        return Verdict("open_interest", _BLOCKED, "full", "", facts.open_interest_problem)
+    return Verdict("open_interest", _ALLOWED, "ok", "")
+
+
+def _rate(facts: GateFacts) -> Verdict:
+    if not facts.increases_risk:
+        return _exempt("rate")
+    if facts.rate_problem:
+        return Verdict("rate", _BLOCKED, "too many", "", facts.rate_problem)
+    return Verdict("rate", _ALLOWED, "ok", "")

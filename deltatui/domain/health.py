@@ -1,0 +1,66 @@
+"""When health and losses become alarming (R2.4, R6.10)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import IntEnum
+
+import msgspec
+
+
+class HealthLevel(IntEnum):
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+
+
+def health_level(health: int, warning_below: int = 50, critical_below: int = 20) -> HealthLevel:
+    """WARNING below the first threshold, CRITICAL below the second."""
+    if health < critical_below:
+        return HealthLevel.CRITICAL
+    return HealthLevel.WARNING if health < warning_below else HealthLevel.OK
+
+
+def crossed(before: HealthLevel, after: HealthLevel) -> bool:
+    """True where an alert is due: once per crossing into a worse level."""
+    return after > before
+
+
+class LossLimits(msgspec.Struct, frozen=True):
+    """None: no such stop. ``daily_loss`` in quote, ``drawdown_pct`` of the highest equity."""
+
+    daily_loss: Decimal | None = None
+    drawdown_pct: Decimal | None = None
+
+
+class LossState(msgspec.Struct, frozen=True):
+    """Equity without transfers: where the market day began and the highest so far."""
+
+    day: int = -1
+    day_open: Decimal = Decimal(0)
+    peak: Decimal | None = None
+    max_drawdown_pct: Decimal = Decimal(0)
+
+
+_DAY_S = 86_400
+
+
+def watch_losses(
+    state: LossState, limits: LossLimits, equity: Decimal, transfers: Decimal, market_s: float
+) -> tuple[LossState, str]:
+    """Take one equity into account; returns the new state and the reason to stop, empty where there is none.
+
+    ``transfers`` is net deposits so far, so that a withdrawal is no loss.
+    """
+    earned = equity - transfers
+    day = int(market_s // _DAY_S)
+    day_open = earned if day != state.day else state.day_open
+    peak = earned if state.peak is None or earned > state.peak else state.peak
+    drawdown = (peak - earned) / peak * 100 if peak > 0 else Decimal(0)
+    worst = max(state.max_drawdown_pct, drawdown)
+    state = LossState(day, day_open, peak, worst)
+    if limits.daily_loss is not None and day_open - earned >= limits.daily_loss:
+        return state, f"lost ${day_open - earned:,.2f} today, limit ${limits.daily_loss:,.2f}"
+    if limits.drawdown_pct is not None and drawdown >= limits.drawdown_pct:
+        return state, f"equity is {drawdown:.2f} % below its peak, limit {limits.drawdown_pct:.2f} %"
+    return state, ""

@@ -1,0 +1,277 @@
+"""The snapshot: everything a client may show, frozen, numbered and serialisable.
+
+The engine replaces it as a whole; the same object travels in process, over the unix socket and later over TCP.
+Numbers are floats for display only. ``None`` means unknown (the neighbouring ``reason`` says why where there is
+one); it never means zero. Times are unix seconds: ``market_s`` on the market's clock (tape or wall), ``operator_s``
+on the operator's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from deltatui.domain.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+
+class TapeView(msgspec.Struct, frozen=True):
+    """Where a replay stands. ``interpolated`` is true while prices lie between two records."""
+
+    name: str
+    first_s: float
+    last_s: float
+    record: int
+    records: int
+    interpolated: bool
+    ended: bool
+
+
+class ClockView(msgspec.Struct, frozen=True):
+    """``speed`` is market seconds per operator second; 0 while the market clock stands still."""
+
+    market_s: float | None
+    operator_s: float
+    speed: int
+    paused: bool
+    tape: TapeView | None = None
+
+
+class EngineView(msgspec.Struct, frozen=True):
+    """``blocks`` counts the gates that refuse the next increase. ``state_reason`` says why the state is not RUNNING."""
+
+    profile: str
+    venue: str
+    mode: Literal["replay", "paper", "live"]
+    live_mode: Literal["watch", "manage", "trade", "auto"]
+    state: str
+    state_reason: str
+    automation: bool
+    clients: int
+    blocks: int
+    loop_lag_ms: float | None
+    pid: int
+    started_operator_s: float
+
+
+class AccountView(msgspec.Struct, frozen=True):
+    """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is None where no price up or down
+    liquidates; ``liq_distance_pct`` is its distance from the oracle price, signed."""
+
+    health: int | None
+    equity: float | None
+    collateral_initial: float | None
+    collateral_maintenance: float | None
+    free_collateral: float | None
+    initial_requirement: float | None
+    maintenance_requirement: float | None
+    leverage: float | None
+    max_leverage: float
+    liq_price: float | None
+    liq_distance_pct: float | None
+    quote_balance: float | None
+    wallet_quote: float | None
+    wallet_sol: float | None
+    as_of_market_s: float | None = None
+    reason: str = ""
+
+
+class PositionView(msgspec.Struct, frozen=True):
+    """``key`` is stable while the position lives (``SOL-PERP``, ``SOL``). ``size`` is in base, signed: positive long.
+    ``funding`` is cash received (negative: paid) since the position was opened; None for spot."""
+
+    key: str
+    market: str
+    side: Literal["long", "short", "spot", "borrow"]
+    size: float
+    entry_price: float | None
+    mark_price: float | None
+    notional: float | None
+    unrealized_pnl: float | None
+    unsettled_pnl: float | None
+    funding: float | None
+    liq_price: float | None
+
+
+class DeltaView(msgspec.Struct, frozen=True):
+    """Net SOL exposure (R5.1). ``direction`` is what the rebalancer would do (``none``, ``expand_short``,
+    ``reduce_short``, ``expand_long``, ``reduce_long``) and ``reason`` why it does or does not."""
+
+    spot: float | None
+    perp: float | None
+    net: float | None
+    worst: float | None
+    drift_pct: float | None
+    tolerance_pct: float
+    emergency_pct: float
+    direction: str
+    reason: str
+    cooldown_remaining_s: float
+    last_rebalance_market_s: float | None
+
+
+class CarryView(msgspec.Struct, frozen=True):
+    """``stance`` is what is held (FLAT, CARRY, REVERSE), ``decision`` what the engine thinks best, ``sentence`` why.
+
+    APRs are percent a year on notional from the short's side: positive means a short receives. ``held_by`` is who
+    opened what is held; the engine does not close what the operator opened until told to.
+    """
+
+    stance: str
+    decision: str
+    sentence: str
+    held_by: Literal["nobody", "engine", "operator"]
+    now_apr: float | None
+    day_apr: float | None
+    week_apr: float | None
+    expected_per_hour: float | None
+    break_even_h: float | None
+    reverse_break_even_h: float | None
+    horizon_h: float
+    next_funding_in_s: float | None
+
+
+class OpportunityView(msgspec.Struct, frozen=True):
+    """One market of the funding scan. Rates from the short's side. ``break_even_h`` None: never. ``open_interest`` and
+    ``volume_24h`` in quote; None where the source has none."""
+
+    key: str
+    market: str
+    rate_hour_pct: float | None
+    rate_8h_pct: float | None
+    apr_pct: float | None
+    day_apr_pct: float | None
+    net_apr_pct: float | None
+    entry_cost_bps: float | None
+    break_even_h: float | None
+    open_interest: float | None
+    volume_24h: float | None
+    side: str
+    age_s: float | None
+
+
+class AttributionView(msgspec.Struct, frozen=True):
+    """Where the equity came from (R10.4). All cash flows positive when received; ``gap`` is what the ledger cannot
+    explain (should be 0)."""
+
+    opening_equity: float | None
+    funding: float
+    fees: float
+    interest: float
+    trading: float
+    transfers: float
+    unrealized_perp: float
+    spot_revaluation: float
+    closing_equity: float | None
+    gap: float | None
+
+
+class VaultView(msgspec.Struct, frozen=True):
+    """``balance`` is free quote, ``allocated_capital`` deployed notional, ``available_capital`` what is left to use."""
+
+    balance: float
+    allocated_capital: float
+    available_capital: float
+    sol: float
+    realized_funding: float
+    last_sync_operator_s: float | None
+
+
+class ConfirmationView(msgspec.Struct, frozen=True):
+    """A trade that waits for the operator (R7.1). ``loss_if_forced`` is the expected loss over the horizon where the
+    profitability gate refuses; ``can_force`` whether Confirm(force=True) would be taken."""
+
+    operation_id: str
+    kind: str
+    market: str
+    side: str
+    size: float
+    notional: float
+    price: float
+    limit_price: float
+    fees: float
+    slippage: float
+    break_even_h: float | None
+    carry_sentence: str
+    leverage_before: float | None
+    leverage_after: float | None
+    health_before: int | None
+    health_after: int | None
+    liq_price_before: float | None
+    liq_price_after: float | None
+    delta_before_pct: float | None
+    delta_after_pct: float | None
+    verdicts: tuple[Verdict, ...]
+    allowed: bool
+    can_force: bool
+    loss_if_forced: float | None
+    source: str
+    created_operator_s: float
+    expires_operator_s: float
+
+
+class OperationView(msgspec.Struct, frozen=True):
+    """The operation that runs now, or the last one that ended."""
+
+    operation_id: str
+    kind: str
+    market: str
+    state: str
+    detail: str
+    updated_operator_s: float
+    final: bool
+
+
+class AlertView(msgspec.Struct, frozen=True):
+    """A standing warning (health, venue, vault ...). ``id`` changes when it is raised anew."""
+
+    id: str
+    level: str
+    message: str
+    since_operator_s: float
+
+
+class ActionView(msgspec.Struct, frozen=True):
+    """Whether a command could be given now, and if not, why. ``min_size``, ``max_size`` and ``step`` in base units
+    of the market, where the command takes a size."""
+
+    action: str
+    enabled: bool
+    reason: str = ""
+    min_size: float | None = None
+    max_size: float | None = None
+    step: float | None = None
+
+
+class PricesView(msgspec.Struct, frozen=True):
+    """Of the selected market. ``basis_bps`` is mark over oracle."""
+
+    market: str
+    oracle: float | None
+    mark: float | None
+    basis_bps: float | None
+    as_of_market_s: float | None
+    interpolated: bool
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    version: int
+    schema: int
+    engine: EngineView
+    clock: ClockView
+    prices: PricesView
+    account: AccountView
+    delta: DeltaView
+    carry: CarryView
+    vault: VaultView
+    attribution: AttributionView
+    positions: tuple[PositionView, ...]
+    opportunities: tuple[OpportunityView, ...]
+    gates: tuple[Verdict, ...]
+    gates_subject: str
+    alerts: tuple[AlertView, ...]
+    actions: tuple[ActionView, ...]
+    confirmation: ConfirmationView | None = None
+    operation: OperationView | None = None

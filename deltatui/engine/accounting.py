@@ -1,0 +1,98 @@
+"""Vault and ledger: what the engine itself knows of the account, synced with the venue (R10.1, R10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from deltatui.domain.ledger import (
+    Books,
+    BooksImage,
+    FlowKind,
+    Holding,
+    LedgerEntry,
+    VenueEvent,
+    books_from_image,
+    books_image,
+)
+from deltatui.domain.market import MarketSpec, MarketState
+from deltatui.domain.units import base_to_decimal
+from deltatui.ports import AccountState
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(BooksImage).decode
+
+GAP_TOLERANCE = Decimal("0.01")
+"""A cent (issue 2): a larger difference between ledger and venue is reported."""
+
+
+class Sync(msgspec.Struct, frozen=True):
+    """One comparison of the two independent paths to the equity."""
+
+    market_s: float
+    operator_s: float
+    venue_equity: Decimal
+    ledger_equity: Decimal
+
+    @property
+    def gap(self) -> Decimal:
+        """Venue minus ledger."""
+        return self.venue_equity - self.ledger_equity
+
+
+class Accountant:
+    """Keeps the books. ``opened`` is false until the opening equity is known."""
+
+    def __init__(self, spec: MarketSpec) -> None:
+        self._spec = spec
+        self._spot = frozenset({spec.base_symbol})
+        self.books = Books(Decimal(0), self._spot)
+        self.opened = False
+        self.pending: list[LedgerEntry] = []
+        self.last_sync: Sync | None = None
+
+    def load(self, image: bytes) -> None:
+        self.books = books_from_image(_decode(image), self._spot)
+        self.opened = True
+
+    def image(self) -> bytes:
+        return _encode(books_image(self.books))
+
+    def open(self, market: MarketState, account: AccountState) -> None:
+        """Begin with an account that these books know no history of: its holdings are taken over at their marks."""
+        books = Books(account.equity, self._spot)
+        books.cursor = account.events
+        for instrument, base_1e9, price in (
+            (self._spec.symbol, account.perp_1e9, market.mark),
+            (self._spec.base_symbol, account.spot_1e9, market.oracle),
+        ):
+            if base_1e9:
+                books.holdings[instrument] = Holding(base_to_decimal(base_1e9), price)
+        self.books = books
+        self.opened = True
+
+    def ingest(self, events: Sequence[VenueEvent]) -> list[LedgerEntry]:
+        entries = self.books.ingest(events)
+        self.pending.extend(entries)
+        return entries
+
+    def marks(self, market: MarketState) -> Mapping[str, Decimal]:
+        return {self._spec.symbol: market.mark, self._spec.base_symbol: market.oracle}
+
+    def sync(self, market: MarketState, account: AccountState, operator_s: float) -> Sync:
+        """Compare ledger and venue. Both must contain the same events."""
+        ledger = self.books.closing_equity(self.marks(market))
+        self.last_sync = Sync(account.as_of_s, operator_s, account.equity, ledger)
+        return self.last_sync
+
+    @property
+    def transfers(self) -> Decimal:
+        totals = self.books.totals
+        return totals[FlowKind.DEPOSIT] + totals[FlowKind.WITHDRAWAL]
+
+    @property
+    def own_spot_1e9(self) -> int:
+        """Base units that were paid in as such and are not part of a hedge."""
+        return int(self.books.transferred.get(self._spec.base_symbol, Decimal(0)) * 10**9)

@@ -1,0 +1,118 @@
+"""The serial executor: takes one operation after the other from PLANNED to its end (R8.1, design 5).
+
+Every state is in the journal before the step that it allows. A failure before SENT is FAILED and nothing happened; a
+failure after it is UNRESOLVED until the sender knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deltatui.domain.errors import TransientError, UnresolvedError, ValidationError
+from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState
+from deltatui.ports import Clock, Outcome, Sender, Signed, Store, Venue
+
+_S = OperationState
+
+
+class Executor:
+    """``on_state`` is told of every state that an operation reaches, after it is in the journal."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        sender: Sender,
+        store: Store,
+        clock: Clock,
+        on_state: Callable[[Operation, OperationState, str], None],
+    ) -> None:
+        self._venue = venue
+        self._sender = sender
+        self._store = store
+        self._clock = clock
+        self._on_state = on_state
+        self.signature = ""
+        """Of the operation that was signed last."""
+
+    async def run(self, operation: Operation) -> Outcome:
+        """Carry it out and return how it ended.
+
+        Raises UnresolvedError where that is not known (the journal keeps it open), TransientError where the journal
+        could not be written before anything was sent.
+        """
+        await self._write(operation, _S.PLANNED, first=True)
+        try:
+            return await self._carry_out(operation)
+        except TransientError as error:
+            # The journal refused a later line: it now knows less than happened.
+            raise UnresolvedError("UNRESOLVED", f"{operation.id}: {error.sentence}") from error
+
+    async def _carry_out(self, operation: Operation) -> Outcome:
+        try:
+            unsigned = await self._venue.build(operation)
+            await self._sender.simulate(unsigned)
+        except (ValidationError, TransientError) as error:
+            return await self._end(operation, Outcome(_S.FAILED, error.code, error.sentence))
+        await self._write(operation, _S.SIMULATED)
+        try:
+            signed = await self._sender.sign(unsigned)
+        except (ValidationError, TransientError) as error:
+            return await self._end(operation, Outcome(_S.FAILED, error.code, error.sentence))
+        self.signature = signed.signature
+        await self._write(operation, _S.SIGNED, signed=signed)
+        await self._write(operation, _S.SENT)
+        detail = "no answer within the deadline"
+        try:
+            await self._sender.send(signed)
+            outcome = await self._sender.outcome(signed)
+        except TransientError as error:
+            outcome, detail = None, error.sentence
+        if outcome is None:
+            await self._write(operation, _S.UNRESOLVED, detail=detail)
+            raise UnresolvedError("UNRESOLVED", f"{operation.id}: {detail}")
+        return await self._end(operation, outcome)
+
+    async def resolve(self, open_operation: OpenOperation) -> Outcome | None:
+        """Find out how an operation ended that a previous life, or a lost answer, left open. None: not known yet."""
+        operation, state = open_operation.operation, open_operation.state
+        if state in (_S.PLANNED, _S.SIMULATED):
+            return await self._end(operation, Outcome(_S.FAILED, "NEVER_SENT", "it was not signed before the restart"))
+        signed = Signed(
+            operation.id, open_operation.signature, open_operation.raw, open_operation.last_valid_block_height
+        )
+        if state is not _S.UNRESOLVED:
+            await self._write(operation, _S.UNRESOLVED, detail="found open")
+        try:
+            outcome = await self._sender.outcome(signed)
+        except TransientError:
+            return None
+        return None if outcome is None else await self._end(operation, outcome)
+
+    async def _end(self, operation: Operation, outcome: Outcome) -> Outcome:
+        await self._write(operation, outcome.state, error_code=outcome.error_code, detail=outcome.detail)
+        return outcome
+
+    async def _write(
+        self,
+        operation: Operation,
+        state: OperationState,
+        *,
+        first: bool = False,
+        signed: Signed | None = None,
+        error_code: str = "",
+        detail: str = "",
+    ) -> None:
+        await self._store.append_journal(
+            JournalRecord(
+                operation.id,
+                state,
+                self._clock.operator_s(),
+                operation if first else None,
+                signed.signature if signed else "",
+                signed.raw if signed else b"",
+                signed.last_valid_block_height if signed else None,
+                error_code,
+                detail,
+            )
+        )
+        self._on_state(operation, state, detail or error_code)

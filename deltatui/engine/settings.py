@@ -1,0 +1,43 @@
+"""What the engine is told once, at its start."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from deltatui.domain.carry import CarrySettings, Stance
+from deltatui.domain.delta import RebalanceSettings
+from deltatui.domain.gates import GateLimits
+from deltatui.domain.health import LossLimits
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """``hold`` makes the engine hold that stance whatever it pays (the policies always-short and flat); None judges
+    carry. ``auto_limit_usd`` None: automatic trades above ``confirm_above_usd`` ask the operator."""
+
+    profile: str
+    market: str
+    mode: Literal["replay", "paper", "live"]
+    limits: GateLimits
+    carry_size_1e9: int
+    live_mode: Literal["watch", "manage", "trade", "auto"] = "auto"
+    hold: Stance | None = None
+    automation: bool = True
+    carry: CarrySettings = CarrySettings()
+    rebalance: RebalanceSettings = RebalanceSettings()
+    losses: LossLimits = LossLimits()
+    slippage_bps: int = 50
+    confirm_above_usd: float = 100.0
+    auto_limit_usd: float | None = None
+    confirm_timeout_s: float = 30.0
+    loop_interval_s: float = 60.0
+    save_interval_s: float = 60.0
+    commands_per_s: int = 5
+    position_ops_per_min: int = 10
+    health_warning: int = 50
+    health_critical: int = 20
+    settle_above_quote: float = 1.0
+    stale_snapshot_s: float = 10.0
+    save_every_step: bool = True
+    speeds: tuple[int, ...] = (1, 60, 600, 3600, 21600, 86400, 604800)

@@ -1,0 +1,489 @@
+"""Builds the snapshot from the engine's state. Display only: nothing here decides."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from deltatui.domain.carry import CarryEstimate, Stance, estimate, side_fraction
+from deltatui.domain.command import (
+    Deposit,
+    Direction,
+    Kill,
+    Leave,
+    Pause,
+    Rebalance,
+    Resume,
+    SetAutomation,
+    SetSpeed,
+    Settle,
+    Stop,
+    Take,
+    Withdraw,
+)
+from deltatui.domain.errors import ValidationError
+from deltatui.domain.funding import FundingWindow, fraction_to_apr_pct
+from deltatui.domain.gates import allowed, blocking
+from deltatui.domain.ledger import FlowKind, Holding
+from deltatui.domain.snapshot import (
+    SCHEMA_VERSION,
+    AccountView,
+    ActionView,
+    AttributionView,
+    CarryView,
+    ClockView,
+    ConfirmationView,
+    DeltaView,
+    EngineView,
+    OpportunityView,
+    PositionView,
+    PricesView,
+    Snapshot,
+    TapeView,
+    VaultView,
+)
+from deltatui.domain.units import BASE_PRECISION
+from deltatui.domain.verdict import Verdict
+from deltatui.engine.engine import Engine, Facts
+from deltatui.engine.planner import Plan, Standing, loss_if_forced, stance_of
+from deltatui.engine.states import EngineState, refusal
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the engine itself does not know: its process, its clients and its tape."""
+
+    clients: int
+    pid: int
+    started_operator_s: float
+    speed: int
+    loop_lag_ms: float | None = None
+    tape: TapeView | None = None
+
+
+class SnapshotBuilder:
+    """``build()`` numbers the snapshots and tells the engine which state each of them showed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._size_key: tuple[int, object] | None = None
+        self._max_size = 0
+
+    def build(self, around: Surroundings) -> Snapshot:
+        engine = self._engine
+        engine.version += 1
+        engine.saw(engine.version)
+        facts = engine.facts()
+        standing = engine.standing() if facts is not None else None
+        gates, subject = self._gates(facts)
+        estimates = (
+            estimate(Stance.CARRY, engine.window, engine.round_trip, engine.settings.carry),
+            estimate(Stance.REVERSE, engine.window, engine.round_trip, engine.settings.carry),
+        )
+        return Snapshot(
+            version=engine.version,
+            schema=SCHEMA_VERSION,
+            engine=self._engine_view(around, gates),
+            clock=ClockView(
+                market_s=None if facts is None else facts.market.as_of_s,
+                operator_s=engine.clock.operator_s(),
+                speed=around.speed,
+                paused=engine.state is EngineState.PAUSED or engine.pending is not None,
+                tape=around.tape,
+            ),
+            prices=self._prices(facts),
+            account=self._account(facts, standing),
+            delta=self._delta(facts),
+            carry=self._carry(facts, *estimates),
+            vault=self._vault(facts, standing),
+            attribution=self._attribution(facts),
+            positions=self._positions(facts, standing),
+            opportunities=self._opportunities(facts, *estimates),
+            gates=gates,
+            gates_subject=subject,
+            alerts=tuple(engine.alerts.values()),
+            actions=self._actions(facts),
+            confirmation=self._confirmation(facts, standing),
+            operation=engine.operation,
+        )
+
+    def _engine_view(self, around: Surroundings, gates: tuple[Verdict, ...]) -> EngineView:
+        engine = self._engine
+        return EngineView(
+            profile=engine.settings.profile,
+            venue=engine.venue.name,
+            mode=engine.settings.mode,
+            live_mode=engine.settings.live_mode,
+            state=engine.state,
+            state_reason=engine.state_reason,
+            automation=engine.flags.automation,
+            clients=around.clients,
+            blocks=len(blocking(gates)),
+            loop_lag_ms=around.loop_lag_ms,
+            pid=around.pid,
+            started_operator_s=around.started_operator_s,
+        )
+
+    def _prices(self, facts: Facts | None) -> PricesView:
+        if facts is None:
+            return PricesView(self._engine.spec.symbol, None, None, None, None, False)
+        market = facts.market
+        oracle, mark = float(market.oracle), float(market.mark)
+        basis = (mark / oracle - 1) * 1e4
+        return PricesView(market.spec.symbol, oracle, mark, basis, market.as_of_s, market.interpolated)
+
+    def _account(self, facts: Facts | None, standing: Standing | None) -> AccountView:
+        limit = self._engine.settings.limits.max_leverage
+        if facts is None or standing is None:
+            reason = "no account data yet" if facts is None else "the account cannot be judged, see the alerts"
+            return AccountView(
+                None, None, None, None, None, None, None, None, limit, None, None, None, None, None, None, reason
+            )
+        account, summary = facts.account, standing.summary
+        return AccountView(
+            health=summary.health,
+            equity=float(account.equity),
+            collateral_initial=summary.collateral_initial_1e6 / 1e6,
+            collateral_maintenance=summary.collateral_maintenance_1e6 / 1e6,
+            free_collateral=summary.free_initial_1e6 / 1e6,
+            initial_requirement=summary.requirement_initial_1e6 / 1e6,
+            maintenance_requirement=summary.requirement_maintenance_1e6 / 1e6,
+            leverage=standing.leverage,
+            max_leverage=limit,
+            liq_price=standing.liq_price,
+            liq_distance_pct=standing.liq_distance_pct,
+            quote_balance=float(account.quote),
+            wallet_quote=float(account.wallet_quote),
+            wallet_sol=account.wallet_base_1e9 / BASE_PRECISION,
+            as_of_market_s=account.as_of_s,
+        )
+
+    def _positions(self, facts: Facts | None, standing: Standing | None) -> tuple[PositionView, ...]:
+        if facts is None:
+            return ()
+        engine, market, account = self._engine, facts.market, facts.account
+        books = engine.accountant.books
+        views = []
+        liq = None if standing is None else standing.liq_price
+        if account.perp_1e9:
+            size = account.perp_1e9 / BASE_PRECISION
+            entry = None if account.perp_entry is None else float(account.perp_entry)
+            mark = float(market.mark)
+            views.append(
+                PositionView(
+                    key=market.spec.symbol,
+                    market=market.spec.symbol,
+                    side="long" if size > 0 else "short",
+                    size=size,
+                    entry_price=entry,
+                    mark_price=mark,
+                    notional=abs(size) * mark,
+                    unrealized_pnl=None if entry is None else size * (mark - entry),
+                    unsettled_pnl=float(account.unsettled),
+                    funding=float(books.funding_since_open.get(market.spec.symbol, 0)),
+                    liq_price=liq,
+                )
+            )
+        if account.spot_1e9:
+            size = account.spot_1e9 / BASE_PRECISION
+            mark = float(market.oracle)
+            holding = books.holdings.get(market.spec.base_symbol, Holding())
+            known = bool(holding.base)
+            views.append(
+                PositionView(
+                    key=market.spec.base_symbol,
+                    market=market.spec.base_symbol,
+                    side="spot" if size > 0 else "borrow",
+                    size=size,
+                    entry_price=float(holding.price) if known else None,
+                    mark_price=mark,
+                    notional=abs(size) * mark,
+                    unrealized_pnl=float(holding.unrealized(market.oracle)) if known else None,
+                    unsettled_pnl=None,
+                    funding=None,
+                    liq_price=None if account.perp_1e9 else liq,
+                )
+            )
+        return tuple(views)
+
+    def _delta(self, facts: Facts | None) -> DeltaView:
+        engine = self._engine
+        settings = engine.settings.rebalance
+        exposure, plan = engine.exposure(), engine.rebalance_plan()
+        cooldown, last = engine.cooldown_remaining_s(), engine.flags.last_rebalance_s
+        if facts is None or exposure is None or plan is None:
+            return DeltaView(
+                None,
+                None,
+                None,
+                None,
+                None,
+                settings.tolerance_pct,
+                settings.emergency_pct,
+                "none",
+                "no account data yet",
+                cooldown,
+                last,
+            )
+        return DeltaView(
+            spot=exposure.spot_1e9 / BASE_PRECISION,
+            perp=exposure.perp_1e9 / BASE_PRECISION,
+            net=exposure.net_1e9 / BASE_PRECISION,
+            worst=exposure.worst_1e9 / BASE_PRECISION,
+            drift_pct=exposure.drift_pct,
+            tolerance_pct=settings.tolerance_pct,
+            emergency_pct=settings.emergency_pct,
+            direction=plan.correction,
+            reason=plan.reason,
+            cooldown_remaining_s=cooldown,
+            last_rebalance_market_s=last,
+        )
+
+    def _carry(self, facts: Facts | None, carry: CarryEstimate | None, reverse: CarryEstimate | None) -> CarryView:
+        engine = self._engine
+        held = Stance.FLAT if facts is None else stance_of(facts.account.perp_1e9)
+        decision = engine.decision
+        shown = reverse if held is Stance.REVERSE else carry
+        notional = (
+            None if facts is None else float(engine.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark))
+        )
+        if facts is not None and facts.account.perp_1e9:
+            notional = abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
+        held_by: Literal["nobody", "engine", "operator"] = "nobody"
+        if engine.flags.held_by == "operator":
+            held_by = "operator"
+        elif held is not Stance.FLAT:
+            held_by = "engine"
+        next_in = None
+        if facts is not None and facts.market.next_funding_s is not None:
+            next_in = max(0.0, facts.market.next_funding_s - facts.market.as_of_s)
+        if engine.settings.hold is not None:
+            target, sentence = engine.settings.hold.value, f"this run holds {engine.settings.hold} whatever it pays"
+        elif decision is None:
+            target, sentence = held.value, "no funding record has been seen yet"
+        else:
+            target, sentence = decision.target.value, decision.sentence
+        return CarryView(
+            stance=held,
+            decision=target,
+            sentence=sentence,
+            held_by=held_by,
+            now_apr=_latest_apr(engine.week),
+            day_apr=_mean_apr(engine.window),
+            week_apr=_mean_apr(engine.week),
+            expected_per_hour=None if shown is None or notional is None else shown.net * notional,
+            break_even_h=None if carry is None else carry.break_even_h,
+            reverse_break_even_h=None if reverse is None else reverse.break_even_h,
+            horizon_h=engine.settings.carry.horizon_h,
+            next_funding_in_s=next_in,
+        )
+
+    def _opportunities(
+        self, facts: Facts | None, carry: CarryEstimate | None, reverse: CarryEstimate | None
+    ) -> tuple[OpportunityView, ...]:
+        engine = self._engine
+        latest, mean = engine.week.latest, engine.window.mean
+        if facts is None or latest is None or mean is None:
+            return ()
+        best = carry if reverse is None or (carry is not None and carry.net >= reverse.net) else reverse
+        cost = engine.round_trip.total
+        horizon = engine.settings.carry.horizon_h
+        net_apr = None if best is None else fraction_to_apr_pct(best.net - cost / horizon)
+        record = facts.market.funding
+        age = None if record is None else engine.clock.market_s() - record.ts_s
+        return (
+            OpportunityView(
+                key=facts.market.spec.symbol,
+                market=facts.market.spec.symbol,
+                rate_hour_pct=latest.short_receives * 100,
+                rate_8h_pct=latest.short_receives * 800,
+                apr_pct=fraction_to_apr_pct(latest.short_receives),
+                day_apr_pct=fraction_to_apr_pct(mean.short_receives),
+                net_apr_pct=net_apr,
+                entry_cost_bps=cost * 1e4,
+                break_even_h=None if best is None else best.break_even_h,
+                open_interest=None,
+                volume_24h=None,
+                side="" if best is None else best.stance,
+                age_s=age,
+            ),
+        )
+
+    def _vault(self, facts: Facts | None, standing: Standing | None) -> VaultView:
+        engine = self._engine
+        sync = engine.accountant.last_sync
+        balance = 0.0 if standing is None else standing.summary.free_initial_1e6 / 1e6
+        deployed = 0.0 if facts is None else abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
+        return VaultView(
+            balance=balance,
+            allocated_capital=deployed,
+            available_capital=balance,
+            sol=0.0 if facts is None else facts.account.spot_1e9 / BASE_PRECISION,
+            realized_funding=float(engine.accountant.books.totals[FlowKind.FUNDING]),
+            last_sync_operator_s=None if sync is None else sync.operator_s,
+        )
+
+    def _attribution(self, facts: Facts | None) -> AttributionView:
+        accountant = self._engine.accountant
+        books, totals = accountant.books, accountant.books.totals
+        if facts is None or not accountant.opened:
+            return AttributionView(None, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None)
+        marks = accountant.marks(facts.market)
+        sync = accountant.last_sync
+        return AttributionView(
+            opening_equity=float(books.opening_equity),
+            funding=float(totals[FlowKind.FUNDING]),
+            fees=float(totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]),
+            interest=float(totals[FlowKind.INTEREST]),
+            trading=float(totals[FlowKind.TRADING_PNL]),
+            transfers=float(accountant.transfers),
+            unrealized_perp=float(books.unrealized(marks, spot=False)),
+            spot_revaluation=float(books.unrealized(marks, spot=True)),
+            closing_equity=float(facts.account.equity),
+            gap=None if sync is None else float(sync.gap),
+        )
+
+    def _gates(self, facts: Facts | None) -> tuple[tuple[Verdict, ...], str]:
+        """The verdicts on the increase that would come next: what automation would take, at the configured size."""
+        engine = self._engine
+        if facts is None:
+            return (), ""
+        held = stance_of(facts.account.perp_1e9)
+        way = Direction.REVERSE if held is Stance.REVERSE else self._better_way(held)
+        command = Take(market=engine.spec.symbol, base_1e9=engine.settings.carry_size_1e9, direction=way)
+        verb = "add to" if held is not Stance.FLAT else "take"
+        subject = f"{verb} {engine.spec.symbol} ({way.value}, {command.base_1e9 / BASE_PRECISION:g})"
+        try:
+            return engine.judge(engine.plan(command)), subject
+        except ValidationError as error:
+            return (), f"{subject}: {error.sentence}"
+
+    def _better_way(self, held: Stance) -> Direction:
+        latest = self._engine.window.mean
+        if held is Stance.CARRY or latest is None:
+            return Direction.CARRY
+        reverse_better = side_fraction(Stance.REVERSE, latest) > side_fraction(Stance.CARRY, latest)
+        return Direction.REVERSE if reverse_better else Direction.CARRY
+
+    def _confirmation(self, facts: Facts | None, before: Standing | None) -> ConfirmationView | None:
+        engine, pending = self._engine, self._engine.pending
+        if pending is None or facts is None:
+            return None
+        try:
+            plan = engine.plan(pending.command)
+        except ValidationError:
+            return None
+        verdicts = engine.judge(plan, pending.command.source)
+        after = plan.after
+        cost = engine.round_trip_of(plan.size)
+        carry = estimate(plan.stance, engine.window, cost, engine.settings.carry)
+        can_force = engine.can_force(verdicts)
+        exposure = engine.exposure()
+        return ConfirmationView(
+            operation_id=pending.operation_id,
+            kind=plan.kind,
+            market=plan.spec.symbol,
+            side=plan.side,
+            size=float(plan.size),
+            notional=float(plan.notional),
+            price=float(plan.price),
+            limit_price=float(plan.limit_price),
+            fees=float(plan.fees),
+            slippage=float(plan.slippage),
+            break_even_h=None if carry is None else carry.break_even_h,
+            carry_sentence="" if carry is None else carry.reason,
+            leverage_before=None if before is None else before.leverage,
+            leverage_after=None if after is None else after.leverage,
+            health_before=None if before is None else before.summary.health,
+            health_after=None if after is None else after.summary.health,
+            liq_price_before=None if before is None else before.liq_price,
+            liq_price_after=None if after is None else after.liq_price,
+            delta_before_pct=None if exposure is None else exposure.drift_pct,
+            delta_after_pct=_drift_after(plan, facts),
+            verdicts=verdicts,
+            allowed=allowed(verdicts),
+            can_force=can_force,
+            loss_if_forced=loss_if_forced(plan, carry, cost.total, engine.settings.carry.horizon_h)
+            if can_force
+            else None,
+            source=pending.command.source,
+            created_operator_s=pending.created_s,
+            expires_operator_s=pending.expires_s,
+        )
+
+    def _actions(self, facts: Facts | None) -> tuple[ActionView, ...]:
+        engine = self._engine
+        state, spec = engine.state, engine.spec
+        held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
+        waiting = "a trade waits for its confirmation" if engine.pending is not None else ""
+        no_data = "no prices yet" if facts is None else ""
+
+        def view(command: type, *reasons: str) -> ActionView:
+            why = refusal(state, command) or next((reason for reason in reasons if reason), "")
+            return ActionView(command.__struct_config__.tag, not why, why)  # type: ignore[attr-defined]
+
+        take = view(Take, waiting, no_data)
+        rebalance = engine.rebalance_plan(manual=True)
+        no_rebalance = "" if rebalance is not None and rebalance.code == "correct" else "delta is neutral"
+        unsettled = facts is not None and bool(facts.account.unsettled)
+        return (
+            msgspec.structs.replace(
+                take,
+                min_size=spec.min_base_1e9 / BASE_PRECISION,
+                max_size=None if facts is None else self._largest_take(facts) / BASE_PRECISION,
+                step=spec.step_base_1e9 / BASE_PRECISION,
+            ),
+            view(Leave, waiting, no_data, "" if held else "there is no position"),
+            view(Rebalance, waiting, no_data, no_rebalance),
+            view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
+            view(Deposit, no_data),
+            view(Withdraw, no_data),
+            view(Pause),
+            view(Resume),
+            view(Kill),
+            view(SetSpeed, "" if engine.settings.mode == "replay" else "only a replay has a speed"),
+            view(SetAutomation),
+            view(Stop),
+        )
+
+    def _largest_take(self, facts: Facts) -> int:
+        """The most base units for which every gate but profitability allows, by bisection; kept while nothing moved."""
+        spec = self._engine.spec
+        held = stance_of(facts.account.perp_1e9)
+        way = Direction.REVERSE if held is Stance.REVERSE else Direction.CARRY
+        key = (facts.account.events, facts.market.oracle)
+        if key == self._size_key:
+            return self._max_size
+        low, high = 0, int(facts.account.equity / facts.market.oracle * 12 * BASE_PRECISION) // spec.step_base_1e9
+        while low < high:
+            middle = (low + high + 1) // 2
+            command = Take(market=spec.symbol, base_1e9=middle * spec.step_base_1e9, direction=way)
+            low, high = (middle, high) if self._fits(command) else (low, middle - 1)
+        self._size_key, self._max_size = key, low * spec.step_base_1e9
+        return self._max_size
+
+    def _fits(self, command: Take) -> bool:
+        try:
+            verdicts = self._engine.judge(self._engine.plan(command))
+        except ValidationError:
+            return False
+        return all(v.allowed or v.code in _NOT_OF_SIZE for v in verdicts)
+
+
+_NOT_OF_SIZE = frozenset({"profitability", "funding_age", "venue", "rate"})
+
+
+def _drift_after(plan: Plan, facts: Facts) -> float:
+    spot = plan.spot_after_1e9 + facts.account.wallet_base_1e9
+    perp = plan.perp_after_1e9
+    return (spot + perp) / max(abs(spot), abs(perp), plan.spec.step_base_1e9) * 100.0
+
+
+def _latest_apr(window: FundingWindow) -> float | None:
+    latest = window.latest
+    return None if latest is None else fraction_to_apr_pct(latest.short_receives)
+
+
+def _mean_apr(window: FundingWindow) -> float | None:
+    mean = window.mean
+    return None if mean is None else fraction_to_apr_pct(mean.short_receives)

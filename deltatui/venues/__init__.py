@@ -1,0 +1,4 @@
+"""Exchanges behind the Venue port, one package each.
+
+A venue knows the engine only through ``deltatui.ports``.
+"""

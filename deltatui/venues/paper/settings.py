@@ -1,0 +1,62 @@
+"""What the paper exchange lists and charges."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, CostModel
+from deltatui.domain.market import MarketSpec
+
+QUOTE_ASSET = "USDC"
+QUOTE_INDEX = 0
+
+SOL_PERP = MarketSpec(
+    symbol="SOL-PERP",
+    base_symbol="SOL",
+    perp_index=0,
+    spot_index=1,
+    step_base_1e9=10_000_000,
+    min_base_1e9=10_000_000,
+    tick_price_1e6=100,
+    margin_initial_1e4=500,
+    margin_maintenance_1e4=300,
+    spot_asset_weight_initial_1e4=8_000,
+    spot_asset_weight_maintenance_1e4=9_000,
+    spot_liability_weight_initial_1e4=12_000,
+    spot_liability_weight_maintenance_1e4=11_000,
+)
+"""As on chain: perp 2026-03-10, SOL spot 2025-06-24 (facts/drift 3.3 and 3.9). Documented maintenance: 5 %."""
+
+MARKETS = {SOL_PERP.symbol: SOL_PERP}
+
+
+class PaperFaults(msgspec.Struct, frozen=True):
+    """What goes wrong in paper, so that it is not a world where everything works (R1.6). Rates are probabilities per
+    operation, drawn from ``seed`` and the operation's id, so a scenario repeats exactly."""
+
+    seed: int = 7
+    fail_rate: float = 0.0
+    partial_rate: float = 0.0
+    odd_leg_rate: float = 0.0
+    latency_s: float = 0.0
+
+
+class PaperSettings(msgspec.Struct, frozen=True):
+    """Rates in percent a year. ``funding_period_s`` 0 books every record (right); 28800 is the documented 8-hour cycle.
+
+    ``liquidation_fee_1e5`` is liquidator plus insurance fee on the closed notional (facts/drift 3.3: 0.75 % each).
+    """
+
+    costs: CostModel = CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
+    faults: PaperFaults = PaperFaults()
+    max_leverage: float = 10.0
+    base_borrow_apr_pct: Decimal = Decimal("7.5")
+    base_lend_apr_pct: Decimal = Decimal(0)
+    quote_borrow_apr_pct: Decimal = Decimal(10)
+    quote_lend_apr_pct: Decimal = Decimal(0)
+    funding_period_s: int = 0
+    liquidation_fee_1e5: Decimal = Decimal(1500)
+    save_every: int = 1
+    """Steps of the market between two commits; operations always commit."""
