@@ -24,7 +24,7 @@ from deltatui.feeds.tape import Tape
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
-from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import MARKETS, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
 
@@ -53,9 +53,8 @@ class BacktestSettings(msgspec.Struct, frozen=True):
     market: str = "SOL-PERP"
     start_equity: Decimal | None = None
     carry: CarrySettings = CarrySettings()
-    faults: PaperFaults = PaperFaults()
     limits: GateLimits = GateLimits(max_leverage=10.0)
-    base_borrow_apr_pct: Decimal = Decimal("7.5")
+    paper: PaperSettings = PaperSettings()
     batch: int = 1000
     durability: Durability = Durability.MEMORY
 
@@ -122,13 +121,7 @@ async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[Backtest
         clock = SimulatedClock(float(tape.first_s))
         venue = PaperVenue(
             spec,
-            PaperSettings(
-                costs=settings.fees.costs,
-                faults=settings.faults,
-                max_leverage=settings.limits.max_leverage,
-                base_borrow_apr_pct=settings.base_borrow_apr_pct,
-                save_every=settings.batch,
-            ),
+            msgspec.structs.replace(settings.paper, costs=settings.fees.costs, save_every=settings.batch),
             PaperTables(database),
             clock,
             "paper",
@@ -170,7 +163,7 @@ async def _play(
     engine: Engine,
     store: EngineStore,
 ) -> tuple[BacktestResult, list[EquityPoint]]:
-    symbol = settings.market
+    symbol, core = settings.market, engine.core
     first = tape.records[0]
     await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
     await engine.start()
@@ -178,7 +171,7 @@ async def _play(
     if settings.policy is Policy.ALWAYS_SHORT:
         account = venue.account(symbol)
         if account is None or account.perp_1e9 == 0:
-            reason = engine.last_result.message if engine.last_result is not None else "it was not tried"
+            reason = engine.desk.last_result.message if engine.desk.last_result is not None else "it was not tried"
             raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
     curve: list[EquityPoint] = []
     switches = in_market = 0
@@ -193,17 +186,17 @@ async def _play(
             switches += 1
             held = after
         in_market += before != 0
-        curve.append(EquityPoint(record.ts_s, float(engine.equity), after))
+        curve.append(EquityPoint(record.ts_s, float(core.equity), after))
     await venue.flush()
-    await engine.save()
+    await core.save()
     account = venue.account(symbol)
     market = venue.market(symbol)
     if account is None or market is None:
         raise CriticalError("NO_ACCOUNT", "the paper exchange lost its account")
     entries = await store.ledger()
-    books = engine.accountant.books
+    books = core.accountant.books
     totals = _totals(entries)
-    marks = engine.accountant.marks(market)
+    marks = core.accountant.marks(market)
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
@@ -226,10 +219,10 @@ async def _play(
         equity_end_usd=float(account.equity),
         switches=switches,
         time_in_market_pct=100.0 * in_market / len(tape),
-        max_drawdown_pct=float(engine.flags.losses.max_drawdown_pct),
+        max_drawdown_pct=float(core.flags.losses.max_drawdown_pct),
         ledger_gap_usd=abs(float(account.equity - ledger_equity)),
         entries=len(entries),
-        state=engine.state if engine.state is not EngineState.HALTED else f"HALTED: {engine.state_reason}",
+        state=core.state if core.state is not EngineState.HALTED else f"HALTED: {core.state_reason}",
         result_hash=result_hash(entries),
     )
     return result, curve

@@ -304,7 +304,7 @@ class UserAccount(msgspec.Struct, frozen=True):
 
 
 class SpotMarket(msgspec.Struct, frozen=True):
-    """A token's deposits, debts, weights and rates. The default weights are the quote asset's; any other asset needs its own.
+    """A token's deposits, debts, weights and rates. The default weights fit the quote asset and no other.
 
     Interest 1e10, weights 1e4 (8000 is 80 %), utilisation and rates 1e6, token amounts in the token's ``decimals``.
     ``oracle_twap_1e6`` (1 h) and ``oracle_twap_5min_1e6`` are the program's own averages; None: there is none, and

@@ -3,9 +3,10 @@
 CARRY is long spot and short perp, REVERSE its mirror with borrowed spot. Everything is a fraction of one leg's
 notional per hour. A forecast gain is halved, a forecast loss taken whole.
 
-Two things keep the engine from churning. It enters only after the rule has held for several records in a row. And
-it leaves like a ski renter who buys once the rents add up to the price of the skis: when the losses since the best
-moment have eaten what leaving and coming back would cost, or when the forecast says that they will.
+Three things keep the engine from churning. The average alone must agree with the forecast, for entering as for
+leaving, so that one loud record decides nothing. It enters only after the rule has held for several records in a
+row. And it leaves like a ski renter who buys once the rents add up to the price of the skis: when the losses since
+the best moment have eaten what leaving and coming back would cost, or when the forecast says that they will.
 """
 
 from __future__ import annotations
@@ -45,11 +46,13 @@ class CarrySettings(msgspec.Struct, frozen=True):
 
 class CarryEstimate(msgspec.Struct, frozen=True):
     """What one direction is expected to earn. ``gross`` is the blended funding of its own side (positive received),
-    ``net`` after haircut, borrow and yield. ``break_even_h`` None: never. ``allowed`` is R6.2's verdict."""
+    ``net`` after haircut, borrow and yield, ``net_by_average`` the same from the average alone. ``break_even_h`` None:
+    never. ``allowed`` is R6.2's verdict."""
 
     stance: Stance
     gross: float
     net: float
+    net_by_average: float
     break_even_h: float | None
     allowed: bool
     reason: str
@@ -85,22 +88,28 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     if latest is None or mean is None or window.count < settings.min_records:
         return None
     weight = settings.prediction_weight
-    gross = weight * side_fraction(stance, latest) + (1.0 - weight) * side_fraction(stance, mean)
-    net = (gross * settings.gain_haircut if gross > 0 else gross) + hedge_yield(stance, settings)
+    average = side_fraction(stance, mean)
+    gross = weight * side_fraction(stance, latest) + (1.0 - weight) * average
+    net, net_by_average = _net(stance, gross, settings), _net(stance, average, settings)
     total = max(cost.total, settings.least_round_trip)
+    horizon_h = settings.horizon_h
     break_even_h = total / net if net > 0 else None
-    apr = fraction_to_apr_pct(net)
     if break_even_h is None:
-        return CarryEstimate(stance, gross, net, None, False, f"expected carry is {apr:+.1f} % APR")
-    if break_even_h > settings.horizon_h:
-        reason = f"break-even after {break_even_h:.0f} h, limit {settings.horizon_h:.0f} h"
-        return CarryEstimate(stance, gross, net, break_even_h, False, reason)
-    if net * settings.horizon_h <= settings.fee_multiple * cost.fees:
-        reason = f"profit over {settings.horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
-        return CarryEstimate(stance, gross, net, break_even_h, False, reason)
-    return CarryEstimate(
-        stance, gross, net, break_even_h, True, f"{apr:+.1f} % APR expected, break-even after {break_even_h:.0f} h"
-    )
+        reason = f"expected carry is {fraction_to_apr_pct(net):+.1f} % APR"
+    elif break_even_h > horizon_h:
+        reason = f"break-even after {break_even_h:.0f} h, limit {horizon_h:.0f} h"
+    elif net * horizon_h <= settings.fee_multiple * cost.fees:
+        reason = f"profit over {horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
+    elif net_by_average * horizon_h < total:
+        reason = f"only the newest record pays; the average is {fraction_to_apr_pct(net_by_average):+.1f} % APR"
+    else:
+        reason = f"{fraction_to_apr_pct(net):+.1f} % APR expected, break-even after {break_even_h:.0f} h"
+        return CarryEstimate(stance, gross, net, net_by_average, break_even_h, True, reason)
+    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, False, reason)
+
+
+def _net(stance: Stance, gross: float, settings: CarrySettings) -> float:
+    return (gross * settings.gain_haircut if gross > 0 else gross) + hedge_yield(stance, settings)
 
 
 class CarryState(msgspec.Struct, frozen=True):
@@ -170,7 +179,7 @@ def _decide_exit(
     assert latest is not None  # noqa: S101  estimate() was not None
     earned = side_fraction(state.held, latest) + hedge_yield(state.held, settings)
     bleed = max(0.0, state.bleed - earned)
-    forecast_loss = -held.net * settings.horizon_h
+    forecast_loss = -max(held.net, held.net_by_average) * settings.horizon_h
     streak = state.streak + 1 if forecast_loss > total else 0
     state = CarryState(held=state.held, candidate=Stance.FLAT, streak=streak, bleed=bleed)
     if bleed > total:

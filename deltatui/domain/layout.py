@@ -23,6 +23,7 @@ from deltatui.domain.account import (
     OrderType,
     PerpMarket,
     PerpPosition,
+    PositionFlag,
     SpotMarket,
     SpotPosition,
     StateAccount,
@@ -145,8 +146,52 @@ USER: Final = layout(
 _SPOT_AT, _PERP_AT, _ORDERS_AT, _ORDERS_END = 104, 424, 1192, 4264
 _SPOT_POSITION = Struct("<QqqqHBB4x")
 _PERP_POSITION = Struct("<qqqqqqqqQQ8x2xHHBB")
-_ORDER = Struct("<QQQQQQqqqiIHBBBBxB???xBx2x")
+_PERP_FIELDS = (
+    "last_cumulative_funding_rate_1e9",
+    "base_1e9",
+    "quote_1e6",
+    "quote_break_even_1e6",
+    "quote_entry_1e6",
+    "open_bids_1e9",
+    "open_asks_1e9",
+    "settled_pnl_1e6",
+    "lp_shares_1e9",
+    "isolated_scaled_balance_1e9",
+    "max_margin_ratio_1e4",
+    "market_index",
+    "open_orders",
+    "position_flag",
+)
+_PERP_OCCUPIED = ("base_1e9", "quote_1e6", "open_orders", "lp_shares_1e9", "isolated_scaled_balance_1e9")
+_ORDER = Struct("<QQQQQQqqqiIHxBBBxB??2xB3x")
+_ORDER_FIELDS = (
+    "slot",
+    "price_1e6",
+    "base",
+    "base_filled",
+    "quote_filled_1e6",
+    "trigger_price_1e6",
+    "auction_start_price_1e6",
+    "auction_end_price_1e6",
+    "max_ts_s",
+    "oracle_price_offset_1e6",
+    "order_id",
+    "market_index",
+    "order_type",
+    "market_type",
+    "user_order_id",
+    "direction",
+    "reduce_only",
+    "post_only",
+    "auction_slots",
+)
 _ORDER_STATUS_AT, _ORDER_OPEN = 82, 1
+_LIQUIDATION_FLAGS = int(PositionFlag.BEING_LIQUIDATED | PositionFlag.BANKRUPT)
+
+
+def _known(value: int, what: str) -> None:
+    if value > 1:
+        raise ValidationError("BAD_ACCOUNT", f"{what} is {value}; known are 0 to 1")
 
 
 def _spot_positions(data: bytes) -> tuple[SpotPosition, ...]:
@@ -155,52 +200,18 @@ def _spot_positions(data: bytes) -> tuple[SpotPosition, ...]:
         data[_SPOT_AT:_PERP_AT]
     ):
         if scaled or orders:
-            if balance_type > 1:
-                raise ValidationError(
-                    "BAD_ACCOUNT",
-                    f"the balance type in spot market {market} is {balance_type}; it must be 0 (deposit) or 1 (borrow)",
-                )
+            _known(balance_type, f"the balance type in spot market {market}")
             found.append(SpotPosition(market, scaled, balance_type == 1, bids, asks, orders, cumulative))
     return tuple(found)
 
 
 def _perp_positions(data: bytes) -> tuple[PerpPosition, ...]:
     found = []
-    for (
-        last_rate,
-        base,
-        quote,
-        break_even,
-        entry,
-        bids,
-        asks,
-        settled,
-        lp_shares,
-        isolated,
-        max_ratio,
-        market,
-        orders,
-        flag,
-    ) in _PERP_POSITION.iter_unpack(data[_PERP_AT:_ORDERS_AT]):
-        if base or quote or orders or lp_shares or isolated or flag & 6:
-            found.append(
-                PerpPosition(
-                    market,
-                    base,
-                    quote,
-                    entry,
-                    break_even,
-                    last_rate,
-                    bids,
-                    asks,
-                    orders,
-                    settled,
-                    max_ratio,
-                    flag,
-                    isolated,
-                    lp_shares,
-                )
-            )
+    for values in _PERP_POSITION.iter_unpack(data[_PERP_AT:_ORDERS_AT]):
+        fields = dict(zip(_PERP_FIELDS, values, strict=True))
+        flag = fields["position_flag"] & _LIQUIDATION_FLAGS
+        if flag or any(fields[name] for name in _PERP_OCCUPIED):
+            found.append(PerpPosition(**fields))
     return tuple(found)
 
 
@@ -209,52 +220,13 @@ def _orders(data: bytes) -> tuple[OpenOrder, ...]:
     for at in range(_ORDERS_AT, _ORDERS_END, _ORDER.size):
         if data[at + _ORDER_STATUS_AT] != _ORDER_OPEN:
             continue
-        (
-            slot,
-            price,
-            base,
-            base_filled,
-            quote_filled,
-            trigger_price,
-            auction_start,
-            auction_end,
-            max_ts,
-            oracle_offset,
-            order_id,
-            market,
-            _status,
-            order_type,
-            market_type,
-            user_order_id,
-            direction,
-            reduce_only,
-            post_only,
-            _immediate,
-            auction_slots,
-        ) = _ORDER.unpack_from(data, at)
-        found.append(
-            OpenOrder(
-                order_id=order_id,
-                market_index=market,
-                is_perp=market_type == 1,
-                is_buy=direction == 0,
-                order_type=choice(OrderType, order_type, f"the type of order {order_id}"),
-                base=base,
-                base_filled=base_filled,
-                quote_filled_1e6=quote_filled,
-                price_1e6=price,
-                trigger_price_1e6=trigger_price,
-                oracle_price_offset_1e6=oracle_offset,
-                auction_start_price_1e6=auction_start,
-                auction_end_price_1e6=auction_end,
-                auction_slots=auction_slots,
-                slot=slot,
-                max_ts_s=max_ts,
-                user_order_id=user_order_id,
-                reduce_only=reduce_only,
-                post_only=post_only,
-            )
-        )
+        values = dict(zip(_ORDER_FIELDS, _ORDER.unpack_from(data, at), strict=True))
+        what = f"order {values['order_id']}"
+        values["order_type"] = choice(OrderType, values["order_type"], f"the type of {what}")
+        market_type, direction = values.pop("market_type"), values.pop("direction")
+        _known(market_type, f"the market type of {what}")
+        _known(direction, f"the direction of {what}")
+        found.append(OpenOrder(is_perp=market_type == 1, is_buy=direction == 0, **values))
     return tuple(found)
 
 

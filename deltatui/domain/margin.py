@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from deltatui.domain.account import QUOTE_SPOT_INDEX, ContractType, MarketStatus, PerpMarket, PerpPosition, SpotMarket
+from deltatui.domain.account import QUOTE_SPOT_INDEX, ContractType, MarketStatus, PerpMarket, SpotMarket
 from deltatui.domain.position_margin import MarginBook as MarginBook
 from deltatui.domain.position_margin import (
     OPEN_ORDER_REQUIREMENT_1e6,
@@ -248,7 +248,7 @@ def claimable_pnl_1e6(book: MarginBook, perp_index: int) -> int:
 # Liquidation prices
 
 
-def _perp_slope(book: MarginBook, market: PerpMarket, position: PerpPosition, base_1e9: int) -> int:
+def _perp_slope(book: MarginBook, market: PerpMarket, base_1e9: int) -> int:
     """Change of free maintenance collateral for a rise of the price by one, with a position of ``base_1e9``."""
     if market.contract_type is ContractType.PREDICTION:
         return 0  # PnL and requirement move together
@@ -275,11 +275,11 @@ def _liquidation_price(price_1e6: int, free_1e6: int, slope: int) -> int | None:
     if slope == 0:
         return None
     liquidation = price_1e6 - div_trunc(free_1e6 * PRICE_PRECISION, slope)
-    return liquidation if liquidation >= 0 else None
+    return liquidation if liquidation > 0 else None
 
 
 def perp_liquidation_price_1e6(book: MarginBook, perp_index: int, size_change_1e9: int = 0) -> int | None:
-    """The oracle price at which free maintenance collateral is used up; None where there is no such price.
+    """The oracle price at which free maintenance collateral is used up; today's if it already is, None if none will.
 
     Linear, at today's weights, and with everything else standing still; spot balances priced by the *same* oracle
     move along, open orders are left out. ``size_change_1e9`` asks for the price after a trade of that size at the
@@ -299,7 +299,7 @@ def perp_liquidation_price_1e6(book: MarginBook, perp_index: int, size_change_1e
         base = after
     if base == 0:
         return None
-    slope = _perp_slope(book, market, position, base)
+    slope = _perp_slope(book, market, base)
     for spot_position in book.user.spot_positions:
         spot_market, spot_price = book.spot(spot_position.market_index)
         if spot_market.oracle == market.oracle:
@@ -309,17 +309,18 @@ def perp_liquidation_price_1e6(book: MarginBook, perp_index: int, size_change_1e
     return _liquidation_price(price, free, slope)
 
 
-def spot_liquidation_price_1e6(book: MarginBook, spot_index: int, size_change: int = 0) -> int | None:
-    """The same for a spot balance; ``size_change`` in the token's smallest units. None without a balance."""
+def spot_liquidation_price_1e6(book: MarginBook, spot_index: int) -> int | None:
+    """The same for a spot balance, open orders included as in the SDK. None without a balance, and where nothing is
+    owed."""
     market, price = book.spot(spot_index)
-    tokens = spot_tokens(market, book.user.spot(spot_index)) + size_change
-    if tokens == 0:
-        return None
+    tokens = spot_tokens(market, book.user.spot(spot_index))
     collateral, requirement = _margin(book, Category.MAINTENANCE, False)
+    if tokens == 0 or requirement == 0:
+        return None
     slope = _spot_slope(market, tokens, price)
     for position in book.user.perp_positions:
         perp_market, _ = book.perp(position.market_index)
         if perp_market.oracle == market.oracle:
-            perp_slope = _perp_slope(book, perp_market, position, position.base_1e9)
+            perp_slope = _perp_slope(book, perp_market, position.base_1e9)
             slope += div_trunc(perp_slope * perp_market.oracle_source.multiple, market.oracle_source.multiple)
     return _liquidation_price(price, max(0, collateral - requirement), slope)

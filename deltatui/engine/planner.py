@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     side: str
     stance: Stance
     reason: str
-    after: Standing | None
+    after: Standing
     spot_after_1e9: int
     perp_after_1e9: int
 
@@ -108,8 +108,18 @@ class Planner:
 
     def leave(self, market: MarketState, account: AccountState, book: MarginBook, own_spot_1e9: int) -> Plan:
         """Close both legs exactly. ``own_spot_1e9`` was paid in as SOL and is not part of the hedge."""
-        perp = -account.perp_1e9
-        spot = -(account.spot_1e9 - own_spot_1e9)
+        own = max(0, own_spot_1e9)
+        if account.spot_1e9 >= 0:
+            own = min(own, account.spot_1e9)
+        return self._close(market, account, book, -account.perp_1e9, own - account.spot_1e9)
+
+    def close_rest(
+        self, market: MarketState, account: AccountState, book: MarginBook, perp_1e9: int, spot_1e9: int
+    ) -> Plan:
+        """What a close that filled in part has left."""
+        return self._close(market, account, book, floor_to_step(perp_1e9, market.spec.step_base_1e9), spot_1e9)
+
+    def _close(self, market: MarketState, account: AccountState, book: MarginBook, perp: int, spot: int) -> Plan:
         legs: list[Leg] = []
         if perp:
             legs.append(self._perp_leg(market, perp, True))
@@ -133,7 +143,10 @@ class Planner:
         reason: str,
     ) -> Plan:
         """A single perp leg: a rebalance or the unwind of an odd leg."""
-        legs = (self._perp_leg(market, base_1e9, reduce_only),)
+        size = floor_to_step(base_1e9, market.spec.step_base_1e9)
+        if not size:
+            raise ValidationError("SIZE_TOO_SMALL", f"{base_1e9} is below the step of {market.spec.symbol}")
+        legs = (self._perp_leg(market, size, reduce_only),)
         stance = stance_of(account.perp_1e9)
         return self._trade(kind, market, account, book, legs, not reduce_only, reason, stance, reason)
 

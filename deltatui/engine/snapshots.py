@@ -22,6 +22,7 @@ from deltatui.domain.command import (
     Take,
     Withdraw,
 )
+from deltatui.domain.costs import round_trip
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.funding import FundingWindow, fraction_to_apr_pct
 from deltatui.domain.gates import allowed, blocking
@@ -45,7 +46,8 @@ from deltatui.domain.snapshot import (
 )
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
-from deltatui.engine.engine import Engine, Facts
+from deltatui.engine.engine import Engine
+from deltatui.engine.memory import Facts
 from deltatui.engine.planner import Plan, Standing, loss_if_forced, stance_of
 from deltatui.engine.states import EngineState, refusal
 
@@ -65,30 +67,31 @@ class SnapshotBuilder:
     """``build()`` numbers the snapshots and tells the engine which state each of them showed."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._core, self._desk = engine.core, engine.desk
+        self._version = 0
         self._size_key: tuple[int, object] | None = None
         self._max_size = 0
 
     def build(self, around: Surroundings) -> Snapshot:
-        engine = self._engine
-        engine.version += 1
-        engine.saw(engine.version)
-        facts = engine.facts()
-        standing = engine.standing() if facts is not None else None
+        core = self._core
+        self._version += 1
+        self._desk.saw(self._version)
+        facts = core.facts()
+        standing = core.standing() if facts is not None else None
         gates, subject = self._gates(facts)
         estimates = (
-            estimate(Stance.CARRY, engine.window, engine.round_trip, engine.settings.carry),
-            estimate(Stance.REVERSE, engine.window, engine.round_trip, engine.settings.carry),
+            estimate(Stance.CARRY, core.window, core.round_trip, core.settings.carry),
+            estimate(Stance.REVERSE, core.window, core.round_trip, core.settings.carry),
         )
         return Snapshot(
-            version=engine.version,
+            version=self._version,
             schema=SCHEMA_VERSION,
             engine=self._engine_view(around, gates),
             clock=ClockView(
                 market_s=None if facts is None else facts.market.as_of_s,
-                operator_s=engine.clock.operator_s(),
+                operator_s=core.clock.operator_s(),
                 speed=around.speed,
-                paused=engine.state is EngineState.PAUSED or engine.pending is not None,
+                paused=core.state is EngineState.PAUSED or core.pending is not None,
                 tape=around.tape,
             ),
             prices=self._prices(facts),
@@ -101,22 +104,22 @@ class SnapshotBuilder:
             opportunities=self._opportunities(facts, *estimates),
             gates=gates,
             gates_subject=subject,
-            alerts=tuple(engine.alerts.values()),
+            alerts=tuple(core.board.alerts.values()),
             actions=self._actions(facts),
             confirmation=self._confirmation(facts, standing),
-            operation=engine.operation,
+            operation=core.operation,
         )
 
     def _engine_view(self, around: Surroundings, gates: tuple[Verdict, ...]) -> EngineView:
-        engine = self._engine
+        core = self._core
         return EngineView(
-            profile=engine.settings.profile,
-            venue=engine.venue.name,
-            mode=engine.settings.mode,
-            live_mode=engine.settings.live_mode,
-            state=engine.state,
-            state_reason=engine.state_reason,
-            automation=engine.flags.automation,
+            profile=core.settings.profile,
+            venue=core.venue.name,
+            mode=core.settings.mode,
+            live_mode=core.settings.live_mode,
+            state=core.state,
+            state_reason=core.state_reason,
+            automation=core.flags.automation,
             clients=around.clients,
             blocks=len(blocking(gates)),
             loop_lag_ms=around.loop_lag_ms,
@@ -126,14 +129,14 @@ class SnapshotBuilder:
 
     def _prices(self, facts: Facts | None) -> PricesView:
         if facts is None:
-            return PricesView(self._engine.spec.symbol, None, None, None, None, False)
+            return PricesView(self._core.spec.symbol, None, None, None, None, False)
         market = facts.market
         oracle, mark = float(market.oracle), float(market.mark)
         basis = (mark / oracle - 1) * 1e4
         return PricesView(market.spec.symbol, oracle, mark, basis, market.as_of_s, market.interpolated)
 
     def _account(self, facts: Facts | None, standing: Standing | None) -> AccountView:
-        limit = self._engine.settings.limits.max_leverage
+        limit = self._core.settings.limits.max_leverage
         if facts is None or standing is None:
             reason = "no account data yet" if facts is None else "the account cannot be judged, see the alerts"
             return AccountView(
@@ -161,8 +164,8 @@ class SnapshotBuilder:
     def _positions(self, facts: Facts | None, standing: Standing | None) -> tuple[PositionView, ...]:
         if facts is None:
             return ()
-        engine, market, account = self._engine, facts.market, facts.account
-        books = engine.accountant.books
+        core, market, account = self._core, facts.market, facts.account
+        books = core.accountant.books
         views = []
         liq = None if standing is None else standing.liq_price
         if account.perp_1e9:
@@ -207,10 +210,10 @@ class SnapshotBuilder:
         return tuple(views)
 
     def _delta(self, facts: Facts | None) -> DeltaView:
-        engine = self._engine
-        settings = engine.settings.rebalance
-        exposure, plan = engine.exposure(), engine.rebalance_plan()
-        cooldown, last = engine.cooldown_remaining_s(), engine.flags.last_rebalance_s
+        core = self._core
+        settings = core.settings.rebalance
+        exposure, plan = core.exposure(), core.rebalance_plan()
+        cooldown, last = core.cooldown_remaining_s(), core.flags.last_rebalance_s
         if facts is None or exposure is None or plan is None:
             return DeltaView(
                 None,
@@ -240,25 +243,25 @@ class SnapshotBuilder:
         )
 
     def _carry(self, facts: Facts | None, carry: CarryEstimate | None, reverse: CarryEstimate | None) -> CarryView:
-        engine = self._engine
+        core = self._core
         held = Stance.FLAT if facts is None else stance_of(facts.account.perp_1e9)
-        decision = engine.decision
+        decision = core.decision
         shown = reverse if held is Stance.REVERSE else carry
         notional = (
-            None if facts is None else float(engine.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark))
+            None if facts is None else float(core.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark))
         )
         if facts is not None and facts.account.perp_1e9:
             notional = abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
         held_by: Literal["nobody", "engine", "operator"] = "nobody"
-        if engine.flags.held_by == "operator":
+        if core.flags.held_by == "operator":
             held_by = "operator"
         elif held is not Stance.FLAT:
             held_by = "engine"
         next_in = None
         if facts is not None and facts.market.next_funding_s is not None:
             next_in = max(0.0, facts.market.next_funding_s - facts.market.as_of_s)
-        if engine.settings.hold is not None:
-            target, sentence = engine.settings.hold.value, f"this run holds {engine.settings.hold} whatever it pays"
+        if core.settings.hold is not None:
+            target, sentence = core.settings.hold.value, f"this run holds {core.settings.hold} whatever it pays"
         elif decision is None:
             target, sentence = held.value, "no funding record has been seen yet"
         else:
@@ -268,29 +271,29 @@ class SnapshotBuilder:
             decision=target,
             sentence=sentence,
             held_by=held_by,
-            now_apr=_latest_apr(engine.week),
-            day_apr=_mean_apr(engine.window),
-            week_apr=_mean_apr(engine.week),
+            now_apr=_latest_apr(core.week),
+            day_apr=_mean_apr(core.window),
+            week_apr=_mean_apr(core.week),
             expected_per_hour=None if shown is None or notional is None else shown.net * notional,
             break_even_h=None if carry is None else carry.break_even_h,
             reverse_break_even_h=None if reverse is None else reverse.break_even_h,
-            horizon_h=engine.settings.carry.horizon_h,
+            horizon_h=core.settings.carry.horizon_h,
             next_funding_in_s=next_in,
         )
 
     def _opportunities(
         self, facts: Facts | None, carry: CarryEstimate | None, reverse: CarryEstimate | None
     ) -> tuple[OpportunityView, ...]:
-        engine = self._engine
-        latest, mean = engine.week.latest, engine.window.mean
+        core = self._core
+        latest, mean = core.week.latest, core.window.mean
         if facts is None or latest is None or mean is None:
             return ()
         best = carry if reverse is None or (carry is not None and carry.net >= reverse.net) else reverse
-        cost = engine.round_trip.total
-        horizon = engine.settings.carry.horizon_h
+        cost = core.round_trip.total
+        horizon = core.settings.carry.horizon_h
         net_apr = None if best is None else fraction_to_apr_pct(best.net - cost / horizon)
         record = facts.market.funding
-        age = None if record is None else engine.clock.market_s() - record.ts_s
+        age = None if record is None else core.clock.market_s() - record.ts_s
         return (
             OpportunityView(
                 key=facts.market.spec.symbol,
@@ -310,8 +313,8 @@ class SnapshotBuilder:
         )
 
     def _vault(self, facts: Facts | None, standing: Standing | None) -> VaultView:
-        engine = self._engine
-        sync = engine.accountant.last_sync
+        core = self._core
+        sync = core.accountant.last_sync
         balance = 0.0 if standing is None else standing.summary.free_initial_1e6 / 1e6
         deployed = 0.0 if facts is None else abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
         return VaultView(
@@ -319,12 +322,12 @@ class SnapshotBuilder:
             allocated_capital=deployed,
             available_capital=balance,
             sol=0.0 if facts is None else facts.account.spot_1e9 / BASE_PRECISION,
-            realized_funding=float(engine.accountant.books.totals[FlowKind.FUNDING]),
+            realized_funding=float(core.accountant.books.totals[FlowKind.FUNDING]),
             last_sync_operator_s=None if sync is None else sync.operator_s,
         )
 
     def _attribution(self, facts: Facts | None) -> AttributionView:
-        accountant = self._engine.accountant
+        accountant = self._core.accountant
         books, totals = accountant.books, accountant.books.totals
         if facts is None or not accountant.opened:
             return AttributionView(None, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None)
@@ -345,40 +348,40 @@ class SnapshotBuilder:
 
     def _gates(self, facts: Facts | None) -> tuple[tuple[Verdict, ...], str]:
         """The verdicts on the increase that would come next: what automation would take, at the configured size."""
-        engine = self._engine
+        core = self._core
         if facts is None:
             return (), ""
         held = stance_of(facts.account.perp_1e9)
         way = Direction.REVERSE if held is Stance.REVERSE else self._better_way(held)
-        command = Take(market=engine.spec.symbol, base_1e9=engine.settings.carry_size_1e9, direction=way)
+        command = Take(market=core.spec.symbol, base_1e9=core.settings.carry_size_1e9, direction=way)
         verb = "add to" if held is not Stance.FLAT else "take"
-        subject = f"{verb} {engine.spec.symbol} ({way.value}, {command.base_1e9 / BASE_PRECISION:g})"
+        subject = f"{verb} {core.spec.symbol} ({way.value}, {command.base_1e9 / BASE_PRECISION:g})"
         try:
-            return engine.judge(engine.plan(command)), subject
+            return self._desk.judge(self._desk.plan(command)), subject
         except ValidationError as error:
             return (), f"{subject}: {error.sentence}"
 
     def _better_way(self, held: Stance) -> Direction:
-        latest = self._engine.window.mean
+        latest = self._core.window.mean
         if held is Stance.CARRY or latest is None:
             return Direction.CARRY
         reverse_better = side_fraction(Stance.REVERSE, latest) > side_fraction(Stance.CARRY, latest)
         return Direction.REVERSE if reverse_better else Direction.CARRY
 
     def _confirmation(self, facts: Facts | None, before: Standing | None) -> ConfirmationView | None:
-        engine, pending = self._engine, self._engine.pending
+        core, pending = self._core, self._core.pending
         if pending is None or facts is None:
             return None
         try:
-            plan = engine.plan(pending.command)
+            plan = self._desk.plan(pending.command)
         except ValidationError:
             return None
-        verdicts = engine.judge(plan, pending.command.source)
+        verdicts = self._desk.judge(plan)
         after = plan.after
-        cost = engine.round_trip_of(plan.size)
-        carry = estimate(plan.stance, engine.window, cost, engine.settings.carry)
-        can_force = engine.can_force(verdicts)
-        exposure = engine.exposure()
+        cost = round_trip(core.venue.costs(), plan.size)
+        carry = estimate(plan.stance, core.window, cost, core.settings.carry)
+        can_force = self._desk.can_force(verdicts)
+        exposure = core.exposure()
         return ConfirmationView(
             operation_id=pending.operation_id,
             kind=plan.kind,
@@ -403,7 +406,7 @@ class SnapshotBuilder:
             verdicts=verdicts,
             allowed=allowed(verdicts),
             can_force=can_force,
-            loss_if_forced=loss_if_forced(plan, carry, cost.total, engine.settings.carry.horizon_h)
+            loss_if_forced=loss_if_forced(plan, carry, cost.total, core.settings.carry.horizon_h)
             if can_force
             else None,
             source=pending.command.source,
@@ -412,10 +415,10 @@ class SnapshotBuilder:
         )
 
     def _actions(self, facts: Facts | None) -> tuple[ActionView, ...]:
-        engine = self._engine
-        state, spec = engine.state, engine.spec
+        core = self._core
+        state, spec = core.state, core.spec
         held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
-        waiting = "a trade waits for its confirmation" if engine.pending is not None else ""
+        waiting = "a trade waits for its confirmation" if core.pending is not None else ""
         no_data = "no prices yet" if facts is None else ""
 
         def view(command: type, *reasons: str) -> ActionView:
@@ -423,7 +426,7 @@ class SnapshotBuilder:
             return ActionView(command.__struct_config__.tag, not why, why)  # type: ignore[attr-defined]
 
         take = view(Take, waiting, no_data)
-        rebalance = engine.rebalance_plan(manual=True)
+        rebalance = core.rebalance_plan(manual=True)
         no_rebalance = "" if rebalance is not None and rebalance.code == "correct" else "delta is neutral"
         unsettled = facts is not None and bool(facts.account.unsettled)
         return (
@@ -441,14 +444,14 @@ class SnapshotBuilder:
             view(Pause),
             view(Resume),
             view(Kill),
-            view(SetSpeed, "" if engine.settings.mode == "replay" else "only a replay has a speed"),
+            view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
             view(SetAutomation),
             view(Stop),
         )
 
     def _largest_take(self, facts: Facts) -> int:
         """The most base units for which every gate but profitability allows, by bisection; kept while nothing moved."""
-        spec = self._engine.spec
+        spec = self._core.spec
         held = stance_of(facts.account.perp_1e9)
         way = Direction.REVERSE if held is Stance.REVERSE else Direction.CARRY
         key = (facts.account.events, facts.market.oracle)
@@ -464,7 +467,7 @@ class SnapshotBuilder:
 
     def _fits(self, command: Take) -> bool:
         try:
-            verdicts = self._engine.judge(self._engine.plan(command))
+            verdicts = self._desk.judge(self._desk.plan(command))
         except ValidationError:
             return False
         return all(v.allowed or v.code in _NOT_OF_SIZE for v in verdicts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from deltatui import audit
+from deltatui.domain import audit
 from deltatui.domain.carry import CarryEstimate, Decision, Stance
 from deltatui.domain.costs import RoundTrip
 from deltatui.domain.delta import Exposure, RebalancePlan

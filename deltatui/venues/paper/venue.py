@@ -73,6 +73,7 @@ class _Saved(msgspec.Struct, frozen=True):
     account: PaperAccount
     market: PaperMarket
     cursor_s: float
+    record: FundingRecord | None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -96,6 +97,7 @@ class PaperVenue:
         self._market: PaperMarket | None = None
         self._as_of_s = 0.0
         self._interpolated = False
+        self._active = True
         self._record: FundingRecord | None = None
         self._recent: list[VenueEvent] = []
         self._unsaved: list[VenueEvent] = []
@@ -116,8 +118,13 @@ class PaperVenue:
             return None
         loaded = _decode_saved(saved)
         self._account, self._market, self._as_of_s = loaded.account, loaded.market, loaded.cursor_s
+        self._record = loaded.record
         self._book = None
         return self._as_of_s
+
+    def close_market(self) -> None:
+        """No more prices will come: the market is not active any more."""
+        self._active = False
 
     async def flush(self) -> None:
         """Make everything durable that is not yet."""
@@ -188,7 +195,7 @@ class PaperVenue:
             market.oracle,
             market.mark,
             self._interpolated,
-            True,
+            self._active,
             self._record,
             market.records,
             next_funding,
@@ -293,7 +300,7 @@ class PaperVenue:
         market = self._market
         if market is None:
             return {}
-        return {_STATE: _encode(_Saved(account, market, self._as_of_s))}
+        return {_STATE: _encode(_Saved(account, market, self._as_of_s, self._record))}
 
     async def _save(self) -> None:
         await self._tables.commit(self._state(self._account), self._unsaved)

@@ -1,0 +1,29 @@
+"""`deltatui backtest`: one policy, and beside it what flat and always-short would have made of the same tape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import typer
+
+from deltatui.backtest.report import text_report, write_csv, write_html
+from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Policy, run_backtest
+from deltatui.feeds.tape import Tape
+
+
+async def run_case(wanted: BacktestSettings, tape: Tape, *, as_json: bool, html: Path | None, csv: Path | None) -> None:
+    """Run, print, write. Raises ValidationError where the tape cannot be played or a file not be written."""
+    result, curve = await run_backtest(tape, wanted)
+    if as_json and html is None and csv is None:
+        typer.echo(msgspec.json.encode(result).decode())
+        return
+    results: dict[Policy, tuple[BacktestResult, list[EquityPoint]]] = {wanted.policy: (result, curve)}
+    for other in Policy:
+        if other not in results:
+            results[other] = await run_backtest(tape, msgspec.structs.replace(wanted, policy=other))
+    if csv is not None:
+        write_csv(csv, curve)
+    if html is not None:
+        write_html(html, wanted.policy, results)
+    typer.echo(msgspec.json.encode(result).decode() if as_json else text_report(wanted.policy, results))

@@ -1,0 +1,126 @@
+"""The report of a backtest: text with a chart, CSV, HTML."""
+
+from __future__ import annotations
+
+import csv
+import html as escape
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deltatui.backtest.run import BacktestResult, EquityPoint, Policy
+from deltatui.domain.carry import Stance
+from deltatui.domain.errors import ValidationError
+
+Results = Mapping[Policy, tuple[BacktestResult, Sequence[EquityPoint]]]
+
+_WIDTH, _HEIGHT = 72, 10
+
+
+def _day(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")
+
+
+def text_report(policy: Policy, results: Results) -> str:
+    """The policy's figures beside the others', a sentence that says which one won, and the curve in the terminal."""
+    main, curve = results[policy]
+    years = max(main.last_s - main.first_s, 1) / (365 * 86400)
+    lines = [
+        f"{main.tape}: {main.points} funding records, {_day(main.first_s)} to {_day(main.last_s)}",
+        f"{main.market}, {main.size:g} each leg, fees {main.fees}; start ${main.equity_start_usd:,.2f}",
+        "",
+        f"{'':<14}{'net $':>11}{'a year':>9}{'funding':>11}{'fees':>10}{'interest':>10}{'trading':>10}"
+        f"{'switches':>10}{'in mkt':>8}{'drawdown':>10}",
+    ]
+    for each in (policy, *(p for p in Policy if p is not policy)):
+        r = results[each][0]
+        net = r.equity_end_usd - r.equity_start_usd
+        a_year = net / r.equity_start_usd / years * 100
+        lines.append(
+            f"{each.value:<14}{net:>+11.4f}{a_year:>+8.2f}%{r.funding_usd:>+11.4f}{r.fees_usd:>+10.4f}"
+            f"{r.interest_usd:>+10.4f}{r.trading_pnl_usd:>+10.4f}{r.switches:>10}{r.time_in_market_pct:>7.1f}%"
+            f"{r.max_drawdown_pct:>9.2f}%"
+        )
+    best = max(results, key=lambda p: results[p][0].equity_end_usd)
+    lines += ["", _verdict(policy, best, results), "", *_chart(curve), ""]
+    lines.append(f"ledger gap ${main.ledger_gap_usd:.6f}; {main.entries} entries; result {main.result_hash[:16]}")
+    if main.state != "RUNNING":
+        lines.append(f"the engine ended {main.state}")
+    return "\n".join(lines)
+
+
+def _verdict(policy: Policy, best: Policy, results: Results) -> str:
+    def net(p: Policy) -> float:
+        return results[p][0].equity_end_usd - results[p][0].equity_start_usd
+
+    if best is policy:
+        return f"{policy.value} did best on this tape: {net(policy):+.4f} $."
+    return f"{best.value} did best on this tape: {net(best):+.4f} $; {policy.value} made {net(policy):+.4f} $."
+
+
+def _chart(curve: Sequence[EquityPoint]) -> list[str]:
+    """Equity over time in block characters; each column is the last point of its share of the tape."""
+    count = min(_WIDTH, len(curve))
+    points = [curve[(i + 1) * len(curve) // count - 1] for i in range(count)]
+    values = [point.equity for point in points]
+    low, high = min(values), max(values)
+    span = high - low or 1.0
+    lines = []
+    for row in range(_HEIGHT, 0, -1):
+        label = high if row == _HEIGHT else low if row == 1 else None
+        cells = "".join("●" if _row(value, low, span) == row else " " for value in values)
+        lines.append(f"{'' if label is None else f'{label:,.2f}':>12} │{cells}")
+    stances = "".join({Stance.FLAT: "·", Stance.CARRY: "C", Stance.REVERSE: "R"}[point.stance] for point in points)
+    lines.append(f"{'stance':>12} │{stances}")
+    first, last = _day(curve[0].market_s), _day(curve[-1].market_s)
+    lines.append(f"{'':>12}  {first}{last:>{max(count - 10, 11)}}")
+    return lines
+
+
+def _row(value: float, low: float, span: float) -> int:
+    return 1 + round((value - low) / span * (_HEIGHT - 1))
+
+
+def write_csv(path: Path, curve: Sequence[EquityPoint]) -> None:
+    """`ts,equity_usd,stance`. Raises ValidationError if the file cannot be written."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("ts", "equity_usd", "stance"))
+            writer.writerows((point.market_s, f"{point.equity:.8f}", point.stance.value) for point in curve)
+    except OSError as error:
+        raise ValidationError("CANNOT_WRITE", f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_html(path: Path, policy: Policy, results: Results) -> None:
+    """One self-contained page. Raises ValidationError if the file cannot be written."""
+    main = results[policy][0]
+    report = escape.escape(text_report(policy, results))
+    lines = "".join(
+        f'<polyline fill="none" stroke="{colour}" points="{_polyline(results, each)}">'
+        f"<title>{each.value}</title></polyline>"
+        for each, colour in zip(results, ("#0072b2", "#999999", "#d55e00"), strict=False)
+    )
+    page = (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<title>deltatui backtest: {escape.escape(main.tape)}</title>"
+        "<style>body{font:15px/1.5 monospace;margin:2em;max-width:70em}"
+        "svg{width:100%;height:18em;border:1px solid #ccc}</style>"
+        f"<h1>{policy.value}</h1><svg viewBox='0 0 1000 300' preserveAspectRatio='none'>{lines}</svg>"
+        f"<pre>{report}</pre></html>"
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValidationError("CANNOT_WRITE", f"{path} cannot be written: {error.strerror}") from error
+
+
+def _polyline(results: Results, policy: Policy) -> str:
+    values = [point.equity for _, curve in results.values() for point in curve]
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    curve = results[policy][1]
+    step = max(1, len(curve) // 500)
+    return " ".join(
+        f"{i / max(len(curve) - 1, 1) * 1000:.1f},{295 - (curve[i].equity - low) / span * 290:.1f}"
+        for i in range(0, len(curve), step)
+    )

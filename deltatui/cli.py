@@ -1,0 +1,438 @@
+"""The command line: words to calls, errors to sentences and exit codes. Rooms are imported where they are used."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from deltatui import __version__
+from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
+
+if TYPE_CHECKING:
+    from deltatui.api.client import Client
+    from deltatui.domain.command import AnyCommand, Command, CommandResult
+    from deltatui.domain.snapshot import Snapshot
+    from deltatui.paths import Paths
+
+EXIT_REFUSED = 1
+EXIT_BAD_INPUT = 2
+EXIT_NOT_NOW = 3
+EXIT_CRITICAL = 4
+EXIT_UNRESOLVED = 5
+
+EPILOG = (
+    "Exit codes: 0 done; 1 refused by the engine; 2 bad input or configuration; 3 no engine or not now; "
+    "4 a fault that needs you; 5 sent, outcome not known."
+)
+
+app = typer.Typer(
+    name="deltatui",
+    help="A terminal for delta-neutral funding positions. Without a command: the terminal.",
+    epilog=EPILOG,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="The configuration and where its values come from.", rich_markup_mode=None)
+vault_app = typer.Typer(help="The engine's own memory of the account.", rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+app.add_typer(vault_app, name="vault")
+
+T = TypeVar("T")
+
+ProfileOption = Annotated[str, typer.Option("--profile", "-P", help="Name of the profile.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TapeOption = Annotated[Path | None, typer.Option("--tape", help="Tape (CSV, also gzip); default: the shipped one.")]
+SpeedOption = Annotated[int | None, typer.Option("--speed", help="Replay speed, market seconds per second.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Put the kept account aside and begin anew.")]
+MarketOption = Annotated[str, typer.Option("--market", help="The market.")]
+
+
+def main() -> None:
+    """Entry point: every one of our errors becomes one sentence on stderr and an exit code."""
+    try:
+        app()
+    except DeltatuiError as error:
+        print_error(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def exit_code(error: DeltatuiError) -> int:
+    if isinstance(error, ValidationError):
+        return EXIT_BAD_INPUT
+    if isinstance(error, TransientError):
+        return EXIT_NOT_NOW
+    if isinstance(error, UnresolvedError):
+        return EXIT_UNRESOLVED
+    return EXIT_CRITICAL
+
+
+def print_error(error: DeltatuiError) -> None:
+    typer.echo(f"deltatui: {error.sentence} [{error.code}]", err=True)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"deltatui {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def terminal(
+    context: typer.Context,
+    profile: ProfileOption = "default",
+    tape: TapeOption = None,
+    speed: SpeedOption = None,
+    fresh: FreshOption = False,
+    theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
+    mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The terminal: starts the profile's engine if none runs, then attaches to it."""
+    if context.invoked_subcommand is not None:
+        return
+    from deltatui.launch import find_or_start
+
+    loaded = _load(profile, _flags(tape, speed))
+    arguments = _engine_arguments(tape, speed, fresh)
+    if fresh and _find(loaded.paths):
+        raise ValidationError("ENGINE_RUNNING", "--fresh needs the engine stopped; quit its terminal or kill it first")
+    folder = loaded.settings.log.folder
+    _need_terminal()
+    _run(find_or_start(loaded.paths, arguments, log_folder=folder))
+    sys.exit(_terminal(loaded.paths, read_only=False, theme=theme, mouse=mouse))
+
+
+@app.command()
+def attach(
+    profile: ProfileOption = "default",
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, but send nothing.")] = False,
+    theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
+    mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
+) -> None:
+    """A terminal on an engine that runs already; several at once are fine."""
+    paths = _paths(profile)
+    if not _find(paths):
+        raise TransientError("NO_ENGINE", f"no engine runs for profile '{profile}'; start one with: deltatui engine")
+    _need_terminal()
+    sys.exit(_terminal(paths, read_only=read_only, theme=theme, mouse=mouse))
+
+
+@app.command()
+def engine(
+    profile: ProfileOption = "default", tape: TapeOption = None, speed: SpeedOption = None, fresh: FreshOption = False
+) -> None:
+    """The engine alone, without a terminal, until it is told to stop."""
+    from deltatui.assembly import run_engine
+
+    _run(run_engine(_load(profile, _flags(tape, speed)), fresh=fresh))
+
+
+@app.command()
+def status(profile: ProfileOption = "default", as_json: JsonOption = False) -> None:
+    """What the engine holds and thinks, as text or JSON."""
+    import msgspec
+
+    snapshot = _run(_ask(_paths(profile), _first_snapshot, read_only=True))
+    if as_json:
+        typer.echo(msgspec.json.encode(snapshot).decode())
+        return
+    from deltatui.plain import status_lines
+
+    for line in status_lines(snapshot):
+        typer.echo(line)
+
+
+@app.command()
+def take(
+    size: Annotated[str, typer.Argument(help="Size of one leg in the base asset, like 1.5.")],
+    profile: ProfileOption = "default",
+    market: MarketOption = "SOL-PERP",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Long perp, borrowed spot sold.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm without asking.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take it although it does not pay (paper and replay).")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Open or add to a hedged position."""
+    from deltatui.domain.command import Direction, Take
+    from deltatui.domain.units import base_from_text
+
+    base_1e9 = base_from_text(size)
+    if base_1e9 <= 0:
+        raise ValidationError("BAD_SIZE", f"the size must be more than 0, it is {size}")
+    direction = Direction.REVERSE if reverse else Direction.CARRY
+    command = Take(intent_id=_intent(), source="api", market=market, base_1e9=base_1e9, direction=direction)
+    _trade(_paths(profile), command, yes=yes, force=force, as_json=as_json)
+
+
+@app.command()
+def leave(
+    profile: ProfileOption = "default",
+    market: MarketOption = "SOL-PERP",
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Close both legs."""
+    from deltatui.domain.command import Leave
+
+    _trade(
+        _paths(profile), Leave(intent_id=_intent(), source="api", market=market), yes=yes, force=False, as_json=as_json
+    )
+
+
+@app.command()
+def kill(
+    profile: ProfileOption = "default",
+    flatten: Annotated[bool, typer.Option("--flatten", help="Close every position as well.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")] = "command line",
+    as_json: JsonOption = False,
+) -> None:
+    """Kill switch: cancel everything, automation off, engine halted."""
+    from deltatui.domain.command import Kill
+
+    _finish(_command(_paths(profile), Kill(intent_id=_intent(), source="api", flatten=flatten, reason=reason)), as_json)
+
+
+@app.command()
+def backtest(
+    tape: TapeOption = None,
+    policy: Annotated[str, typer.Option("--policy", help="always-short, flat or carry.")] = "carry",
+    size: Annotated[str, typer.Option("--size", help="Size of one leg in the base asset.")] = "1",
+    fees: Annotated[str, typer.Option("--fees", help="none or drift.")] = "drift",
+    market: MarketOption = "SOL-PERP",
+    profile: ProfileOption = "default",
+    html: Annotated[Path | None, typer.Option("--html", help="Write the report as HTML.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the equity curve as CSV.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The engine's verdict on a whole tape, beside holding flat and always short."""
+    from deltatui.assembly import backtest_settings
+    from deltatui.backtest.cases import run_case
+    from deltatui.backtest.run import Fees, Policy, size_from_text
+    from deltatui.feeds.tape import load_tape
+
+    if policy not in list(Policy):
+        raise ValidationError("UNKNOWN_POLICY", f"there is no policy '{policy}'; {', '.join(Policy)} exist")
+    if fees not in list(Fees):
+        raise ValidationError("UNKNOWN_FEES", f"there is no fee preset '{fees}'; {', '.join(Fees)} exist")
+    settings = _load(profile, {}).settings
+    wanted = backtest_settings(settings, Policy(policy), Fees(fees), size_from_text(size, market), market)
+    _run(run_case(wanted, load_tape(tape), as_json=as_json, html=html, csv=csv))
+
+
+@app.command()
+def export(
+    what: Annotated[str, typer.Argument(help="operations, ledger, funding or fills.")],
+    target: Annotated[Path, typer.Argument(help="File to write; .parquet writes Parquet, else CSV.")],
+    profile: ProfileOption = "default",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write what the engine recorded to a file; the engine may go on running."""
+    from deltatui.store.database import Database, Durability
+    from deltatui.store.export import ExportFormat, ExportKind
+    from deltatui.store.export import export as write
+
+    kinds = {kind.value: kind for kind in ExportKind}
+    if what not in kinds:
+        raise ValidationError("UNKNOWN_EXPORT", f"'{what}' cannot be exported; {', '.join(kinds)} can")
+    form = ExportFormat.PARQUET if target.suffix == ".parquet" else ExportFormat.CSV
+
+    async def go() -> int:
+        database = await Database.open(_paths(profile).database, Durability.NORMAL, read_only=True)
+        try:
+            return await write(database, kinds[what], target, form, overwrite=overwrite)
+        finally:
+            await database.close()
+
+    typer.echo(f"{_run(go())} rows written to {target}")
+
+
+@config_app.command("show")
+def config_show(profile: ProfileOption = "default") -> None:
+    """Every value and where it comes from; secrets only as set or not set."""
+    from deltatui.config import render
+
+    typer.echo(render(_load(profile, {})))
+
+
+@config_app.command("check")
+def config_check(profile: ProfileOption = "default") -> None:
+    """Say whether the configuration can be used; exit code 2 if not."""
+    loaded = _load(profile, {})
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}")
+    typer.echo(f"the configuration of profile '{profile}' is good ({loaded.paths.config_file})")
+
+
+@vault_app.command("reset")
+def vault_reset(
+    profile: ProfileOption = "default",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    abandon_open: Annotated[
+        bool, typer.Option("--abandon-open", help="Even though operations are open (docs/runbooks/vault-reset.md).")
+    ] = False,
+) -> None:
+    """Move the engine's memory aside; the next start builds it anew. Nothing is deleted."""
+    import os
+    import socket
+    import time
+
+    from deltatui.store.lock import EngineLock, LockHolder
+    from deltatui.store.maintenance import reset_vault
+
+    paths = _paths(profile)
+    if not paths.database.exists():
+        raise ValidationError("NO_VAULT", f"profile '{profile}' has no vault at {paths.database}")
+    if not yes and not typer.confirm(f"Move the vault of profile '{profile}' aside?"):
+        raise typer.Exit(EXIT_REFUSED)
+    now = time.time()
+    lock = EngineLock.acquire(paths.lock, LockHolder(os.getpid(), socket.gethostname(), profile, now))
+    try:
+        moved = _run(reset_vault(paths.database, now, abandon_open=abandon_open))
+    finally:
+        lock.release()
+    typer.echo(f"moved to {moved}")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def _paths(profile: str) -> Paths:
+    from deltatui.paths import Paths
+
+    return Paths.of(profile)
+
+
+def _load(profile: str, flags: dict[str, object]) -> Any:
+    from deltatui.config import load
+
+    return load(profile, flags)
+
+
+def _flags(tape: Path | None, speed: int | None) -> dict[str, object]:
+    return {"replay.tape": None if tape is None else str(tape), "replay.speed": speed}
+
+
+def _engine_arguments(tape: Path | None, speed: int | None, fresh: bool) -> list[str]:
+    arguments: list[str] = []
+    if tape is not None:
+        arguments += ["--tape", str(tape.absolute())]
+    if speed is not None:
+        arguments += ["--speed", str(speed)]
+    return [*arguments, "--fresh"] if fresh else arguments
+
+
+def _need_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ValidationError("NO_TERMINAL", "this needs a terminal; without one use: deltatui engine, deltatui status")
+
+
+def _find(paths: Paths) -> bool:
+    from deltatui.launch import find
+
+    return _run(find(paths)) is not None
+
+
+def _terminal(paths: Paths, *, read_only: bool, theme: str | None, mouse: bool) -> int:
+    from deltatui.api.client import Client
+    from deltatui.tui.app import Options, run
+    from deltatui.tui.themes import DEFAULT_THEME
+
+    async def connect() -> Client:
+        return await Client.connect(paths.socket, name="terminal", read_only=read_only)
+
+    options = Options(
+        theme=theme or DEFAULT_THEME,
+        themes_dir=paths.theme_folders[-1],
+        keymap=paths.config_file.parent / "keys.toml",
+        state_dir=paths.state_folder,
+        mouse=mouse,
+    )
+    return run(connect, options)
+
+
+def _intent() -> str:
+    import uuid
+
+    return uuid.uuid4().hex
+
+
+async def _ask(paths: Paths, question: Callable[[Client], Coroutine[Any, Any, T]], *, read_only: bool = False) -> T:
+    from deltatui.api.client import Client
+
+    client = await Client.connect(
+        paths.socket, name="command line", read_only=read_only, log_backlog=0, event_backlog=0
+    )
+    try:
+        return await question(client)
+    finally:
+        await client.close()
+
+
+async def _first_snapshot(client: Client) -> Snapshot:
+    from deltatui.api.protocol import SnapshotMessage
+
+    async for message in client:
+        if isinstance(message, SnapshotMessage):
+            return message.snapshot
+    raise TransientError("CONNECTION_LOST", f"the engine went away: {client.state.reason}")
+
+
+def _command(paths: Paths, command: AnyCommand) -> CommandResult:
+    async def send(client: Client) -> CommandResult:
+        return await client.command(command)
+
+    return _run(_ask(paths, send))
+
+
+def _trade(paths: Paths, command: Command, *, yes: bool, force: bool, as_json: bool) -> None:
+    """Send a trade; show what it would do and confirm, from the keyboard or by ``--yes``."""
+    from deltatui.domain.command import Cancel, Confirm, ResultStatus
+    from deltatui.plain import confirmation_lines
+
+    async def talk(client: Client) -> CommandResult:
+        result = await client.command(command)  # type: ignore[arg-type]
+        if result.status is not ResultStatus.NEEDS_CONFIRMATION:
+            return result
+        if not yes:
+            view = None
+            while view is None or view.operation_id != result.operation_id:
+                view = (await _first_snapshot(client)).confirmation
+            for line in confirmation_lines(view):
+                typer.echo(line, err=True)
+            answer = await asyncio.to_thread(typer.confirm, "Do it?", default=False, err=True)
+            if not answer:
+                return await client.command(Cancel(source="api", operation_id=result.operation_id))
+        return await client.command(
+            Confirm(intent_id=_intent(), source="api", operation_id=result.operation_id, force=force)
+        )
+
+    _finish(_run(_ask(paths, talk)), as_json)
+
+
+def _finish(result: CommandResult, as_json: bool) -> None:
+    from deltatui.domain.command import ResultStatus
+
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(result).decode())
+    else:
+        typer.echo(result.message, err=result.status is ResultStatus.REJECTED)
+    if result.status is ResultStatus.REJECTED:
+        raise typer.Exit(EXIT_REFUSED)
+    if result.status is ResultStatus.UNRESOLVED:
+        raise typer.Exit(EXIT_UNRESOLVED)

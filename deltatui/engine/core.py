@@ -1,0 +1,265 @@
+"""What the engine knows: facts, books, averages, state and flags, and how they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import msgspec
+
+from deltatui.domain.carry import CarryState, Decision, decide, holding
+from deltatui.domain.costs import round_trip
+from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
+from deltatui.domain.errors import TransientError, ValidationError
+from deltatui.domain.event import Event, Level
+from deltatui.domain.funding import FundingWindow, hour_fractions
+from deltatui.domain.ledger import FlowKind
+from deltatui.domain.margin import MarginBook
+from deltatui.domain.market import FundingRecord, MarketSpec
+from deltatui.domain.operation import OpenOperation
+from deltatui.domain.snapshot import OperationView
+from deltatui.domain.units import BASE_PRECISION, base_to_decimal
+from deltatui.engine.accounting import Accountant
+from deltatui.engine.board import Board
+from deltatui.engine.memory import CarryMemory, Facts, Flags, Pending
+from deltatui.engine.planner import Standing, stance_of, standing
+from deltatui.engine.settings import EngineSettings
+from deltatui.engine.states import EngineState, check_transition
+from deltatui.ports import Clock, Log, Store, Venue
+
+WEEK_RECORDS = 168
+
+encode = msgspec.json.Encoder().encode
+
+
+class Core:
+    """Shared by the rooms of the engine; has no will of its own."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        clock: Clock,
+        venue: Venue,
+        store: Store,
+        log: Log | None,
+        on_change: Callable[[], None],
+        on_event: Callable[[Event], None],
+        speed: int,
+    ) -> None:
+        spec = venue.markets().get(settings.market)
+        if spec is None:
+            listed = ", ".join(venue.markets())
+            raise ValidationError("UNKNOWN_MARKET", f"{venue.name} does not list {settings.market}; it lists {listed}")
+        self.settings = settings
+        self.spec: MarketSpec = spec
+        self.clock = clock
+        self.venue = venue
+        self.store = store
+        self.board = Board(clock, log, on_change, on_event)
+        self.accountant = Accountant(spec)
+        self.state = EngineState.STARTING
+        self.state_reason = "starting"
+        self.flags = Flags(automation=settings.automation, speed=speed)
+        self.carry_state = CarryState()
+        self.decision: Decision | None = None
+        self.window = FundingWindow(settings.carry.average_h)
+        self.week = FundingWindow(WEEK_RECORDS)
+        self.round_trip = round_trip(venue.costs(), base_to_decimal(settings.carry_size_1e9))
+        self.pending: Pending | None = None
+        self.operation: OperationView | None = None
+        self.unresolved: dict[str, OpenOperation] = {}
+        self._saving = asyncio.Lock()
+        self._unsaved_state = False
+        self.saved_operator_s = float("-inf")
+
+    # Facts
+
+    def facts(self) -> Facts | None:
+        market = self.venue.market(self.spec.symbol)
+        account = self.venue.account(self.spec.symbol)
+        return None if market is None or account is None else Facts(market, account)
+
+    def known_facts(self) -> Facts:
+        facts = self.facts()
+        if facts is None:
+            raise ValidationError("NO_DATA", "the venue has not told prices and account yet")
+        return facts
+
+    def known_book(self) -> MarginBook:
+        book = self.venue.margin_book()
+        if book is None:
+            raise ValidationError("NO_ACCOUNT", "the venue has not told the account's state yet")
+        return book
+
+    def standing(self) -> Standing | None:
+        """The account now; None where it cannot be judged."""
+        book = self.venue.margin_book()
+        if book is None:
+            return None
+        try:
+            now = standing(book, self.spec)
+        except ValidationError as error:
+            self.board.alert("margin", Level.ERROR, f"the account cannot be judged: {error.sentence}")
+            return None
+        if "margin" in self.board.alerts:
+            self.board.clear("margin")
+        return now
+
+    @property
+    def equity(self) -> Decimal:
+        """The venue's figure at the last sync; 0 before there was one."""
+        sync = self.accountant.last_sync
+        return Decimal(0) if sync is None else sync.venue_equity
+
+    # Books and averages
+
+    async def take_in(self, facts: Facts) -> None:
+        """Book what happened to the account since the last time."""
+        accountant = self.accountant
+        if not accountant.opened:
+            accountant.open(facts.market, facts.account)
+            self.set_flags(liquidations=facts.account.liquidations)
+            return
+        before = facts.account.perp_1e9
+        while accountant.books.cursor < facts.account.events:
+            entries = accountant.ingest(await self.venue.events_after(accountant.books.cursor))
+            self._unsaved_state = True
+            if self.board.tell is not None:
+                for entry in entries:
+                    if entry.kind is FlowKind.FUNDING:
+                        self.board.tell.funding(entry, facts.market, before)
+        if facts.account.liquidations > self.flags.liquidations:
+            self.set_flags(liquidations=facts.account.liquidations)
+            self.board.emit("liquidated", Level.CRITICAL, "the account was liquidated by the venue")
+
+    def prime_funding(self, records: Iterable[FundingRecord]) -> None:
+        """Fill the averages with past records up to now, so that a restart judges as if it had never ended."""
+        for record in records:
+            fractions = hour_fractions(record)
+            self.window.add(fractions)
+            self.week.add(fractions)
+        market = self.venue.market(self.spec.symbol)
+        if market is not None:
+            self.set_flags(records=market.funding_count)
+
+    def judge_record(self, facts: Facts, record: FundingRecord) -> None:
+        """Take one new funding record into the averages and decide anew."""
+        fractions = hour_fractions(record)
+        self.window.add(fractions)
+        self.week.add(fractions)
+        self.set_flags(records=facts.market.funding_count)
+        held = holding(self.carry_state, stance_of(facts.account.perp_1e9))
+        self.carry_state, self.decision = decide(held, self.window, self.round_trip, self.settings.carry)
+        if self.board.tell is not None:
+            notional = self.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark)
+            horizon_h = self.settings.carry.horizon_h
+            self.board.tell.profitability(
+                self.decision, self.round_trip, notional, horizon_h, fractions.short_receives, facts.market
+            )
+
+    # Delta
+
+    def exposure(self) -> Exposure | None:
+        facts = self.facts()
+        if facts is None:
+            return None
+        account = facts.account
+        spot = account.spot_1e9 + account.wallet_base_1e9
+        return Exposure(spot, account.perp_1e9, self.spec.step_base_1e9, account.open_bids_1e9, account.open_asks_1e9)
+
+    def cooldown_remaining_s(self) -> float:
+        last = self.flags.last_rebalance_s
+        if last is None:
+            return 0.0
+        return max(0.0, last + self.settings.rebalance.cooldown_s - self.clock.market_s())
+
+    def rebalance_plan(self, *, manual: bool = False) -> RebalancePlan | None:
+        exposure = self.exposure()
+        if exposure is None:
+            return None
+        cooldown_s = self.cooldown_remaining_s()
+        return plan_rebalance(exposure, self.settings.rebalance, cooldown_remaining_s=cooldown_s, manual=manual)
+
+    # State
+
+    def go(self, state: EngineState, reason: str) -> None:
+        """Raises CriticalError where the table does not allow it."""
+        check_transition(self.state, state)
+        self.state, self.state_reason = state, reason
+        self.board.emit("state", Level.INFO, f"{state}: {reason}" if reason else str(state))
+
+    def halt(self, reason: str, kind: str = "halted") -> None:
+        """HALTED, now and after a restart."""
+        self.set_flags(halted=reason)
+        self.board.alert("halted", Level.CRITICAL, reason, kind)
+        if self.state not in (EngineState.HALTED, EngineState.STOPPED):
+            self.go(EngineState.HALTED, reason)
+
+    def reduce(self, reason: str) -> None:
+        """REDUCING, now and after a restart."""
+        self.set_flags(reducing=reason)
+        self.board.alert("reducing", Level.ERROR, reason, "reducing")
+        self.go(EngineState.REDUCING, reason)
+
+    def go_after_reconciliation(self) -> None:
+        """To RUNNING, or back to the state that was kept."""
+        flags = self.flags
+        if flags.halted:
+            self.board.alert("halted", Level.CRITICAL, flags.halted)
+            if self.state is not EngineState.HALTED:
+                self.go(EngineState.HALTED, flags.halted)
+        elif flags.reducing:
+            self.board.alert("reducing", Level.ERROR, flags.reducing)
+            self.go(EngineState.REDUCING, flags.reducing)
+        elif flags.paused:
+            self.go(EngineState.PAUSED, "paused before the restart")
+        else:
+            self.go(EngineState.RUNNING, "")
+
+    def set_flags(self, **changes: object) -> None:
+        self.flags = msgspec.structs.replace(self.flags, **changes)
+        self._unsaved_state = True
+
+    # Keeping
+
+    async def load(self) -> dict[str, bytes]:
+        """Take over what was kept; returns all of it."""
+        state = dict(await self.store.load_state())
+        if raw := state.get("flags"):
+            self.flags = msgspec.json.decode(raw, type=Flags)
+        if raw := state.get("carry"):
+            memory = msgspec.json.decode(raw, type=CarryMemory)
+            self.carry_state, self.decision = memory.state, memory.decision
+        if raw := state.get("books"):
+            self.accountant.load(raw)
+        return state
+
+    async def save(self) -> None:
+        """Make books, memory and events durable. A disk that refuses is reported and tried again later."""
+        async with self._saving:
+            accountant, board = self.accountant, self.board
+            entries, events = accountant.pending, board.unsaved
+            if not entries and not events and not self._unsaved_state:
+                return
+            accountant.pending, board.unsaved, self._unsaved_state = [], [], False
+            try:
+                await self.store.append_ledger(entries, self._state())
+                entries = []
+                if events:
+                    await self.store.append_events(events)
+            except TransientError as error:
+                accountant.pending = entries + accountant.pending
+                board.unsaved = events + board.unsaved
+                self._unsaved_state = True
+                board.alert("store", Level.ERROR, f"cannot save: {error.sentence}")
+                return
+            self.saved_operator_s = self.clock.operator_s()
+            if "store" in board.alerts:
+                board.clear("store")
+
+    def _state(self) -> dict[str, bytes]:
+        state = {"flags": encode(self.flags), "carry": encode(CarryMemory(self.carry_state, self.decision))}
+        if self.accountant.opened:
+            state["books"] = self.accountant.image()
+        return state

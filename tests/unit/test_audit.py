@@ -1,0 +1,74 @@
+"""The audit lines that no documented property names."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from deltatui.domain import audit
+from deltatui.domain.errors import CriticalError
+from deltatui.domain.event import Level
+from deltatui.domain.verdict import Verdict, VerdictStatus
+
+
+def test_cost() -> None:
+    line = audit.cost(market="SOL-PERP", parts={"fees": 1.5, "slippage": Decimal("0.25")}, total=1.75, market_s=3.0)
+    assert line == audit.AuditLine(
+        Level.INFO,
+        "COST",
+        "SOL-PERP: 1.7500 USD (fees 1.5000 USD, slippage 0.2500 USD)",
+        {
+            "market_s": 3.0,
+            "market": "SOL-PERP",
+            "total": 1.75,
+            "cost_fees": 1.5,
+            "cost_slippage": Decimal("0.25"),
+        },
+    )
+
+
+def test_rebalancer_says_how_long_it_still_waits() -> None:
+    line = audit.rebalancer(
+        action="none", reason="cooldown", net_delta=0.25, drift_pct=-2.5, cooldown_remaining_s=420.4
+    )
+    assert line.tag == "REBALANCER"
+    assert line.message == "none: cooldown; net delta 0.25, drift -2.5 %, cooldown 420 s more"
+    assert line.fields["cooldown_remaining_s"] == 420.4
+
+
+def test_rebalancer_does_not_know_everything() -> None:
+    line = audit.rebalancer(action="none", reason="no price", net_delta=None, drift_pct=None)
+    assert line.message == "none: no price; net delta unknown, drift unknown"
+    assert "net_delta" not in line.fields
+
+
+@pytest.mark.parametrize(("amount", "word"), [("1.25", "received 1.2500 USD"), ("-1.25", "paid 1.2500 USD")])
+def test_funding(amount: str, word: str) -> None:
+    line = audit.funding(
+        market="SOL-PERP", record=7, rate=Decimal("0.125"), base=Decimal(-10), amount=Decimal(amount), market_s=9.0
+    )
+    assert line.tag == "FUNDING"
+    assert line.message == f"SOL-PERP record 7: {word} on -10 at 0.125 per unit"
+    assert line.fields["market_s"] == 9.0
+
+
+def test_unknown_figures_read_unknown_and_never_zero() -> None:
+    line = audit.profitability(
+        expected_revenue=None, estimated_costs=None, net_profit=None, funding_rate=None, blended_rate=None
+    )
+    assert line.message.count("unknown") == 5
+    assert "0" not in line.message
+
+
+def test_an_unknown_input_is_said_to_block() -> None:
+    line = audit.safety(Verdict("ORACLE_AGE", VerdictStatus.UNKNOWN, "unknown", "30 s", "no price yet", 4.0))
+    assert line.level is Level.WARNING
+    assert line.message == "ORACLE_AGE blocks (unknown): unknown, limit 30 s (no price yet)"
+    assert line.fields["age_s"] == 4.0
+
+
+def test_critical_errors_are_critical_and_strangers_say_their_type() -> None:
+    assert audit.error("x", CriticalError("A", "b")).level is Level.CRITICAL
+    line = audit.error("reading", ZeroDivisionError())
+    assert (line.level, line.message) == (Level.ERROR, "reading: ZeroDivisionError: no further details")

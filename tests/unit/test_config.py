@@ -1,0 +1,337 @@
+"""Settings: layers, origins, faults, rendering, paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from deltatui.config import Loaded, Origin, entries, load, render, secret_values
+from deltatui.domain.errors import ValidationError
+from deltatui.paths import Paths
+from deltatui.redact import base58_encode
+from deltatui.settings import Settings
+
+KEY = base58_encode(bytes(range(64)))
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    found = Paths.of("default", {"DELTATUI_HOME": str(tmp_path)})
+    return dataclasses.replace(found, dotenv=tmp_path / ".env")
+
+
+def write(paths: Paths, text: str) -> None:
+    paths.config_file.parent.mkdir(parents=True, exist_ok=True)
+    paths.config_file.write_text(text)
+
+
+def read(
+    paths: Paths, text: str = "", env: dict[str, str] | None = None, flags: dict[str, object] | None = None
+) -> Loaded:
+    if text:
+        write(paths, text)
+    return load(paths.profile, flags=flags, env=env or {}, paths=paths)
+
+
+def faults(
+    paths: Paths, text: str = "", env: dict[str, str] | None = None, flags: dict[str, object] | None = None
+) -> str:
+    with pytest.raises(ValidationError) as caught:
+        read(paths, text, env, flags)
+    assert caught.value.code == "BAD_CONFIG"
+    return caught.value.sentence
+
+
+def test_defaults(paths: Paths) -> None:
+    loaded = read(paths)
+    settings = loaded.settings
+    assert (settings.mode, settings.live_mode, settings.network) == ("replay", "watch", "mainnet")
+    assert settings.engine.carry_size_sol == Decimal(10)
+    assert settings.rebalance.min_trade_sol == Decimal("0.005")
+    assert settings.rebalance.reserved_sol == Decimal("0.017")
+    assert (settings.orders.slippage_bps, settings.replay.speed, settings.storage.backups) == (50, 3_600, 24)
+    assert set(loaded.origins.values()) == {Origin("default")}
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "live_mode", "leverage", "automation", "limit"),
+    [
+        ("replay", "watch", 10.0, True, 25_000.0),
+        ("paper", "watch", 10.0, True, 25_000.0),
+        ("live", "watch", 5.0, False, None),
+        ("live", "trade", 5.0, False, None),
+        ("live", "auto", 5.0, True, None),
+    ],
+)
+def test_defaults_by_mode(
+    paths: Paths, mode: str, live_mode: str, leverage: float, automation: bool, limit: float | None
+) -> None:
+    settings = read(paths, flags={"mode": mode, "live_mode": live_mode}).settings
+    assert settings.max_leverage_by_mode == leverage
+    assert settings.automation_by_mode is automation
+    assert settings.auto_limit_usd_by_mode == limit
+
+
+def test_layers_rise_and_say_where_each_value_comes_from(paths: Paths) -> None:
+    paths.dotenv.write_text("DELTATUI_LIMITS__CONFIRM_ABOVE_USD=300\nMAX_LEVERAGE=4\nLOG_LEVEL=debug\nOTHER=1\n")
+    loaded = read(
+        paths,
+        "[limits]\nconfirm_above_usd = 200\nmax_leverage = 3\nmin_health_after = 70\n[orders]\nslippage_bps = 10\n",
+        env={"MAX_LEVERAGE": "2.5", "PATH": "/bin", "DRIFT_SUB_ACCOUNT": ""},
+        flags={"orders.slippage_bps": 20, "mode": None},
+    )
+    settings = loaded.settings
+    assert settings.limits.min_health_after == 70
+    assert settings.limits.confirm_above_usd == 300
+    assert settings.limits.max_leverage == 2.5
+    assert settings.orders.slippage_bps == 20
+    assert settings.log.level == "DEBUG"
+    assert loaded.origins["limits.min_health_after"] == Origin("file", str(paths.config_file))
+    assert loaded.origins["limits.confirm_above_usd"] == Origin(".env", "DELTATUI_LIMITS__CONFIRM_ABOVE_USD")
+    assert loaded.origins["limits.max_leverage"] == Origin("environment", "MAX_LEVERAGE")
+    assert loaded.origins["orders.slippage_bps"] == Origin("flag", "orders.slippage_bps")
+    assert loaded.origins["chain.sub_account"] == Origin("default")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key", "expected"),
+    [
+        ("LOG_LEVEL", "warning", "log.level", "WARNING"),
+        ("DRIFT_SUB_ACCOUNT", "3", "chain.sub_account", 3),
+        ("JITO_REGION", "tokyo", "jito.region", "tokyo"),
+        ("MAX_LEVERAGE", "3", "limits.max_leverage", 3.0),
+        ("DRIFT_TOLERANCE_PCT", "2.5", "rebalance.tolerance_pct", 2.5),
+        ("REBALANCE_COOLDOWN_SEC", "60", "rebalance.cooldown_s", 60.0),
+        ("COOLDOWN_SECONDS", "90", "rebalance.cooldown_s", 90.0),
+        ("MIN_TRADE_SIZE_SOL", "0.1", "rebalance.min_trade_sol", Decimal("0.1")),
+        ("RESERVED_SOL", "0.05", "rebalance.reserved_sol", Decimal("0.05")),
+    ],
+)
+def test_documented_variables(paths: Paths, variable: str, value: str, key: str, expected: object) -> None:
+    loaded = read(paths, env={variable: value})
+    section, name = key.split(".")
+    assert getattr(getattr(loaded.settings, section), name) == expected
+    assert loaded.origins[key] == Origin("environment", variable)
+
+
+def test_secrets_come_in_and_never_go_out(paths: Paths) -> None:
+    url = "https://rpc.example.com/?api-key=0123456789abcdef"
+    loaded = read(paths, env={"SOLANA_PRIVATE_KEY": KEY, "RPC_URL": url, "HELIUS_WEBHOOK_SECRET": "hunter22hunter"})
+    assert set(secret_values(loaded.settings)) == {KEY, url, "hunter22hunter"}
+    shown = render(loaded) + repr(loaded) + repr(entries(loaded)) + loaded.settings.model_dump_json()
+    for secret in (KEY, "0123456789abcdef", "hunter22hunter"):
+        assert secret not in shown
+    assert "set (https://rpc.example.com)" in render(loaded)
+    assert re.search(r"chain\.private_key +set \(hidden\) +environment SOLANA_PRIVATE_KEY", render(loaded))
+
+
+@pytest.mark.parametrize("bad", [KEY[:-4], KEY + "0O", "[1,2,3]", f"[{', '.join(['300'] * 64)}]", "x" * 88])
+def test_a_bad_secret_is_refused_without_being_shown(paths: Paths, bad: str) -> None:
+    sentence = faults(paths, env={"SOLANA_PRIVATE_KEY": bad})
+    assert "environment SOLANA_PRIVATE_KEY: chain.private_key must be a secret key of 64 bytes" in sentence
+    assert bad not in sentence
+    with pytest.raises(ValidationError) as caught:
+        read(paths, env={"SOLANA_PRIVATE_KEY": bad})
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_both_forms_of_a_secret_key_are_taken(paths: Paths) -> None:
+    for text in (KEY, str(list(range(64)))):
+        assert secret_values(read(paths, env={"SOLANA_PRIVATE_KEY": text}).settings) == (text,)
+
+
+def test_secrets_have_no_place_in_files_and_flags(paths: Paths) -> None:
+    text = faults(
+        paths,
+        f'[chain]\nprivate_key = "{KEY}"\n[helius]\nwebhook_secret = "hunter22hunter"\n',
+        flags={"chain.private_key": KEY, "chain.rpc_url": "https://x.org/secretsecretsecret"},
+    )
+    assert "chain.private_key may not stand in a config file; set the variable SOLANA_PRIVATE_KEY" in text
+    assert "helius.webhook_secret may not stand in a config file" in text
+    assert "chain.rpc_url may not be given on the command line; set RPC_URL" in text
+    assert KEY not in text
+    assert "hunter22hunter" not in text
+    assert "secretsecretsecret" not in text
+
+
+def test_all_faults_of_a_file_in_one_message(paths: Paths) -> None:
+    text = faults(
+        paths,
+        "\n".join(
+            [
+                'mood = "live"',
+                'mode = "alive"',
+                "[limits]",
+                "max_levrage = 3",
+                "min_health_after = 101",
+                'daily_loss_stop_usd = "much"',
+                "health_warning = true",
+                "[orders]",
+                "max_leverage = 3",
+                "slippage_bps = 0",
+                "[engine]",
+                "carry_size_sol = 1.5",
+                "[limit]",
+                "x = 1",
+            ]
+        ),
+    )
+    place = str(paths.config_file)
+    for expected in (
+        "mood is no setting; did you mean mode?",
+        "mode must be one of 'replay', 'paper' or 'live'",
+        "limits.max_levrage is no setting; did you mean limits.max_leverage?",
+        "limits.min_health_after must be at most 100",
+        "limits.daily_loss_stop_usd must be a number",
+        "limits.health_warning must not be true or false",
+        "orders.max_leverage is no setting; did you mean limits.max_leverage?",
+        "orders.slippage_bps must be at least 1",
+        'engine.carry_size_sol must be written as text, like "1.5", because a float is not exact',
+        "limit is no setting",
+    ):
+        assert f"{place}: {expected}" in text, expected
+    assert len(text.splitlines()) == 11
+
+
+def test_a_fault_in_the_file_is_told_even_where_a_variable_hides_it(paths: Paths) -> None:
+    text = faults(paths, "[limits]\nmax_leverage = -1\n", env={"MAX_LEVERAGE": "3"})
+    assert "limits.max_leverage must be greater than 0" in text
+
+
+def test_faults_between_keys_are_judged_on_the_whole(paths: Paths) -> None:
+    low = "[limits]\nhealth_critical = 60\n"
+    assert "health_critical (60) must be below health_warning (50)" in faults(paths, low)
+    assert read(paths, low, env={"DELTATUI_LIMITS__HEALTH_WARNING": "70"}).settings.limits.health_critical == 60
+    assert "live mode allows at most 5" in faults(paths, '[limits]\nmax_leverage = "8"\n', flags={"mode": "live"})
+    text = faults(paths, "[engine]\nautomation = true\n", flags={"mode": "live"})
+    assert "acts by itself only as live_mode auto" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("limits = 3\n", "limits is a table; write [limits]"),
+        ("[limits\n", "is no valid TOML"),
+        ("[paper]\nslippage_min_pct = 0.5\n", "slippage_min_pct (0.5) must not exceed slippage_max_pct (0.3)"),
+        ("[paper]\nfail_rate = 0.6\npartial_rate = 0.6\n", "together must not exceed 1, they are 1.2"),
+        ("[rebalance]\nemergency_pct = 0.5\n", "emergency_pct (0.5) must not be below tolerance_pct (1)"),
+        ('[replay]\nstart = "soon"\n', "replay.start must be a date like 2025-01-31"),
+        ("[carry]\nhorizon_h = nan\n", "carry.horizon_h must be"),
+        ("[paper]\nlatency_ms = inf\n", "paper.latency_ms must be"),
+        ('[engine]\nmarket = "SOL"\n', "engine.market must look like"),
+        ("[replay]\nspeed = 1.5\n", "replay.speed must be a whole number"),
+    ],
+)
+def test_faults_in_plain_words(paths: Paths, text: str, expected: str) -> None:
+    assert expected in faults(paths, text)
+
+
+def test_unknown_variables_of_our_prefix_and_flags_are_refused(paths: Paths) -> None:
+    text = faults(
+        paths,
+        env={"DELTATUI_LIMITS__MAX_LEVRAGE": "3", "DELTATUI_PROFILE": "default", "DELTATUI_HOME": "/x"},
+        flags={"limits.max_levrage": 3},
+    )
+    assert "DELTATUI_LIMITS__MAX_LEVRAGE is no setting; did you mean DELTATUI_LIMITS__MAX_LEVERAGE?" in text
+    assert "flag: limits.max_levrage is no setting; did you mean limits.max_leverage?" in text
+    assert "DELTATUI_PROFILE" not in text
+
+
+def test_two_names_of_one_setting_that_differ_are_refused(paths: Paths) -> None:
+    env = {"REBALANCE_COOLDOWN_SEC": "60", "COOLDOWN_SECONDS": "90"}
+    assert "both set rebalance.cooldown_s and differ" in faults(paths, env=env)
+    assert read(paths, env=dict.fromkeys(env, "60")).settings.rebalance.cooldown_s == 60
+    own = {"MAX_LEVERAGE": "2", "DELTATUI_LIMITS__MAX_LEVERAGE": "3"}
+    assert read(paths, env=own).settings.limits.max_leverage == 3
+
+
+def test_none_switches_off(paths: Paths) -> None:
+    assert read(paths, '[limits]\ndaily_loss_stop_usd = "none"\n').settings.limits.daily_loss_stop_usd is None
+    assert "must be a whole number" in faults(paths, env={"DELTATUI_ORDERS__SLIPPAGE_BPS": "none"})
+
+
+def test_a_readable_dotenv_with_secrets_is_warned_of(paths: Paths) -> None:
+    paths.dotenv.write_text(f"SOLANA_PRIVATE_KEY={KEY}\n")
+    paths.dotenv.chmod(0o644)
+    loaded = read(paths)
+    assert any("chmod 600" in warning for warning in loaded.warnings)
+    assert "warning: " in render(loaded)
+    paths.dotenv.chmod(0o600)
+    assert read(paths).warnings == ()
+
+
+def test_a_home_folder_is_found(paths: Paths) -> None:
+    assert read(paths, '[replay]\ntape = "~/x.csv"\n').settings.replay.tape == Path.home() / "x.csv"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(pydantic.ValidationError):
+        Settings().limits.min_health_after = 1
+
+
+def test_render_has_a_line_for_every_key_with_its_origin(paths: Paths) -> None:
+    loaded = read(paths)
+    lines = render(loaded).splitlines()
+    assert [line.split()[0] for line in lines] == list(loaded.origins)
+    assert all(line.endswith("default") for line in lines)
+    assert all(entry.description for entry in entries(loaded))
+
+
+def test_env_example_lists_every_variable_and_is_itself_valid(paths: Paths) -> None:
+    text = (ROOT / ".env.example").read_text()
+    listed = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
+    known = {variable for entry in entries(read(paths)) for variable in entry.variables}
+    assert listed == known | {"DELTATUI_PROFILE", "DELTATUI_HOME", "DELTATUI_DRIFT_PROGRAM"}
+    paths.dotenv.write_text(text)
+    assert read(paths).settings == Settings()
+    # And the commented defaults are the defaults.
+    ours = [line[2:] for line in text.splitlines() if re.match(r"# DELTATUI_[A-Z]+(__|=|_MODE=)", line)]
+    settings = [line for line in ours if not line.startswith(("DELTATUI_PROFILE", "DELTATUI_HOME", "DELTATUI_DRIFT"))]
+    paths.dotenv.write_text("\n".join(settings))
+    assert read(paths).settings == Settings()
+
+
+def test_profiles_are_names_not_paths() -> None:
+    for bad in ("", "../x", "a/b", "Ü", "-x", "x" * 33, "a b"):
+        with pytest.raises(ValidationError, match="BAD_PROFILE"):
+            Paths.of(bad, {})
+
+
+def test_profiles_keep_apart(tmp_path: Path) -> None:
+    one, two = (Paths.of(name, {"DELTATUI_HOME": str(tmp_path)}) for name in ("one", "two"))
+    for name in ("config_file", "state_folder", "socket", "lock", "log_folder", "database"):
+        assert getattr(one, name) != getattr(two, name)
+    assert one.theme_folders == two.theme_folders
+
+
+def test_the_socket_lies_in_the_runtime_folder_if_there_is_one(tmp_path: Path) -> None:
+    runtime = Path("/tmp") / f"dtui-rt-{os.getpid()}"
+    runtime.mkdir()
+    try:
+        assert Paths.of("p", {"XDG_RUNTIME_DIR": str(runtime)}).socket == runtime / "deltatui" / "p.sock"
+    finally:
+        runtime.rmdir()
+    for unfit in ("", "relative", "/nonexistent", str(tmp_path / ("x" * 100))):
+        found = Paths.of("p", {"XDG_RUNTIME_DIR": unfit})
+        assert found.socket == found.state_folder / "engine.sock"
+
+
+def test_a_socket_path_too_long_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="SOCKET_PATH_TOO_LONG"):
+        Paths.of("default", {"DELTATUI_HOME": str(tmp_path / ("x" * 100))})
+
+
+def test_paths_and_client_need_no_pydantic() -> None:
+    code = "import sys, deltatui.paths, deltatui.api.client; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
