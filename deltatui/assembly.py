@@ -65,6 +65,7 @@ def gate_limits(settings: Settings) -> GateLimits:
     limits = settings.limits
     return GateLimits(
         max_leverage=settings.max_leverage_by_mode,
+        max_break_even_h=settings.carry.horizon_h,
         min_health_after=limits.min_health_after,
         min_liq_distance_pct=limits.min_liq_distance_pct,
         min_health_withdraw=limits.min_health_withdraw,
@@ -252,7 +253,7 @@ async def _run(
         on_event=lambda event: server.publish_event(event),
         speed=settings.replay.speed,
     )
-    replay = Replay(tape, clock, venue, engine, dirty)
+    replay = Replay(tape, clock, venue, engine, dirty, lambda history: server.publish_history(history))
     host = EngineHost(engine, replay, clock)
 
     def clients(count: int) -> None:
@@ -299,7 +300,8 @@ async def _run(
     try:
         await engine.desk.stopping.wait()
     finally:
+        await engine.stop()
         await supervisor.stop()
         await server.close()
         await venue.flush()
-        await engine.stop()
+        await engine.core.save()

@@ -227,9 +227,7 @@ class FakeChain:
     def operations_landed(self) -> list[str]:
         """Memos of what landed without an error, with repetitions."""
         self._settle()
-        return sorted(
-            memo_of(self.raw[signature]) for signature, landed in self.landed.items() if landed.err is None
-        )
+        return sorted(memo_of(self.raw[signature]) for signature, landed in self.landed.items() if landed.err is None)
 
     def signatures_on_wire(self) -> dict[str, set[str]]:
         """Operation -> signatures that went out for it."""
@@ -325,7 +323,9 @@ class FakeChain:
         assert config["sigVerify"] is False
         assert config["replaceRecentBlockhash"] is True
         if config.get("minContextSlot", 0) > self._slot(host, config):
-            raise Refusal(-32016, "Minimum context slot has not been reached", {"contextSlot": self._slot(host, config)})
+            raise Refusal(
+                -32016, "Minimum context slot has not been reached", {"contextSlot": self._slot(host, config)}
+            )
         return self._valued(host, self.simulation)
 
     def do_sendTransaction(self, host: str, raw: str, config: dict[str, Any]) -> str:  # noqa: N802

@@ -30,6 +30,7 @@ from deltatui.api.protocol import (
     CommandMessage,
     EventBatch,
     Hello,
+    HistoryMessage,
     LogBatch,
     Ping,
     Pong,
@@ -47,7 +48,7 @@ from deltatui.domain.snapshot import Snapshot
 _KEPT_BATCHES = 200
 _CLOSE_S = 1.0
 
-Update = SnapshotMessage | LogBatch | EventBatch | ResultMessage
+Update = SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage
 """What iteration yields. A ResultMessage comes only for a command whose caller had stopped waiting."""
 
 
@@ -75,6 +76,7 @@ class Client:
         self._pongs: dict[int, asyncio.Future[DeltatuiError | None]] = {}
         self._news = asyncio.Event()
         self._snapshot_new = False
+        self._history: HistoryMessage | None = None
         self._logs: _Batches[LogBatch] = _Batches()
         self._events: _Batches[EventBatch] = _Batches()
         self._late: deque[ResultMessage] = deque(maxlen=_KEPT_BATCHES)
@@ -174,6 +176,9 @@ class Client:
             if self._snapshot_new and self.snapshot is not None:
                 self._snapshot_new = False
                 return SnapshotMessage(self.snapshot)
+            if (history := self._history) is not None:
+                self._history = None
+                return history
             if not self.connected:
                 raise StopAsyncIteration
             self._news.clear()
@@ -255,6 +260,8 @@ class Client:
         if isinstance(message, SnapshotMessage):
             self.snapshot, self.snapshot_received_s = message.snapshot, time.monotonic()
             self._snapshot_new = True
+        elif isinstance(message, HistoryMessage):
+            self._history = message
         elif isinstance(message, LogBatch):
             self._logs.add(message, len(message.lines))
         elif isinstance(message, EventBatch):

@@ -37,12 +37,13 @@ class _Queue(Generic[_Item]):
 
 
 class Peer:
-    """``snapshot_line`` gives the newest snapshot as a line, the same bytes for every client."""
+    """``snapshot_line`` and ``history_line`` give the newest of each as a line, the same bytes for every client."""
 
     def __init__(
         self,
         writer: asyncio.StreamWriter,
         snapshot_line: Callable[[], bytes],
+        history_line: Callable[[], bytes],
         *,
         read_only: bool,
         queue: int,
@@ -55,7 +56,9 @@ class Peer:
         self.wake = asyncio.Event()
         self._writer = writer
         self._snapshot_line = snapshot_line
+        self._history_line = history_line
         self._snapshot_due = False
+        self._history_due = False
         self._greeting: list[bytes] = []
         self._replies: deque[ResultMessage | Pong] = deque()
         self._unread_results = unread_results
@@ -77,9 +80,14 @@ class Peer:
             lines = tuple(islice(logs, start, start + _BATCH))
             self._greeting.append(encode(LogBatch(lines, backlog=True)) + b"\n")
         self.offer_snapshot()
+        self.offer_history()
 
     def offer_snapshot(self) -> None:
         self._snapshot_due = True
+        self.wake.set()
+
+    def offer_history(self) -> None:
+        self._history_due = True
         self.wake.set()
 
     def offer_log(self, line: LogLine) -> None:
@@ -149,6 +157,9 @@ class Peer:
         if self._snapshot_due:
             self._snapshot_due = False
             parts.append(self._snapshot_line())
+        if self._history_due:
+            self._history_due = False
+            parts.append(self._history_line())
         while self._replies:
             parts.append(encode(self._replies.popleft()) + b"\n")
         events, dropped = self._events.take()

@@ -1,7 +1,7 @@
 """Messages between an engine and its clients: typed, versioned, one JSON object a line.
 
 Client to server: HELLO first, then COMMAND and PING. Server to client: WELCOME (or BYE with the reason), then
-SNAPSHOT (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PONG, BYE.
+SNAPSHOT and HISTORY (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PONG, BYE.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.event import Event, LogLine
-from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.snapshot import HistoryView, Snapshot
 
 PROTOCOL_VERSION = 1
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -53,6 +53,10 @@ class SnapshotMessage(msgspec.Struct, frozen=True, tag="SNAPSHOT"):
     snapshot: Snapshot
 
 
+class HistoryMessage(msgspec.Struct, frozen=True, tag="HISTORY"):
+    history: HistoryView
+
+
 class LogBatch(msgspec.Struct, frozen=True, tag="LOG"):
     """``dropped`` counts lines that were lost to this client because it read too slowly; ``backlog`` marks lines from
     before it came."""
@@ -84,7 +88,7 @@ class Bye(msgspec.Struct, frozen=True, tag="BYE"):
     reason: str
 
 
-ServerMessage = Welcome | SnapshotMessage | LogBatch | EventBatch | ResultMessage | Pong | Bye
+ServerMessage = Welcome | SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage | Pong | Bye
 
 
 class AnyHello(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from deltatui.api.protocol import (
     Bye,
     CommandMessage,
     Hello,
+    HistoryMessage,
     Ping,
     Pong,
     ResultMessage,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deltatui.domain.event import Event, LogLine
-    from deltatui.domain.snapshot import Snapshot
+    from deltatui.domain.snapshot import HistoryView, Snapshot
 
 
 class Engine(Protocol):
@@ -106,6 +107,8 @@ class Server:
         self._connections = 0
         self._latest: Snapshot | None = None
         self._encoded: tuple[int, bytes] | None = None
+        self._history: HistoryView | None = None
+        self._encoded_history: tuple[int, bytes] | None = None
         self._logs: deque[LogLine] = deque(maxlen=self._limits.history)
         self._events: deque[Event] = deque(maxlen=self._limits.history)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,6 +167,12 @@ class Server:
         for peer in self._peers:
             peer.offer_snapshot()
 
+    def publish_history(self, history: HistoryView) -> None:
+        """Hand the charts' data to every client, at the pace of the records they are made of."""
+        self._history = history
+        for peer in self._peers:
+            peer.offer_history()
+
     def notify_dirty(self) -> None:
         """Ask the engine for a snapshot soon: at once if the last is older than ``min_interval_s``, else when it is.
         Does nothing while there are no clients."""
@@ -212,6 +221,13 @@ class Server:
         if self._encoded is None or self._encoded[0] != self._latest.version:
             self._encoded = (self._latest.version, encode(SnapshotMessage(self._latest)) + b"\n")
         return self._encoded[1]
+
+    def _history_bytes(self) -> bytes:
+        if self._history is None:
+            return b""
+        if self._encoded_history is None or self._encoded_history[0] != self._history.version:
+            self._encoded_history = (self._history.version, encode(HistoryMessage(self._history)) + b"\n")
+        return self._encoded_history[1]
 
     async def _listen(self, listener: socket.socket) -> None:
         self._listener = await asyncio.start_unix_server(self._accept, sock=listener, limit=self._limits.line_bytes)
@@ -297,6 +313,7 @@ class Server:
         peer = Peer(
             writer,
             self._snapshot_line,
+            self._history_bytes,
             read_only=hello.read_only,
             queue=limits.queue,
             unread_results=limits.unread_results,

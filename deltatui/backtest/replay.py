@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from deltatui.domain.errors import ValidationError
-from deltatui.domain.snapshot import TapeView
+from deltatui.domain.errors import TransientError, ValidationError
+from deltatui.domain.event import Level
+from deltatui.domain.market import FundingRecord
+from deltatui.domain.snapshot import HistoryView, TapeView
 from deltatui.engine.core import WEEK_RECORDS
 from deltatui.engine.engine import Engine
+from deltatui.engine.history import History
 from deltatui.engine.states import EngineState
 from deltatui.feeds.tape import Tape
 from deltatui.venues.paper.venue import PaperVenue
@@ -17,6 +20,7 @@ from deltatui.venues.paper.venue import PaperVenue
 _TICK_S = 0.1
 _LONGEST_STEP_S = 0.5
 _SLICE_S = 0.008
+_HISTORY_S = 2.0
 _RUNNING = (EngineState.RUNNING, EngineState.REDUCING, EngineState.HALTED)
 
 
@@ -61,13 +65,23 @@ class Replay:
     enough that clients notice nothing."""
 
     def __init__(
-        self, tape: Tape, clock: ReplayClock, venue: PaperVenue, engine: Engine, on_change: Callable[[], None]
+        self,
+        tape: Tape,
+        clock: ReplayClock,
+        venue: PaperVenue,
+        engine: Engine,
+        on_change: Callable[[], None],
+        on_history: Callable[[HistoryView], None],
     ) -> None:
         self.tape = tape
         self._clock = clock
         self._venue = venue
         self._engine = engine
         self._on_change = on_change
+        self._on_history = on_history
+        self._history = History(engine.core)
+        self._history_sent_s = float("-inf")
+        self._history_new = False
         self._next = tape.index_at(clock.market_s())
         self.loop_lag_ms: float | None = None
         self.ended = False
@@ -104,6 +118,8 @@ class Replay:
     def prime(self) -> None:
         """Give the engine the averages over what lies behind."""
         self._engine.prime_funding(self.tape.records[max(0, self._next - WEEK_RECORDS) : self._next])
+        self._history.prime(self.tape.records[: self._next])
+        self._on_history(self._history.view())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -117,8 +133,34 @@ class Replay:
                 self._engine.note("clock_jump", f"the clock of this machine jumped by {jump:+.1f} s")
                 before_s = self._clock.operator_s()
             await self._engine.tick()
-            if not self.standing:
+            self._send_history(now_s)
+            if await self._saved() and not self.standing:
                 await self._advance(min(elapsed_s, _LONGEST_STEP_S) * self.speed)
+
+    async def _saved(self) -> bool:
+        """Whether the exchange could save its last step; the tape waits until it can (R9.7)."""
+        venue, board = self._venue, self._engine.core.board
+        if not venue.trouble:
+            return True
+        try:
+            await venue.flush()
+        except TransientError as error:
+            board.alert("paper store", Level.ERROR, f"the tape waits: {error.sentence}")
+            return False
+        board.clear("paper store")
+        await self._take_in(self.tape.records[self._next - 1])
+        return True
+
+    async def _take_in(self, record: FundingRecord) -> None:
+        await self._engine.step()
+        self._history.add(record)
+        self._history_new = True
+
+    def _send_history(self, now_s: float) -> None:
+        """Charts are drawn every two seconds; more would only cost bandwidth."""
+        if self._history_new and now_s - self._history_sent_s >= _HISTORY_S:
+            self._history_new, self._history_sent_s = False, now_s
+            self._on_history(self._history.view())
 
     async def _advance(self, market_seconds: float) -> None:
         target_s = self._clock.market_s() + market_seconds
@@ -129,7 +171,9 @@ class Replay:
             self._next += 1
             self._clock.advance_to(float(record.ts_s))
             await self._venue.on_record(record)
-            await self._engine.step()
+            if self._venue.trouble:
+                return
+            await self._take_in(record)
             if self.standing:
                 return
             if self._clock.operator_s() >= slice_ends:
@@ -146,7 +190,6 @@ class Replay:
     async def _end(self) -> None:
         self.ended = True
         self._venue.close_market()
-        await self._venue.flush()
         self._engine.note("tape_ended", f"the tape {self.tape.name} has ended; nothing moves any more")
         self._on_change()
 

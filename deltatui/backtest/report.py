@@ -42,7 +42,7 @@ def text_report(policy: Policy, results: Results) -> str:
             f"{r.max_drawdown_pct:>9.2f}%"
         )
     best = max(results, key=lambda p: results[p][0].equity_end_usd)
-    lines += ["", _verdict(policy, best, results), "", *_chart(curve), ""]
+    lines += ["", _verdict(policy, best, results), _break_even(main), "", *_chart(curve), ""]
     lines.append(f"ledger gap ${main.ledger_gap_usd:.6f}; {main.entries} entries; result {main.result_hash[:16]}")
     if main.state != "RUNNING":
         lines.append(f"the engine ended {main.state}")
@@ -56,6 +56,13 @@ def _verdict(policy: Policy, best: Policy, results: Results) -> str:
     if best is policy:
         return f"{policy.value} did best on this tape: {net(policy):+.4f} $."
     return f"{best.value} did best on this tape: {net(best):+.4f} $; {policy.value} made {net(policy):+.4f} $."
+
+
+def _break_even(result: BacktestResult) -> str:
+    """How long a short would have to be held to earn its costs back at this tape's mean rate."""
+    cost_bps, apr = result.round_trip_bps, result.mean_short_apr_pct
+    hours = f"{cost_bps / 1e4 / (apr / 100 / 8760):,.0f} h" if apr > 0 else "never"
+    return f"A round trip costs {cost_bps:.1f} bp; at the tape's mean of {apr:+.2f} % APR a short breaks even: {hours}."
 
 
 def _chart(curve: Sequence[EquityPoint]) -> list[str]:

@@ -13,6 +13,7 @@ from deltatui.backtest.clock import SimulatedClock
 from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import CriticalError, ValidationError
+from deltatui.domain.funding import fraction_to_apr_pct, hour_fractions
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.ledger import FlowKind, LedgerEntry
 from deltatui.domain.units import base_from_text, base_to_decimal
@@ -92,6 +93,8 @@ class BacktestResult(msgspec.Struct, frozen=True):
     time_in_market_pct: float
     max_drawdown_pct: float
     ledger_gap_usd: float
+    round_trip_bps: float
+    mean_short_apr_pct: float
     entries: int
     state: str
     result_hash: str
@@ -221,11 +224,18 @@ async def _play(
         time_in_market_pct=100.0 * in_market / len(tape),
         max_drawdown_pct=float(core.flags.losses.max_drawdown_pct),
         ledger_gap_usd=abs(float(account.equity - ledger_equity)),
+        round_trip_bps=core.round_trip.total * 1e4,
+        mean_short_apr_pct=_mean_short_apr_pct(tape),
         entries=len(entries),
         state=core.state if core.state is not EngineState.HALTED else f"HALTED: {core.state_reason}",
         result_hash=result_hash(entries),
     )
     return result, curve
+
+
+def _mean_short_apr_pct(tape: Tape) -> float:
+    fractions = [hour_fractions(record).short_receives for record in tape.records]
+    return fraction_to_apr_pct(sum(fractions) / len(fractions))
 
 
 def _totals(entries: Iterable[LedgerEntry]) -> dict[FlowKind, Decimal]:

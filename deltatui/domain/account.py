@@ -117,6 +117,9 @@ class UserStatus(IntFlag):
     PROTECTED_MAKER = 16
 
 
+_LOST = int(UserStatus.BEING_LIQUIDATED | UserStatus.BANKRUPT)
+
+
 class PositionFlag(IntFlag):
     ISOLATED = 1
     BEING_LIQUIDATED = 2
@@ -286,7 +289,7 @@ class UserAccount(msgspec.Struct, frozen=True):
     @property
     def being_liquidated(self) -> bool:
         """Cross margin in liquidation, or bankrupt."""
-        return bool(self.status & (UserStatus.BEING_LIQUIDATED | UserStatus.BANKRUPT))
+        return self.status & _LOST != 0
 
     def perp(self, market_index: int) -> PerpPosition:
         """The position in a perp market; an empty one if there is none."""

@@ -39,9 +39,8 @@ def profitability(
 ) -> AuditLine:
     """Revenue, costs and net in quote over the horizon; rates as hourly fractions, positive when longs pay."""
     message = (
-        f"{market + ': ' if market else ''}expected revenue {_usd(expected_revenue)}, estimated costs "
-        f"{_usd(estimated_costs)}, net profit {_usd(net_profit)}, funding rate {_rate(funding_rate)}, "
-        f"blended rate {_rate(blended_rate)}"
+        f"{market + ' ' if market else ''}revenue {_usd(expected_revenue)}  costs {_usd(estimated_costs)}  "
+        f"net {_usd(net_profit)}  rate {_rate(funding_rate)} (blended {_rate(blended_rate)})"
     )
     return AuditLine(
         Level.INFO,
@@ -213,11 +212,11 @@ def _number(value: Number | None) -> str:
 
 
 def _usd(value: Number | None) -> str:
-    return "unknown" if value is None else f"{value:.4f} USD"
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def _rate(value: Number | None) -> str:
-    return "unknown" if value is None else f"{value * 100:.6f} %/h"
+    return "unknown" if value is None else f"{value * 100:+.4f} %/h"
 
 
 def _timestamp(market_s: float) -> str:

@@ -42,6 +42,7 @@ CODES = (
 
 class GateLimits(msgspec.Struct, frozen=True):
     max_leverage: float
+    max_break_even_h: float = 168.0
     min_health_after: int = 60
     min_liq_distance_pct: float = 20.0
     min_health_withdraw: int = 80
@@ -92,7 +93,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _venue(facts),
         _age("funding_age", facts.funding_age_s, limits.max_funding_age_s, facts, "the newest funding record"),
         _size(facts),
-        _profitability(facts),
+        _profitability(facts, limits),
         _leverage(facts, limits),
         _health(facts, limits),
         _liquidation(facts, limits),
@@ -158,15 +159,16 @@ def _size(facts: GateFacts) -> Verdict:
     return Verdict("size", _ALLOWED, "ok", "")
 
 
-def _profitability(facts: GateFacts) -> Verdict:
+def _profitability(facts: GateFacts, limits: GateLimits) -> Verdict:
     if not facts.increases_risk or not facts.judge_carry:
         reason = "reduces risk" if not facts.increases_risk else "this policy holds whatever it pays"
         return Verdict("profitability", _EXEMPT, "", "", reason)
     carry = facts.carry
     if carry is None:
         return Verdict("profitability", _UNKNOWN, "unknown", "", "too few funding records to judge")
-    observed = "be never" if carry.break_even_h is None else f"be {carry.break_even_h:.0f} h"
-    return Verdict("profitability", _ALLOWED if carry.allowed else _BLOCKED, observed, "", carry.reason)
+    observed = "never" if carry.break_even_h is None else f"{carry.break_even_h:,.0f} h"
+    status = _ALLOWED if carry.allowed else _BLOCKED
+    return Verdict("profitability", status, observed, f"<= {limits.max_break_even_h:g} h", carry.reason)
 
 
 def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:

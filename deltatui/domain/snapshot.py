@@ -76,6 +76,7 @@ class AccountView(msgspec.Struct, frozen=True):
     wallet_sol: float | None
     as_of_market_s: float | None = None
     reason: str = ""
+    delegate: str = ""
 
 
 class PositionView(msgspec.Struct, frozen=True):
@@ -93,6 +94,7 @@ class PositionView(msgspec.Struct, frozen=True):
     unsettled_pnl: float | None
     funding: float | None
     liq_price: float | None
+    liq_distance_pct: float | None = None
 
 
 class DeltaView(msgspec.Struct, frozen=True):
@@ -116,7 +118,9 @@ class CarryView(msgspec.Struct, frozen=True):
     """``stance`` is what is held (FLAT, CARRY, REVERSE), ``decision`` what the engine thinks best, ``sentence`` why.
 
     APRs are percent a year on notional from the short's side: positive means a short receives. ``held_by`` is who
-    opened what is held; the engine does not close what the operator opened until told to.
+    opened what is held; the engine does not close what the operator opened until told to. ``held_earned`` is carry
+    (funding) since ``held_since_market_s``, ``round_trip_cost`` what the pair costs in and out: the position has
+    broken even when the first reaches the second.
     """
 
     stance: str
@@ -131,6 +135,9 @@ class CarryView(msgspec.Struct, frozen=True):
     reverse_break_even_h: float | None
     horizon_h: float
     next_funding_in_s: float | None
+    held_since_market_s: float | None = None
+    held_earned: float | None = None
+    round_trip_cost: float | None = None
 
 
 class OpportunityView(msgspec.Struct, frozen=True):
@@ -256,6 +263,47 @@ class PricesView(msgspec.Struct, frozen=True):
     interpolated: bool
 
 
+class CardView(msgspec.Struct, frozen=True):
+    """One telemetry card (R13.1). ``value`` None: not known, ``reason`` says why. ``id`` is one of ``spread``,
+    ``depth``, ``funding``, ``basis``, ``open_interest``, ``liquidations``."""
+
+    id: str
+    title: str
+    value: float | None
+    unit: str
+    status: Literal["good", "warning", "bad", "neutral", "unknown"]
+    reason: str = ""
+    age_s: float | None = None
+
+
+class LiquidationBucket(msgspec.Struct, frozen=True):
+    """Liquidations of the last hours in one price bucket; ``price`` is its middle."""
+
+    price: float
+    count: int
+    notional: float
+
+
+class HistoryView(msgspec.Struct, frozen=True):
+    """What the charts draw; sent beside the snapshots, seldom. Points are (market_s, value), oldest first.
+
+    ``funding`` in percent a year from the short's side, ``equity`` in quote. ``flat`` is the opening equity, what
+    standing aside is worth; ``always_short`` the opening equity plus the funding of an unbroken short of the carry
+    size, without costs. Empty series come with a reason.
+    """
+
+    version: int
+    market: str
+    funding: tuple[tuple[float, float], ...] = ()
+    equity: tuple[tuple[float, float], ...] = ()
+    always_short: tuple[tuple[float, float], ...] = ()
+    flat: float | None = None
+    open_interest: tuple[tuple[float, float], ...] = ()
+    open_interest_reason: str = ""
+    liquidations: tuple[LiquidationBucket, ...] = ()
+    liquidations_reason: str = ""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     version: int
     schema: int
@@ -275,3 +323,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     actions: tuple[ActionView, ...]
     confirmation: ConfirmationView | None = None
     operation: OperationView | None = None
+    cards: tuple[CardView, ...] = ()

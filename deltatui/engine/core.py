@@ -22,13 +22,14 @@ from deltatui.domain.snapshot import OperationView
 from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.engine.accounting import Accountant
 from deltatui.engine.board import Board
-from deltatui.engine.memory import CarryMemory, Facts, Flags, Pending
+from deltatui.engine.memory import CarryMemory, Facts, Flags, HedgeCheck, Pending
 from deltatui.engine.planner import Standing, stance_of, standing
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState, check_transition
 from deltatui.ports import Clock, Log, Store, Venue
 
 WEEK_RECORDS = 168
+HEDGE_CHECK = "hedge_check"
 
 encode = msgspec.json.Encoder().encode
 
@@ -67,6 +68,7 @@ class Core:
         self.week = FundingWindow(WEEK_RECORDS)
         self.round_trip = round_trip(venue.costs(), base_to_decimal(settings.carry_size_1e9))
         self.pending: Pending | None = None
+        self.check: HedgeCheck | None = None
         self.operation: OperationView | None = None
         self.unresolved: dict[str, OpenOperation] = {}
         self._saving = asyncio.Lock()
@@ -119,7 +121,7 @@ class Core:
         accountant = self.accountant
         if not accountant.opened:
             accountant.open(facts.market, facts.account)
-            self.set_flags(liquidations=facts.account.liquidations)
+            self.set_flags(liquidations=facts.account.liquidations, opened_s=facts.market.as_of_s)
             return
         before = facts.account.perp_1e9
         while accountant.books.cursor < facts.account.events:
@@ -223,17 +225,23 @@ class Core:
 
     # Keeping
 
-    async def load(self) -> dict[str, bytes]:
-        """Take over what was kept; returns all of it."""
-        state = dict(await self.store.load_state())
+    def keep_check(self, check: HedgeCheck | None) -> None:
+        """Remember the trade that is under way; None once its legs and what follows from it have been seen to."""
+        self.check = check
+        self._unsaved_state = True
+
+    async def load(self) -> None:
+        """Take over what was kept."""
+        state = await self.store.load_state()
         if raw := state.get("flags"):
             self.flags = msgspec.json.decode(raw, type=Flags)
         if raw := state.get("carry"):
             memory = msgspec.json.decode(raw, type=CarryMemory)
             self.carry_state, self.decision = memory.state, memory.decision
+        if raw := state.get(HEDGE_CHECK):
+            self.check = msgspec.json.decode(raw, type=HedgeCheck)
         if raw := state.get("books"):
             self.accountant.load(raw)
-        return state
 
     async def save(self) -> None:
         """Make books, memory and events durable. A disk that refuses is reported and tried again later."""
@@ -259,7 +267,11 @@ class Core:
                 board.clear("store")
 
     def _state(self) -> dict[str, bytes]:
-        state = {"flags": encode(self.flags), "carry": encode(CarryMemory(self.carry_state, self.decision))}
+        state = {
+            "flags": encode(self.flags),
+            "carry": encode(CarryMemory(self.carry_state, self.decision)),
+            HEDGE_CHECK: b"" if self.check is None else encode(self.check),
+        }
         if self.accountant.opened:
             state["books"] = self.accountant.image()
         return state

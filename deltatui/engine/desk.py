@@ -119,7 +119,10 @@ class Desk:
             case Kill():
                 return await self._kill(command)
             case _:
-                return await self._control(command)
+                result = await self._control(command)
+                # Now, not with the next step: none comes while the tape stands.
+                await self._core.save()
+                return result
 
     async def _control(self, command: AnyCommand) -> CommandResult:
         core = self._core
@@ -145,6 +148,11 @@ class Desk:
                 return _done("STOPPING", "the engine stops")
             case _:
                 raise ValidationError("NOT_ACCEPTED", f"{type(command).__name__} is not known here")
+
+    async def finish(self) -> None:
+        """Return when no trade is running."""
+        async with self._serial:
+            return
 
     # Checks
 
@@ -310,9 +318,10 @@ class Desk:
 
     async def _settle(self, intent_id: str) -> CommandResult:
         core = self._core
+        operation_id = await self._new_id(intent_id)
         facts = core.known_facts()
         plan = self._planner.settle(facts.market, facts.account, core.known_book())
-        return await self._execute(await self._new_id(intent_id), None, plan, ())
+        return await self._execute(operation_id, None, plan, ())
 
     async def _kill(self, command: Kill) -> CommandResult:
         """Stop everything at once; flattening comes after, and the engine is HALTED whatever becomes of it."""
@@ -330,7 +339,7 @@ class Desk:
                 plan = self.plan(leave)
             except ValidationError as error:
                 return _done("KILLED", f"halted, automation off ({reason}); {error.sentence}")
-            result = await self._execute(self._trader.next_id(), leave, plan, ())
+            result = await self._execute(await self._trader.next_id(), leave, plan, ())
         if result.status is ResultStatus.DONE:
             return _done("KILLED", f"halted, automation off, positions closed ({reason})")
         return msgspec.structs.replace(result, message=f"halted, but closing failed: {result.message}")
@@ -338,7 +347,7 @@ class Desk:
     async def _new_id(self, intent_id: str) -> str:
         """A digest of the intent where the caller gave one, so that no restart makes two of it."""
         if not intent_id:
-            return self._trader.next_id()
+            return await self._trader.next_id()
         operation_id = "i" + hashlib.sha256(intent_id.encode()).hexdigest()[:20]
         if await self._core.store.known_operation(operation_id) is not None:
             raise ValidationError("SAME_INTENT", "this intent was carried out before")

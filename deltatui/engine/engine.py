@@ -52,16 +52,17 @@ class Engine:
     async def start(self) -> None:
         """Load what was kept, reconcile the journal with the venue, and begin (or stay halted, paused, reducing)."""
         core = self.core
-        kept = await core.load()
+        await core.load()
         core.go(EngineState.RECONCILING, "comparing the journal with the venue")
-        await self._trader.reconcile(kept)
+        await self._trader.reconcile()
         if core.state is EngineState.RECONCILING:
             core.go_after_reconciliation()
 
     async def stop(self) -> None:
-        """End in good order: everything saved."""
+        """End in good order: nothing new is accepted, what runs is finished, everything is saved."""
         if self.core.state is not EngineState.STOPPED:
             self.core.go(EngineState.STOPPED, "stopped")
+        await self.desk.finish()
         await self.core.save()
 
     async def submit(self, command: AnyCommand) -> CommandResult:

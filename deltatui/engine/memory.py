@@ -16,7 +16,8 @@ TradeCommand = Take | Leave | Rebalance
 
 class Flags(msgspec.Struct, frozen=True):
     """Kept on disk. ``halted``, ``reducing`` hold the reason, empty where it is not so. ``held_by`` is who opened what
-    is held; ``records`` the venue's funding records that were judged; ``operations`` numbers the engine's own."""
+    is held; ``records`` the venue's funding records that were judged; ``operations`` numbers the engine's own;
+    ``opened_s`` the market time at which the books were opened."""
 
     automation: bool = True
     halted: str = ""
@@ -29,6 +30,8 @@ class Flags(msgspec.Struct, frozen=True):
     liquidations: int = 0
     records: int = 0
     speed: int = 0
+    held_since_s: float | None = None
+    opened_s: float | None = None
 
 
 class CarryMemory(msgspec.Struct, frozen=True):
@@ -39,8 +42,8 @@ class CarryMemory(msgspec.Struct, frozen=True):
 
 
 class HedgeCheck(msgspec.Struct, frozen=True):
-    """Kept on disk while a two-legged operation is under way, so that an odd leg is found after a crash too. The
-    balances are those before the operation."""
+    """Kept on disk while a trade is under way, so that an odd leg is found after a crash too, and what follows from
+    the trade is not forgotten. The balances are those before the operation."""
 
     operation: Operation
     spot_1e9: int

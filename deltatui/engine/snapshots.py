@@ -32,6 +32,7 @@ from deltatui.domain.snapshot import (
     AccountView,
     ActionView,
     AttributionView,
+    CardView,
     CarryView,
     ClockView,
     ConfirmationView,
@@ -108,6 +109,7 @@ class SnapshotBuilder:
             actions=self._actions(facts),
             confirmation=self._confirmation(facts, standing),
             operation=core.operation,
+            cards=self._cards(facts),
         )
 
     def _engine_view(self, around: Surroundings, gates: tuple[Verdict, ...]) -> EngineView:
@@ -168,6 +170,7 @@ class SnapshotBuilder:
         books = core.accountant.books
         views = []
         liq = None if standing is None else standing.liq_price
+        distance = None if standing is None else standing.liq_distance_pct
         if account.perp_1e9:
             size = account.perp_1e9 / BASE_PRECISION
             entry = None if account.perp_entry is None else float(account.perp_entry)
@@ -185,6 +188,7 @@ class SnapshotBuilder:
                     unsettled_pnl=float(account.unsettled),
                     funding=float(books.funding_since_open.get(market.spec.symbol, 0)),
                     liq_price=liq,
+                    liq_distance_pct=distance,
                 )
             )
         if account.spot_1e9:
@@ -205,6 +209,7 @@ class SnapshotBuilder:
                     unsettled_pnl=None,
                     funding=None,
                     liq_price=None if account.perp_1e9 else liq,
+                    liq_distance_pct=None if account.perp_1e9 else distance,
                 )
             )
         return tuple(views)
@@ -279,6 +284,11 @@ class SnapshotBuilder:
             reverse_break_even_h=None if reverse is None else reverse.break_even_h,
             horizon_h=core.settings.carry.horizon_h,
             next_funding_in_s=next_in,
+            held_since_market_s=core.flags.held_since_s,
+            held_earned=None
+            if held is Stance.FLAT
+            else float(core.accountant.books.funding_since_open.get(core.spec.symbol, 0)),
+            round_trip_cost=None if notional is None else core.round_trip.total * notional,
         )
 
     def _opportunities(
@@ -344,6 +354,23 @@ class SnapshotBuilder:
             spot_revaluation=float(books.unrealized(marks, spot=True)),
             closing_equity=float(facts.account.equity),
             gap=None if sync is None else float(sync.gap),
+        )
+
+    def _cards(self, facts: Facts | None) -> tuple[CardView, ...]:
+        """R13.1's six cards; a replay has data for two of them."""
+        latest = self._core.week.latest
+        apr = None if latest is None else fraction_to_apr_pct(latest.short_receives)
+        basis = None if facts is None else (float(facts.market.mark) / float(facts.market.oracle) - 1) * 1e4
+        record = None if facts is None else facts.market.funding
+        age = None if record is None else self._core.clock.market_s() - record.ts_s
+        none = "a tape has none" if self._core.settings.mode == "replay" else "no feed"
+        return (
+            CardView("spread", "spread", None, "bps", "unknown", none),
+            CardView("depth", "depth 10 bp", None, "usd", "unknown", none),
+            CardView("funding", "funding APR", apr, "%", _funding_status(apr), "" if apr is not None else none, age),
+            CardView("basis", "basis", basis, "bps", "unknown" if basis is None else "neutral", "", age),
+            CardView("open_interest", "open int.", None, "usd", "unknown", none),
+            CardView("liquidations", "liqs 5 m", None, "", "unknown", none),
         )
 
     def _gates(self, facts: Facts | None) -> tuple[tuple[Verdict, ...], str]:
@@ -473,6 +500,9 @@ class SnapshotBuilder:
         return all(v.allowed or v.code in _NOT_OF_SIZE for v in verdicts)
 
 
+WILD_FUNDING_APR_PCT = 300.0
+"""Beyond this a funding rate is a warning, not a gift (R11.7)."""
+
 _NOT_OF_SIZE = frozenset({"profitability", "funding_age", "venue", "rate"})
 
 
@@ -480,6 +510,12 @@ def _drift_after(plan: Plan, facts: Facts) -> float:
     spot = plan.spot_after_1e9 + facts.account.wallet_base_1e9
     perp = plan.perp_after_1e9
     return (spot + perp) / max(abs(spot), abs(perp), plan.spec.step_base_1e9) * 100.0
+
+
+def _funding_status(apr_pct: float | None) -> Literal["good", "bad", "unknown"]:
+    if apr_pct is None:
+        return "unknown"
+    return "bad" if abs(apr_pct) > WILD_FUNDING_APR_PCT else "good"
 
 
 def _latest_apr(window: FundingWindow) -> float | None:

@@ -12,13 +12,12 @@ from deltatui.domain.event import Level
 from deltatui.domain.operation import OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
 from deltatui.domain.units import BASE_PRECISION
-from deltatui.engine.core import Core, encode
+from deltatui.engine.core import HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
 from deltatui.engine.planner import Plan, Planner, stance_of
 from deltatui.ports import Outcome, Sender
 
-_HEDGE_CHECK = "hedge_check"
 _TRIES = 3
 
 
@@ -30,11 +29,16 @@ class Trader:
         self._planner = planner
         self._executor = Executor(core.venue, sender, core.store, core.clock, self._on_state)
 
-    def next_id(self) -> str:
+    async def next_id(self, suffix: str = "") -> str:
         """A number that never repeats, with the market time for people."""
-        number = self._core.flags.operations + 1
-        self._core.set_flags(operations=number)
-        return f"o{number}-{int(self._core.clock.market_s())}"
+        core = self._core
+        while True:
+            number = core.flags.operations + 1
+            core.set_flags(operations=number)
+            operation_id = f"o{number}-{int(core.clock.market_s())}{suffix}"
+            # A process that was killed may have used numbers that it could not keep.
+            if await core.store.known_operation(operation_id) is None:
+                return operation_id
 
     async def carry_out(self, operation_id: str, plan: Plan, source: str, intent_id: str = "") -> Outcome:
         """Do it and book it. An odd leg is mended before this returns.
@@ -48,22 +52,21 @@ class Trader:
         operation = self._operation(operation_id, plan, source, intent_id)
         account = core.known_facts().account
         check = HedgeCheck(operation, account.spot_1e9, account.perp_1e9)
-        hedged = len(operation.legs) > 1
-        if hedged:
-            await core.store.save_state({_HEDGE_CHECK: encode(check)})
+        if operation.legs:
+            await core.store.save_state({HEDGE_CHECK: encode(check)})
+            core.keep_check(check)
         core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)
         if core.board.tell is not None:
             core.board.tell.cost(plan, core.clock.market_s())
         outcome = await self._run(operation)
-        if hedged and outcome.state is OperationState.LANDED:
-            await self._mend(check)
-        if hedged:
-            await core.store.save_state({_HEDGE_CHECK: b""})
         if outcome.state is OperationState.LANDED:
+            await self._mend(check)
             self._after_success(operation)
+        core.keep_check(None)
+        await core.save()
         return outcome
 
-    async def reconcile(self, kept: dict[str, bytes]) -> None:
+    async def reconcile(self) -> None:
         """Resolve what a previous life left open, then see to the legs of its last trade."""
         core = self._core
         for open_operation in await core.store.open_operations():
@@ -72,23 +75,24 @@ class Trader:
         if facts is None:
             return
         await core.take_in(facts)
-        raw = kept.get(_HEDGE_CHECK)
-        if not raw or core.flags.halted:
-            # Halted, the operator has been told what is open and decides.
-            return
-        check = msgspec.json.decode(raw, type=HedgeCheck)
-        if check.operation.id in core.unresolved:
+        check = core.check
+        if check is None or check.operation.id in core.unresolved:
             return
         try:
             if await core.store.known_operation(check.operation.id) is OperationState.LANDED:
-                await self._mend(check)
-            await core.store.save_state({_HEDGE_CHECK: b""})
+                # Halted, the operator has been told what is open and decides.
+                if not core.flags.halted:
+                    await self._mend(check)
+                self._after_success(check.operation)
+            core.keep_check(None)
         except CriticalError as error:
             core.halt(error.sentence)
+        await core.save()
 
     async def forget_legs(self) -> None:
         """The operator takes over what is open."""
-        await self._core.store.save_state({_HEDGE_CHECK: b""})
+        self._core.keep_check(None)
+        await self._core.save()
 
     async def resolve(self, open_operation: OpenOperation) -> None:
         """Ask once more how it ended; books it if it is known now, else keeps it among the unresolved."""
@@ -152,6 +156,10 @@ class Trader:
         core = self._core
         held = stance_of(core.known_facts().account.perp_1e9)
         core.carry_state = holding(core.carry_state, held)
+        if held is Stance.FLAT:
+            core.set_flags(held_since_s=None)
+        elif core.flags.held_since_s is None:
+            core.set_flags(held_since_s=core.clock.market_s())
         if operation.kind is OperationKind.REBALANCE:
             core.set_flags(last_rebalance_s=core.clock.market_s())
         elif operation.kind in (OperationKind.TAKE, OperationKind.LEAVE):
@@ -172,6 +180,8 @@ class Trader:
         """R4.8: both legs of a take must have moved alike, else the excess is undone; a leave goes on until both legs
         are closed. Raises CriticalError where that does not succeed in three tries."""
         core = self._core
+        if len(check.operation.legs) < 2:
+            return
         for attempt in range(_TRIES + 1):
             plan, text = self._mending(check)
             if plan is None:
@@ -179,7 +189,7 @@ class Trader:
             if attempt == _TRIES:
                 raise CriticalError("ODD_LEG", f"{text}; three tries to mend it failed, it is still open")
             core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
-            operation = self._operation(f"{self.next_id()}-u", plan, "engine", "", check.operation.id)
+            operation = self._operation(await self.next_id("-u"), plan, "engine", "", check.operation.id)
             try:
                 await self._run(operation)
             except UnresolvedError as error:

@@ -180,7 +180,7 @@ def test_property_50_a_profitability_line_is_complete(
     assert line.fields["expected_revenue"] == revenue
     assert line.fields["estimated_costs"] == costs
     assert line.fields["net_profit"] == net
-    for part in (f"{revenue:.4f}", f"{costs:.4f}", f"{net:.4f}", f"{rate * 100:.6f}", f"{blended * 100:.6f}"):
+    for part in (f"{revenue:.4f}", f"{costs:.4f}", f"{net:.4f}", f"{rate * 100:+.4f}", f"{blended * 100:+.4f}"):
         assert part in line.message
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
-from chainkit import JITO_URL, FakeChain, Landed, LoopClock, Room, keypair, memo_of, room, run, seed, unsigned
+from chainkit import FakeChain, Landed, Room, keypair, memo_of, room, run, seed, unsigned
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
 
 from deltatui.chain import manual, transaction
-from deltatui.chain.errors import RpcError
 from deltatui.chain.fees import FeePolicy
 from deltatui.chain.flight import PathPolicy
 from deltatui.chain.http import Reply, TransportError
-from deltatui.chain.sender import SenderPolicy, SolanaSender
+from deltatui.chain.sender import SolanaSender
 from deltatui.chain.signer import OutsideSigner, SeedSigner
 from deltatui.chain.transaction import AccountMeta, Instruction, Payload
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, ValidationError
@@ -133,7 +133,7 @@ def test_dead_jito_falls_back_within_three_tries(fault: str) -> None:
         await found.sender.send(each)
         tries = sent_to(found, "jito.test")
         assert len(tries) == 3
-        assert all(later - earlier >= 1.0 - 1e-9 for earlier, later in zip(tries, tries[1:], strict=False))
+        assert all(later - earlier >= 1.0 - 1e-9 for earlier, later in itertools.pairwise(tries))
         assert sent_to(found, "one.test")
         assert sent_to(found, "two.test")
         assert len({raw for _, _, raw in found.chain.wire}) == 1
@@ -189,7 +189,8 @@ def test_bundle_that_never_lands_is_rebroadcast_to_every_rpc() -> None:
         for host in ("one.test", "two.test"):
             times = [at - began for at in sent_to(found, host)]
             assert times[0] == pytest.approx(2.0, abs=0.2)
-            assert all(later - earlier == pytest.approx(2.0, abs=0.2) for earlier, later in zip(times, times[1:], strict=False))
+            pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+            assert pauses == pytest.approx([2.0] * len(pauses), abs=0.2)
         assert len({raw for _, _, raw in found.chain.wire}) == 1
 
     story(tell)
@@ -305,6 +306,47 @@ def test_reorg_before_confirmation_lands_again_from_the_rebroadcast() -> None:
     story(tell)
 
 
+def test_confirmed_and_taken_back_lands_again() -> None:
+    async def tell(found: Room) -> None:
+        each = await signed(found)
+        await found.sender.send(each)
+        assert (await until_ended(found, each))[0].state is OperationState.LANDED
+        del found.chain.landed[each.signature]
+        await asyncio.sleep(60.0)
+        assert found.chain.operations_landed() == ["a"]
+        assert any("taken back by a fork" in line for line in found.log.tagged("TX"))
+        assert len({raw for _, _, raw in found.chain.wire}) == 1
+        # final now: nobody watches any more
+        before = len(found.chain.wire)
+        del found.chain.landed[each.signature]
+        await asyncio.sleep(60.0)
+        assert len(found.chain.wire) == before
+
+    story(tell)
+
+
+def test_landed_and_undone_for_good_is_told() -> None:
+    async def whole() -> None:
+        base = room(jito=False)
+        undone: list[Signed] = []
+        sender = SolanaSender(base.pool, SeedSigner(seed()), base.clock, base.log, on_undone=undone.append)
+        await sender.simulate(unsigned("a"))
+        each = await sender.sign(unsigned("a"))
+        await sender.send(each)
+        outcome = await sender.outcome(each)
+        assert outcome is not None
+        base.chain.fate = lambda signature: None
+        base.chain.landed.clear()
+        await asyncio.sleep(50.0)
+        assert not undone
+        await asyncio.sleep(100.0)
+        assert undone == [each]
+        assert [line for line in base.log.lines if line[0] is Level.CRITICAL]
+        await sender.close()
+
+    run(whole())
+
+
 def test_on_chain_failure_has_the_programs_name() -> None:
     async def tell(found: Room) -> None:
         found.chain.chain_error = {"InstructionError": [2, {"Custom": 6015}]}
@@ -399,7 +441,7 @@ def test_one_denial_is_not_enough() -> None:
         found = room(chain, hosts=("one.test",), jito=False)
         chain.fate = lambda signature: None
         each = await signed(found)
-        await asyncio.sleep(300.0)
+        await asyncio.sleep(600.0)
         denied: list[float] = []
         answered = chain.do_getFirstAvailableBlock
 
@@ -546,7 +588,9 @@ def test_lookup_tables_are_read_and_used() -> None:
         with pytest.raises(ValidationError, match="NO_LOOKUP_TABLE"):
             await found.sender.simulate(unsigned("b", (str(keypair("none").pubkey()),)))
         with pytest.raises(ValidationError, match="TX_TOO_LARGE"):
-            await found.sender.simulate(unsigned("b", (), tuple(inside + [str(keypair(str(n)).pubkey()) for n in range(10)])))
+            await found.sender.simulate(
+                unsigned("b", (), tuple(inside + [str(keypair(str(n)).pubkey()) for n in range(10)]))
+            )
 
     story(tell)
 
@@ -648,7 +692,9 @@ def test_clock_set_back_or_ahead_changes_no_outcome() -> None:
 
 def test_no_secret_reaches_a_log_or_an_error() -> None:
     async def tell(found: Room) -> None:
-        echo = b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"bad key key-of-one.test and key-of-two.test"},"id":1}'
+        echo = (
+            b'{"jsonrpc":"2.0","error":{"code":-32000,"message":"bad key key-of-one.test and key-of-two.test"},"id":1}'
+        )
         found.chain.script = lambda host, method: Reply(200, echo)
         errors: list[DeltatuiError] = []
         for _ in range(3):
@@ -667,7 +713,9 @@ def test_no_secret_reaches_a_log_or_an_error() -> None:
 def test_payloads_that_are_none() -> None:
     async def tell(found: Room) -> None:
         budget = Instruction("ComputeBudget111111111111111111111111111111", (), b"\x02")
-        twice = Instruction(keypair("p").pubkey().__str__(), (AccountMeta(str(keypair("q").pubkey()), True, True),), b"")
+        twice = Instruction(
+            keypair("p").pubkey().__str__(), (AccountMeta(str(keypair("q").pubkey()), True, True),), b""
+        )
         wrong = Instruction("not an address", (), b"")
         for data, code in (
             (b"", "BAD_PAYLOAD"),
@@ -696,9 +744,3 @@ def test_policies_refuse_nonsense() -> None:
     ):
         with pytest.raises(ValidationError):
             make()
-    assert SenderPolicy().paths.jito_tries == 3
-    assert JITO_URL.startswith("http")
-    assert issubclass(RpcError, DeltatuiError)
-    assert SeedSigner(seed()).address == str(keypair().pubkey())
-    assert Level.ERROR
-    assert LoopClock

@@ -17,7 +17,7 @@ def test_cost() -> None:
     assert line == audit.AuditLine(
         Level.INFO,
         "COST",
-        "SOL-PERP: 1.7500 USD (fees 1.5000 USD, slippage 0.2500 USD)",
+        "SOL-PERP: 1.7500 (fees 1.5000, slippage 0.2500)",
         {
             "market_s": 3.0,
             "market": "SOL-PERP",
@@ -43,7 +43,7 @@ def test_rebalancer_does_not_know_everything() -> None:
     assert "net_delta" not in line.fields
 
 
-@pytest.mark.parametrize(("amount", "word"), [("1.25", "received 1.2500 USD"), ("-1.25", "paid 1.2500 USD")])
+@pytest.mark.parametrize(("amount", "word"), [("1.25", "received 1.2500"), ("-1.25", "paid 1.2500")])
 def test_funding(amount: str, word: str) -> None:
     line = audit.funding(
         market="SOL-PERP", record=7, rate=Decimal("0.125"), base=Decimal(-10), amount=Decimal(amount), market_s=9.0

@@ -23,9 +23,16 @@ from deltatui.domain.account import (
     UserAccount,
 )
 from deltatui.domain.costs import FEE_PRECISION, CostModel
-from deltatui.domain.errors import ValidationError
+from deltatui.domain.errors import TransientError, ValidationError
 from deltatui.domain.ledger import VenueEvent
-from deltatui.domain.margin import MarginBook, margin_summary
+from deltatui.domain.margin import (
+    Category,
+    MarginBook,
+    health,
+    margin_requirement_1e6,
+    margin_summary,
+    total_collateral_1e6,
+)
 from deltatui.domain.market import FundingRecord, MarketSpec, MarketState
 from deltatui.domain.operation import Leg, Operation, OperationKind, OperationState, Transfer
 from deltatui.domain.units import BASE_PRECISION, base_to_decimal, floor_to_step, price_to_1e6
@@ -88,6 +95,8 @@ class PaperVenue:
     def __init__(self, spec: MarketSpec, settings: PaperSettings, tables: PaperTables, clock: Clock, name: str) -> None:
         self.name = name
         self.quote_symbol = QUOTE_ASSET
+        self.trouble = ""
+        """Why the last step is not saved yet; empty where it is."""
         self._spec = spec
         self._settings = settings
         self._tables = tables
@@ -102,7 +111,9 @@ class PaperVenue:
         self._recent: list[VenueEvent] = []
         self._unsaved: list[VenueEvent] = []
         self._steps = 0
+        # What was last told, until something changes.
         self._book: MarginBook | None = None
+        self._told: AccountState | None = None
         self._perp_market, self._spot_markets = _margin_markets(spec)
 
     # Life
@@ -119,7 +130,7 @@ class PaperVenue:
         loaded = _decode_saved(saved)
         self._account, self._market, self._as_of_s = loaded.account, loaded.market, loaded.cursor_s
         self._record = loaded.record
-        self._book = None
+        self._book = self._told = None
         return self._as_of_s
 
     def close_market(self) -> None:
@@ -127,7 +138,7 @@ class PaperVenue:
         self._active = False
 
     async def flush(self) -> None:
-        """Make everything durable that is not yet."""
+        """Make everything durable that is not yet. Raises TransientError where the disk refuses."""
         async with self._lock:
             await self._save()
 
@@ -148,7 +159,7 @@ class PaperVenue:
                 self._account = msgspec.structs.replace(self._account, accrued_s=int(market_s))
             self._as_of_s = market_s
             self._interpolated = interpolated
-            self._book = None
+            self._book = self._told = None
             if self._account.perp.base_1e9 or self._account.spot < 0:
                 await self._liquidate_if_due()
 
@@ -168,7 +179,7 @@ class PaperVenue:
             self._record = record
             self._as_of_s = float(record.ts_s)
             self._interpolated = False
-            self._book = None
+            self._book = self._told = None
             change = self._change()
             change.accrue(record.ts_s, market.oracle, self._settings)
             change.fund(market, record, self._settings.funding_period_s)
@@ -177,7 +188,7 @@ class PaperVenue:
                 await self._liquidate_if_due()
             self._steps += 1
             if self._steps >= self._settings.save_every:
-                await self._save()
+                await self._save_or_owe()
 
     # Venue
 
@@ -209,7 +220,11 @@ class PaperVenue:
         market = self._market
         if market is None or symbol != self._spec.symbol:
             return None
-        account = self._account
+        if self._told is None:
+            self._told = self._tell_account(self._account, market)
+        return self._told
+
+    def _tell_account(self, account: PaperAccount, market: PaperMarket) -> AccountState:
         return AccountState(
             self._as_of_s,
             account.sequence,
@@ -271,6 +286,7 @@ class PaperVenue:
             await self._tables.commit(self._state(change.account), events, operation.id, _encode(receipt))
             self._unsaved = []
             self._steps = 0
+            self.trouble = ""
             self._apply(change, saved=True)
 
     async def outcome(self, signed: Signed) -> Outcome | None:
@@ -294,7 +310,7 @@ class PaperVenue:
                 del self._recent[:4096]
             if not saved:
                 self._unsaved.extend(change.events)
-        self._book = None
+        self._book = self._told = None
 
     def _state(self, account: PaperAccount) -> dict[str, bytes]:
         market = self._market
@@ -306,18 +322,29 @@ class PaperVenue:
         await self._tables.commit(self._state(self._account), self._unsaved)
         self._unsaved = []
         self._steps = 0
+        self.trouble = ""
+
+    async def _save_or_owe(self) -> None:
+        """What has happened has happened: a disk that refuses is told in ``trouble``, and :meth:`flush` tries again."""
+        try:
+            await self._save()
+        except TransientError as error:
+            self.trouble = error.sentence
 
     async def _liquidate_if_due(self) -> None:
         book = self.margin_book()
         if book is None or self._market is None:
             return
-        summary = margin_summary(book)
-        if summary.collateral_maintenance_1e6 >= summary.requirement_maintenance_1e6:
+        # Health is 0 in the last half percent before liquidation already; only there a second look is worth it.
+        if health(book) > 0:
+            return
+        requirement = margin_requirement_1e6(book, Category.MAINTENANCE)
+        if total_collateral_1e6(book, Category.MAINTENANCE) >= requirement:
             return
         change = self._change()
         change.liquidate(self._market, self._settings.liquidation_fee_1e5)
         self._apply(change)
-        await self._save()
+        await self._save_or_owe()
 
     def _execute(self, operation: Operation, *, faults: bool) -> Change:
         """The operation's effect on the present account. Raises ValidationError with the exchange's error name."""

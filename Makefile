@@ -1,0 +1,52 @@
+# make run: the terminal. make test: everything that CI checks. Both set up what they need in .venv.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null | grep True),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test lint format bench soak screenshot drift clean
+
+run: $(READY)
+	@$(BIN)/deltatui
+
+test: $(READY_DEV) lint drift
+	@$(BIN)/python -m pytest
+
+lint: $(READY_DEV)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY_DEV)
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(READY_DEV)
+	@$(BIN)/python -m bench
+
+soak: $(READY_DEV)
+	@$(BIN)/python -m pytest -m soak -s
+
+# The official Python SDK pins old versions of almost everything, so it gets an environment of its own.
+drift: $(READY_DEV)
+	@$(BIN)/python tests/drift_oracle.py
+
+clean:
+	rm -rf $(VENV) .venv-drift
+
+$(VENV):
+	@test -n "$(PYTHON)" || { echo "deltatui needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml constraints.txt | $(VENV)
+	@echo "setting up $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(READY_DEV): pyproject.toml constraints.txt | $(VENV)
+	@echo "setting up $(VENV) with the tools for tests ..."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(READY)

@@ -1,0 +1,471 @@
+"""The registry of actions: keys, footer, help, palette, keymap file and docs/keys.md all read it (R13.12).
+
+An action is refused with a reason, never silently: ``enabled`` answers from what the engine itself says of the
+command (``snapshot.actions``), from the link, and from the age of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from deltatui.tui.commands import Operator, Target
+    from deltatui.tui.store import View
+
+    Enabled = Callable[[View, float], str | None]
+    Handler = Callable[[Operator, Target], None]
+
+SPEEDS = (1, 60, 600, 3600, 21_600, 86_400, 604_800)
+"""Steps of the replay speed, market seconds per operator second."""
+
+
+class Context(StrEnum):
+    """Where a key works. EVERYWHERE and the one open screen are live at the same time; DIALOG with each dialog."""
+
+    EVERYWHERE = "everywhere"
+    MAIN = "panes"
+    DIALOG = "any dialog"
+    TAKE = "take dialog"
+    CONFIRM = "confirmation"
+    KILL = "kill dialog"
+    QUIT = "quit dialog"
+
+
+TOGETHER: tuple[frozenset[Context], ...] = (
+    frozenset({Context.EVERYWHERE, Context.MAIN}),
+    *(
+        frozenset({Context.EVERYWHERE, Context.DIALOG, dialog})
+        for dialog in (Context.TAKE, Context.CONFIRM, Context.KILL, Context.QUIT)
+    ),
+)
+"""Sets of contexts that are live at once; a key may mean one thing in each."""
+
+
+def always(view: View, now: float) -> str | None:
+    return None
+
+
+def connected(view: View, now: float) -> str | None:
+    if not view.link.up:
+        return "the engine is not connected"
+    if view.link.read_only:
+        return "this terminal is read-only"
+    return None
+
+
+def offered(*names: str, fresh: bool = False) -> Enabled:
+    """Enabled when the engine offers one of the commands ``names``; with ``fresh`` only on data that are not stale."""
+
+    def enabled(view: View, now: float) -> str | None:
+        reason = connected(view, now)
+        if reason is not None:
+            return reason
+        if view.snapshot is None:
+            return "no data from the engine yet"
+        if fresh and view.stale(now):
+            return f"the data are {view.age_s(now) or 0:.0f} s old"
+        refusals = []
+        for name in names:
+            said = view.action(name)
+            if said is not None and said.enabled:
+                return None
+            refusals.append(said.reason or "not possible now" if said else "this engine does not offer it")
+        return refusals[0]
+
+    return enabled
+
+
+def _pause_or_resume(view: View, now: float) -> str | None:
+    reason = connected(view, now)
+    if reason is not None or view.snapshot is None:
+        return reason or "no data from the engine yet"
+    said = view.action(pause_command(view))
+    if said is None:
+        return "this engine does not offer it"
+    return None if said.enabled else said.reason or "not possible now"
+
+
+def pause_command(view: View) -> str:
+    """PAUSE while the engine runs, RESUME in every state that Resume leads out of."""
+    state = view.snapshot.engine.state if view.snapshot else ""
+    return "RESUME" if state in ("PAUSED", "REDUCING", "HALTED") else "PAUSE"
+
+
+def next_speed(speed: int, up: bool) -> int | None:
+    """The neighbouring step of SPEEDS; None at the end of the scale."""
+    steps = [step for step in SPEEDS if (step > speed if up else step < speed)]
+    if not steps:
+        return None
+    return steps[0] if up else steps[-1]
+
+
+def _speed(up: bool) -> Enabled:
+    def enabled(view: View, now: float) -> str | None:
+        reason = connected(view, now)
+        if reason is not None or view.snapshot is None:
+            return reason or "no data from the engine yet"
+        if view.snapshot.clock.tape is None:
+            return "only a replay has a speed"
+        said = view.action("SET_SPEED")
+        if said is not None and not said.enabled:
+            return said.reason or "not possible now"
+        if next_speed(view.snapshot.clock.speed, up) is None:
+            return f"already the {'fastest' if up else 'slowest'} speed"
+        return None
+
+    return enabled
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """``footer`` is the order in the footer, 0 keeps it out. ``footer_to`` shows a range: this action's key, a sign and
+    the key of the action named. ``handler`` is None for keys that a dialog handles itself."""
+
+    id: str
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    group: str
+    context: Context = Context.MAIN
+    enabled: Enabled = always
+    handler: Handler | None = None
+    footer: int = 0
+    footer_to: tuple[str, str] | None = None
+    footer_label: str = ""
+
+
+_TRADE = "Trade"
+_ENGINE = "Engine"
+_PANES = "Panes"
+_LOG = "Log"
+_TERMINAL = "Terminal"
+_DIALOGS = "Dialogs"
+
+PANES: tuple[tuple[str, str], ...] = (
+    ("1", "Health"),
+    ("2", "Positions"),
+    ("3", "Why"),
+    ("4", "Delta and carry"),
+    ("5", "Opportunities"),
+    ("0", "Log"),
+)
+"""Number and name of each pane, in the order of the tab key."""
+
+
+def _zoom(number: str, name: str) -> Action:
+    return Action(
+        f"pane-{number}",
+        (number,),
+        f"{name}",
+        f"Show the pane {name} alone; the same key, or back, shows all panes again.",
+        _PANES,
+        handler=lambda operator, target: operator.zoom(number),
+        footer=10 if number == "1" else 0,
+        footer_to=("-", "pane-0") if number == "1" else None,
+        footer_label="panes" if number == "1" else "",
+    )
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action(
+        "take",
+        ("t",),
+        "take",
+        "Open or add to a hedged position in the selected market: asks the size, then shows what it would do.",
+        _TRADE,
+        enabled=offered("TAKE", fresh=True),
+        handler=lambda operator, target: operator.take(target),
+        footer=1,
+    ),
+    Action(
+        "leave",
+        ("l",),
+        "leave",
+        "Close both legs of the selected market; the confirmation shows what it would do.",
+        _TRADE,
+        enabled=offered("LEAVE", fresh=True),
+        handler=lambda operator, target: operator.leave(target),
+        footer=2,
+    ),
+    Action(
+        "rebalance",
+        ("r",),
+        "rebalance",
+        "Correct the net delta now, as far as tolerance, cooldown and gates allow.",
+        _TRADE,
+        enabled=offered("REBALANCE", fresh=True),
+        handler=lambda operator, target: operator.rebalance(target),
+        footer=3,
+    ),
+    Action(
+        "settle",
+        ("s",),
+        "settle",
+        "Move unsettled profit and loss of the selected market into the quote balance.",
+        _TRADE,
+        enabled=offered("SETTLE", fresh=True),
+        handler=lambda operator, target: operator.settle(target),
+        footer=4,
+    ),
+    Action(
+        "pause",
+        ("p",),
+        "pause",
+        "Pause the engine (no new risk, nothing automatic, a tape stops); again: resume by way of reconciliation.",
+        _ENGINE,
+        enabled=_pause_or_resume,
+        handler=lambda operator, target: operator.pause(target),
+        footer=5,
+    ),
+    Action(
+        "automation",
+        ("a",),
+        "auto",
+        "Turn automation on (asks first: the engine then takes, leaves and rebalances by itself) or off (at once).",
+        _ENGINE,
+        enabled=offered("SET_AUTOMATION"),
+        handler=lambda operator, target: operator.automation(target),
+        footer=6,
+    ),
+    Action(
+        "speed-up",
+        ("plus", "equals_sign"),
+        "faster",
+        "Next higher speed of a replay: 1, 60, 600, 3600, 21600, 86400, 604800.",
+        _ENGINE,
+        enabled=_speed(up=True),
+        handler=lambda operator, target: operator.speed(target, up=True),
+        footer=7,
+        footer_to=("/", "speed-down"),
+        footer_label="speed",
+    ),
+    Action(
+        "speed-down",
+        ("minus",),
+        "slower",
+        "Next lower speed of a replay.",
+        _ENGINE,
+        enabled=_speed(up=False),
+        handler=lambda operator, target: operator.speed(target, up=False),
+    ),
+    Action(
+        "kill",
+        ("exclamation_mark",),
+        "kill",
+        "Kill switch: cancel everything, automation off, engine halted; asks for a reason and whether to flatten.",
+        _ENGINE,
+        Context.EVERYWHERE,
+        enabled=connected,
+        handler=lambda operator, target: operator.kill(target),
+        footer=8,
+    ),
+    *(_zoom(number, name) for number, name in PANES),
+    Action(
+        "next-pane",
+        ("tab",),
+        "next pane",
+        "Focus the next pane.",
+        _PANES,
+        handler=lambda operator, target: operator.focus_pane(1),
+    ),
+    Action(
+        "previous-pane",
+        ("shift+tab",),
+        "previous pane",
+        "Focus the pane before.",
+        _PANES,
+        handler=lambda operator, target: operator.focus_pane(-1),
+    ),
+    Action(
+        "copy",
+        ("c",),
+        "copy",
+        "Copy the selected row or log line (over SSH by OSC 52; in tmux: set -s set-clipboard on).",
+        _PANES,
+        handler=lambda operator, target: operator.copy(),
+    ),
+    Action(
+        "back",
+        ("escape",),
+        "back",
+        "Back to all panes; without a zoomed pane, take the banner away.",
+        _PANES,
+        handler=lambda operator, target: operator.back(),
+    ),
+    Action(
+        "dismiss",
+        ("x",),
+        "dismiss",
+        "Take the warning banner away; it comes back when it is raised anew.",
+        _PANES,
+        handler=lambda operator, target: operator.dismiss(),
+    ),
+    Action(
+        "log-filter",
+        ("slash",),
+        "filter",
+        "Show only log lines that contain a text; an empty text shows all.",
+        _LOG,
+        handler=lambda operator, target: operator.log_filter(),
+        footer=9,
+    ),
+    Action(
+        "log-search",
+        ("ctrl+f",),
+        "search",
+        "Find a text in the log; again with an empty text: the next hit.",
+        _LOG,
+        handler=lambda operator, target: operator.log_search(),
+    ),
+    Action(
+        "log-level",
+        ("v",),
+        "level",
+        "Lowest level that the log shows: DEBUG, INFO, WARNING, ERROR in turn.",
+        _LOG,
+        handler=lambda operator, target: operator.log_level(),
+    ),
+    Action(
+        "next-error",
+        ("e",),
+        "next error",
+        "Go to the next ERROR or CRITICAL line of the log.",
+        _LOG,
+        handler=lambda operator, target: operator.log_error(1),
+    ),
+    Action(
+        "previous-error",
+        ("E",),
+        "previous error",
+        "Go to the ERROR or CRITICAL line before.",
+        _LOG,
+        handler=lambda operator, target: operator.log_error(-1),
+    ),
+    Action(
+        "follow",
+        ("f",),
+        "follow",
+        "Follow the newest log line, or stop following.",
+        _LOG,
+        handler=lambda operator, target: operator.log_follow(),
+    ),
+    Action(
+        "palette",
+        ("colon", "ctrl+p"),
+        "palette",
+        "Find an action by its name.",
+        _TERMINAL,
+        handler=lambda operator, target: operator.palette(target),
+        footer=11,
+    ),
+    Action(
+        "help",
+        ("question_mark",),
+        "help",
+        "Show every key, and why an action cannot be done now.",
+        _TERMINAL,
+        handler=lambda operator, target: operator.help(),
+        footer=12,
+    ),
+    Action(
+        "theme",
+        ("T",),
+        "theme",
+        "Next theme.",
+        _TERMINAL,
+        handler=lambda operator, target: operator.next_theme(),
+    ),
+    Action(
+        "close",
+        ("q", "ctrl+c"),
+        "close",
+        "Back to all panes; from there, quit (asks first).",
+        _TERMINAL,
+        handler=lambda operator, target: operator.close(),
+    ),
+    Action(
+        "quit",
+        ("ctrl+q",),
+        "quit",
+        "Leave the terminal (asks first). A live engine keeps running; the last terminal may stop paper or replay.",
+        _TERMINAL,
+        Context.EVERYWHERE,
+        handler=lambda operator, target: operator.quit(),
+        footer=13,
+    ),
+    Action("dialog-no", ("n", "escape", "ctrl+c"), "cancel", "Close the dialog, do nothing.", _DIALOGS, Context.DIALOG),
+    Action(
+        "dialog-yes",
+        ("y",),
+        "yes",
+        "Do it. Works only once the dialog has been open for 0.4 s and, for a trade, only on fresh data.",
+        _DIALOGS,
+        Context.DIALOG,
+    ),
+    Action("take-go", ("enter",), "go on", "Send the size to the engine.", _DIALOGS, Context.TAKE),
+    Action(
+        "take-direction",
+        ("d",),
+        "direction",
+        "Carry (spot long, perp short) or reverse (spot borrowed, perp long).",
+        _DIALOGS,
+        Context.TAKE,
+    ),
+    Action("take-more", ("up",), "one step more", "Add one step to the size.", _DIALOGS, Context.TAKE),
+    Action("take-less", ("down",), "one step less", "Take one step off the size.", _DIALOGS, Context.TAKE),
+    Action(
+        "confirm-force",
+        ("f",),
+        "force",
+        "Accept that the profitability gate refuses, where the engine allows it; shows the expected loss.",
+        _DIALOGS,
+        Context.CONFIRM,
+    ),
+    Action(
+        "kill-flatten",
+        ("f",),
+        "flatten",
+        "Whether every position is closed before the engine halts.",
+        _DIALOGS,
+        Context.KILL,
+    ),
+    Action("kill-reason", ("r",), "reason", "Write the reason that is recorded.", _DIALOGS, Context.KILL),
+    Action("quit-keep", ("k",), "keep", "Quit and let the engine run on.", _DIALOGS, Context.QUIT),
+)
+
+BY_ID: Mapping[str, Action] = {action.id: action for action in ACTIONS}
+
+
+def in_contexts(*contexts: Context) -> list[Action]:
+    return [action for action in ACTIONS if action.context in contexts]
+
+
+def footer_actions() -> list[Action]:
+    """The actions of the footer in their order."""
+    return sorted((action for action in ACTIONS if action.footer), key=lambda action: action.footer)
+
+
+def keys_markdown(display: Callable[[str], str], actions: Iterable[Action] = ACTIONS) -> str:
+    """docs/keys.md. ``display`` turns a key name into what stands on the key."""
+    out = [
+        "# Keys",
+        "",
+        "Generated from the action registry (`deltatui/tui/actions.py`); do not edit by hand.",
+        "",
+        "Keys can be changed in `keymap.toml` of the profile's config folder: a table `[keys]` of action and key, or",
+        'list of keys (`take = "t"`, `speed-up = ["+", "="]`). A file with an unknown action, an unknown key, a clash',
+        "or an action left without a key is refused, with all its faults in one message.",
+    ]
+    groups: dict[str, list[Action]] = {}
+    for action in actions:
+        groups.setdefault(action.group, []).append(action)
+    for group, members in groups.items():
+        out += ["", f"## {group}", "", "| key | action | where | what it does |", "|---|---|---|---|"]
+        for action in members:
+            keys = ", ".join(f"`{display(key)}`" for key in action.keys)
+            out.append(f"| {keys} | `{action.id}` | {action.context.value} | {action.help} |")
+    return "\n".join(out) + "\n"

@@ -1,0 +1,348 @@
+"""The app: one store, one tick, one connection; it owns no fact of the engine and may be killed at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import locale
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.text import Text
+from textual.app import App
+from textual.filter import LineFilter
+
+import deltatui
+from deltatui.domain.event import Level
+from deltatui.tui import life
+from deltatui.tui.commands import Operator, Target
+from deltatui.tui.connection import Connector, EngineClient
+from deltatui.tui.keymap import Keymap, load_keymap
+from deltatui.tui.modals.base import Dialog
+from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.screens.main import MainScreen
+from deltatui.tui.store import Store
+from deltatui.tui.themes import DEFAULT_THEME, VARIABLES, ThemeSet, load_themes, theme_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from datetime import tzinfo
+
+    from rich.console import RenderableType
+    from textual.binding import BindingType
+    from textual.color import Color
+    from textual.screen import Screen
+
+TICK_S = 0.25
+_SLOW_TICKS = 8
+"""Every so many ticks: is the tty still there, has a theme file changed."""
+_MAX_EVENT_TOASTS = 3
+
+_ASCII = str.maketrans(
+    {
+        **dict.fromkeys("─━═╌┄▔▁", "-"),
+        **dict.fromkeys("│┃║┊▌▐▏▕", "|"),
+        **dict.fromkeys("╭╮╰╯┌┐└┘┏┓┗┛┼┤├┬┴", "+"),
+        **dict.fromkeys("█▓▇▆▅▉▊▋", "#"),
+        **dict.fromkeys("▒▄▃▍▎", "="),
+        "▂": "_", "░": ".", "·": "|", "•": "*", "●": "o", "○": "o", "▸": ">", "▶": ">", "◀": "<", "→": ">", "←": "<",
+        "▲": "^", "▼": "v", "↑": "^", "↓": "v", "✓": "+", "✕": "x", "–": "-", "—": "-", "×": "x", "⚑": "!", "…": "~",
+        "∞": "i", "’": "'", "“": '"', "”": '"',
+    }
+)  # fmt: skip
+
+
+class AsciiFilter(LineFilter):
+    """Every character of the screen as ASCII of the same width, for locales without UTF-8 (R13.13)."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            segment if segment.text.isascii() else Segment(to_ascii(segment.text), segment.style, segment.control)
+            for segment in segments
+        ]
+
+
+@functools.lru_cache(2048)
+def to_ascii(text: str) -> str:
+    """``text`` in ASCII, as many cells wide as before."""
+    from rich.cells import cell_len
+
+    return "".join(char if char.isascii() else "?" * cell_len(char) for char in text.translate(_ASCII))
+
+
+def locale_is_ascii() -> bool:
+    """True where box drawing would become escapes: Textual draws on stderr in that stream's encoding."""
+    encoding = getattr(sys.__stderr__, "encoding", None) or locale.getpreferredencoding(False)
+    return "utf" not in encoding.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a terminal is run. ``ascii_only`` None: as the locale says. ``timezone`` None: the system's, for the
+    operator clock. ``tick_s`` None: no timer, the owner calls ``tick`` (tests)."""
+
+    theme: str = DEFAULT_THEME
+    themes_dir: Path | None = None
+    keymap: Path | None = None
+    state_dir: Path | None = None
+    ascii_only: bool | None = None
+    timezone: tzinfo | None = None
+    take_size: str = "1"
+    mouse: bool = True
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    tick_s: float | None = TICK_S
+
+
+class CrashError(Exception):
+    """What is left of an exception for the screen: one line. The cause stays attached for tests."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self.line = line
+
+    def __rich__(self) -> Text:
+        return Text(self.line)
+
+
+class DeltatuiApp(App[None], inherit_bindings=False):
+    CSS_PATH = "screens/deltatui.tcss"
+    TITLE = "deltatui"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[EngineClient]], options: Options, keymap: Keymap, themes: ThemeSet
+    ) -> None:
+        self._ascii = locale_is_ascii() if options.ascii_only is None else options.ascii_only
+        self._ascii_filter = AsciiFilter()
+        super().__init__()
+        self.animation_level = "none"
+        self.options = options
+        self.clock = options.clock
+        self.store = Store()
+        self.operator = Operator(self, options.clock, keymap)
+        self.connector = Connector(
+            connect,
+            self.store,
+            options.clock,
+            sleep=options.sleep,
+            late=lambda result: self.operator.tell(result, "late answer"),
+        )
+        self.answered: set[str] = set()
+        self.take_size = options.take_size
+        self._themes = themes
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._main = MainScreen(options.clock, ascii_only=self._ascii, timezone=options.timezone)
+        self._life: life.Life | None = None
+        self._ticks = 0
+        self._crashed = False
+        for theme in themes.themes:
+            self.register_theme(theme)
+        self.set_keymap(keymap.for_textual())
+        names = self._theme_names()
+        wanted = options.theme if options.theme in names else DEFAULT_THEME
+        if wanted in names:
+            self.theme = wanted
+
+    @property
+    def main(self) -> MainScreen:
+        return self._main
+
+    def get_default_screen(self) -> Screen[None]:
+        return self._main
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """So that a theme of Textual's own works too."""
+        variables = self.current_theme.to_color_system().generate()
+        return {name: variables[fallback] for name, fallback in VARIABLES.items()}
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, self._ascii_filter] if self._ascii else filters
+
+    # Life
+
+    def on_mount(self) -> None:
+        self._life = life.Life(self)
+        self._life.start()
+        self.background(self.connector.run(), "connection")
+        if self.options.tick_s is not None:
+            self.set_interval(self.options.tick_s, self.tick)
+        faults = list(self._themes.faults)
+        if self.options.theme not in self._theme_names():
+            faults.append(f"there is no theme '{self.options.theme}'")
+        if faults:
+            self.operator.toast("themes: " + "; ".join(faults), "warning", 15.0)
+        self.call_after_refresh(self.tick_soon)
+
+    async def on_unmount(self) -> None:
+        if self._life is not None:
+            self._life.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def ended(self) -> None:
+        """Called when the run is over and the terminal restored."""
+        if self._life is not None:
+            self._life.ended()
+
+    def leave(self, return_code: int) -> None:
+        """End the terminal; the engine is not told."""
+        self.exit(return_code=return_code)
+
+    def background(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Run ``work``; if it dies, the terminal reports and ends rather than go on half alive."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self._handle_exception(error)
+
+    def _handle_exception(self, error: Exception) -> None:
+        if self._crashed or isinstance(error, CrashError):
+            super()._handle_exception(error)
+            return
+        self._crashed = True
+        crash = CrashError(self._report(life.crash_text(error), type(error).__name__))
+        crash.__cause__ = error
+        super()._handle_exception(crash)
+
+    def _fatal_error(self) -> None:
+        error = sys.exc_info()[1]
+        body = life.crash_text(error) if error is not None else "".join(traceback.format_stack())
+        self.panic(Text(self._report(body, type(error).__name__)))
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """Textual panics with tracebacks of its own; only one line of ours reaches the screen."""
+        if any(isinstance(item, (Text, CrashError)) for item in renderables):
+            super().panic(*renderables[:1])
+            return
+        with self.console.capture() as capture:
+            for item in renderables:
+                self.console.print(item)
+        super().panic(Text(self._report(life.redact(capture.get()), "error")))
+
+    def _report(self, body: str, kind: str) -> str:
+        folder = self.options.state_dir
+        if folder is None:
+            from platformdirs import user_state_path
+
+            folder = user_state_path("deltatui")
+        return life.crash_sentence(kind, life.write_crash_report(folder, body, deltatui.__version__))
+
+    # The tick
+
+    def tick_soon(self) -> None:
+        self.tick(force=True)
+
+    def tick(self, *, force: bool = False) -> None:
+        """Hand what changed to what is visible; everything on the screen moves here and nowhere else."""
+        if not self._main.is_mounted or self._exit:
+            return
+        now = self.clock()
+        self._ticks += 1
+        if self._ticks % _SLOW_TICKS == 0:
+            self._look_around()
+        with self.batch_update():
+            self._tell_events()
+            self._sync_confirmation()
+            self._main.tick(self.store, now, force=force, frozen=len(self.screen_stack) > 1)
+            for screen in self.screen_stack[1:]:
+                if isinstance(screen, Dialog):
+                    screen.apply(self.store.view, now)
+
+    def _look_around(self) -> None:
+        if self._life is not None and self._life.tty_lost():
+            self._life.end(129)
+            return
+        if theme_stamp(self.options.themes_dir) != self._themes.stamp:
+            self._reload_themes()
+
+    def _tell_events(self) -> None:
+        grave = [event for event in self.store.take_events() if event.level in (Level.ERROR, Level.CRITICAL)]
+        for event in grave[:_MAX_EVENT_TOASTS]:
+            self.operator.toast(event.message, "error")
+        if len(grave) > _MAX_EVENT_TOASTS:
+            self.operator.toast(f"{len(grave) - _MAX_EVENT_TOASTS} more errors, see the log", "error")
+
+    def _sync_confirmation(self) -> None:
+        """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over."""
+        snapshot = self.store.view.snapshot
+        pending = snapshot.confirmation if snapshot is not None else None
+        dialog = next((screen for screen in self.screen_stack if isinstance(screen, ConfirmDialog)), None)
+        shown = dialog.confirmation if dialog is not None and not dialog.sent else None
+        if dialog is not None and shown is not None and (pending is None or pending.operation_id != shown.operation_id):
+            self.answered.add(shown.operation_id)
+            self.remove(dialog)
+            text = f"the confirmation of {shown.kind.lower()} {shown.market} has ended: expired, or answered elsewhere"
+            self.operator.toast(text, "warning")
+            dialog = None
+        if pending is not None and dialog is None and pending.operation_id not in self.answered:
+            self.push_screen(ConfirmDialog(self.operator, pending))
+
+    def remove(self, dialog: Dialog[None]) -> None:
+        """Close a dialog wherever it is in the stack."""
+        if dialog in self.screen_stack and not dialog.is_current:
+            # Only the top of the stack can be dismissed; what lies on it asks about a screen that is over.
+            while self.screen is not dialog and isinstance(self.screen, Dialog):
+                self.pop_screen()
+        if dialog.is_current:
+            dialog.dismiss(None)
+
+    def target(self) -> Target:
+        return self._main.target(self.store.view)
+
+    # Themes
+
+    def _theme_names(self) -> list[str]:
+        return [theme.name for theme in self._themes.themes]
+
+    def next_theme(self) -> None:
+        names = self._theme_names()
+        if names:
+            at = names.index(self.theme) + 1 if self.theme in names else 0
+            self.theme = names[at % len(names)]
+            self.operator.toast(f"theme {self.theme}")
+            self.call_after_refresh(self.tick_soon)
+
+    def _reload_themes(self) -> None:
+        self._themes = load_themes(self.options.themes_dir)
+        for theme in self._themes.themes:
+            self.register_theme(theme)
+        if self._themes.faults:
+            self.operator.toast("themes: " + "; ".join(self._themes.faults), "warning", 15.0)
+        if self.theme in self._theme_names():
+            self.refresh_css(animate=False)
+
+
+def build(connect: Callable[[], Awaitable[EngineClient]], options: Options) -> DeltatuiApp:
+    """The app, ready to run. Raises ValidationError (BAD_KEYMAP) for a keymap file with faults; faults of theme files
+    are told in a toast."""
+    return DeltatuiApp(connect, options, load_keymap(options.keymap), load_themes(options.themes_dir))
+
+
+def run(connect: Callable[[], Awaitable[EngineClient]], options: Options | None = None) -> int:
+    """Run a terminal until the operator leaves; the exit code (0, 1 after a crash, 128 + signal).
+
+    ``connect`` is called for each try and raises a DeltatuiError or OSError while there is no engine.
+    """
+    options = options or Options()
+    app = build(connect, options)
+    os.environ.setdefault("ESCDELAY", "25")
+    app.run(mouse=options.mouse)
+    app.ended()
+    return app.return_code or 0

@@ -1,0 +1,380 @@
+"""What the actions do: the one place that turns keys into commands and results into toasts."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from deltatui.domain.command import (
+    CommandResult,
+    Direction,
+    Leave,
+    Pause,
+    Rebalance,
+    ResultStatus,
+    Resume,
+    SetAutomation,
+    SetSpeed,
+    Settle,
+    Stop,
+)
+from deltatui.domain.errors import DeltatuiError, UnresolvedError
+from deltatui.tui import fmt
+from deltatui.tui.actions import BY_ID, Action, next_speed, pause_command
+from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.palette import HelpDialog, PaletteDialog
+from deltatui.tui.modals.simple import AskDialog, KillDialog, PromptDialog, QuitDialog
+from deltatui.tui.modals.take import TakeDialog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deltatui.domain.command import AnyCommand, Cancel, Confirm, Kill, Take
+    from deltatui.domain.verdict import Verdict
+    from deltatui.tui.app import DeltatuiApp
+    from deltatui.tui.keymap import Keymap
+    from deltatui.tui.store import View
+
+Severity = Literal["information", "warning", "error"]
+_MAX_TOAST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a key press was about: the row under the cursor and the snapshot that was on the screen (R13.10).
+    ``lost`` names a chosen row that is no longer there."""
+
+    market: str | None
+    snapshot_version: int
+    lost: str | None = None
+
+
+def refusals(verdicts: tuple[Verdict, ...]) -> str:
+    """``profitability never (limit 168 h)`` of every verdict that refuses."""
+    return "; ".join(
+        f"{verdict.code.lower().replace('_', ' ')} {verdict.observed}"
+        + (f" (limit {verdict.limit})" if verdict.limit else "")
+        + (f": {verdict.reason}" if verdict.reason else "")
+        for verdict in verdicts
+        if not verdict.allowed
+    )
+
+
+class Operator:
+    """The operator's hands. One per app; methods of actions return at once, answers come as toasts."""
+
+    def __init__(self, app: DeltatuiApp, clock: Callable[[], float], keymap: Keymap) -> None:
+        self.app = app
+        self.clock = clock
+        self.keymap = keymap
+        self._running: set[str] = set()
+
+    # What dialogs and panes ask
+
+    @property
+    def view(self) -> View:
+        return self.app.store.view
+
+    def mode(self) -> str:
+        snapshot = self.view.snapshot
+        return snapshot.engine.mode if snapshot is not None else "unknown"
+
+    def mode_classes(self) -> tuple[str, ...]:
+        mode = self.mode()
+        return (f"-{mode}",) if mode in ("replay", "paper", "live") else ()
+
+    def snapshot_version(self) -> int:
+        snapshot = self.view.snapshot
+        return snapshot.version if snapshot is not None else 0
+
+    def new_intent(self) -> str:
+        return uuid.uuid4().hex
+
+    def why_not(self, action: Action) -> str | None:
+        """Why ``action`` cannot be done now; None when it can."""
+        if action.id in self._running:
+            return "it is running"
+        return action.enabled(self.view, self.clock())
+
+    def label_of(self, action: Action) -> str:
+        """The label, where it depends on the state."""
+        if action.id == "pause":
+            return pause_command(self.view).lower()
+        return action.label
+
+    def toast(self, text: str, severity: Severity = "information", timeout_s: float | None = None) -> None:
+        """A message as text, never as markup."""
+        wait = timeout_s if timeout_s is not None else {"information": 4.0, "warning": 8.0, "error": 12.0}[severity]
+        self.app.notify(fmt.safe_text(text, _MAX_TOAST), severity=severity, timeout=wait, markup=False)
+
+    # Running an action
+
+    def do(self, action_id: str) -> None:
+        """Run an action by its id on what is selected now."""
+        self.run(BY_ID[action_id], self.app.target())
+
+    def run(self, action: Action, target: Target) -> None:
+        reason = self.why_not(action)
+        if reason is not None:
+            self.toast(f"{action.label}: {reason}", "warning")
+        elif action.handler is not None:
+            action.handler(self, target)
+
+    def send(
+        self,
+        command: AnyCommand,
+        what: str,
+        *,
+        action_id: str = "",
+        done: Callable[[CommandResult | None], None] | None = None,
+    ) -> None:
+        """Send in the background; the result becomes a toast. ``done`` gets None when there was none."""
+        if action_id:
+            self._running.add(action_id)
+        self.app.background(self._send(command, what, action_id, done), f"command {what}")
+
+    async def _send(
+        self, command: AnyCommand, what: str, action_id: str, done: Callable[[CommandResult | None], None] | None
+    ) -> None:
+        result: CommandResult | None = None
+        try:
+            result = await self.app.connector.command(command)
+        except UnresolvedError as error:
+            self.toast(f"{what}: outcome not known. {error.sentence}", "warning", 15.0)
+        except DeltatuiError as error:
+            self.toast(f"{what}: {error.sentence}", "error")
+        finally:
+            self._running.discard(action_id)
+        if result is not None:
+            self.tell(result, what)
+        if done is not None:
+            done(result)
+        self.app.tick_soon()
+
+    def tell(self, result: CommandResult, what: str) -> None:
+        """A result in words; what waits for a confirmation is told by its dialog."""
+        match result.status:
+            case ResultStatus.DONE:
+                self.toast(f"{what}: {result.message or 'done'}")
+            case ResultStatus.UNRESOLVED:
+                self.toast(f"{what}: not resolved yet. {result.message}", "warning", 15.0)
+            case ResultStatus.REJECTED:
+                gates = refusals(result.verdicts)
+                self.toast(f"{what} rejected: {result.message}" + (f" [{gates}]" if gates else ""), "error")
+
+    # Trade
+
+    def _market(self, target: Target, what: str) -> str | None:
+        if target.lost is not None:
+            self.toast(f"{what}: the chosen row {target.lost} is gone; choose one with an arrow key", "warning")
+            return None
+        if target.market is None:
+            self.toast(f"{what}: no market is selected", "warning")
+        return target.market
+
+    def take(self, target: Target) -> None:
+        limits, snapshot = self.view.action("TAKE"), self.view.snapshot
+        market = self._market(target, "take")
+        if market is None or limits is None or snapshot is None:
+            return
+        direction = Direction.REVERSE if snapshot.carry.decision == "REVERSE" else Direction.CARRY
+        self.app.push_screen(TakeDialog(self, market, target.snapshot_version, limits, self.app.take_size, direction))
+
+    def send_take(self, command: Take, wish: str) -> None:
+        self.app.take_size = wish
+        self.send(command, f"take {command.market}", action_id="take")
+
+    def leave(self, target: Target) -> None:
+        market = self._market(target, "leave")
+        if market is not None:
+            command = Leave(market=market, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+            self.send(command, f"leave {market}", action_id="leave")
+
+    def rebalance(self, target: Target) -> None:
+        market = self._market(target, "rebalance")
+        if market is not None:
+            command = Rebalance(market=market, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+            self.send(command, f"rebalance {market}", action_id="rebalance")
+
+    def settle(self, target: Target) -> None:
+        market = self._market(target, "settle")
+        if market is not None:
+            command = Settle(market=market, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+            self.send(command, f"settle {market}", action_id="settle")
+
+    def confirm(self, command: Confirm, dialog: ConfirmDialog) -> None:
+        def done(result: CommandResult | None) -> None:
+            self.confirmation_closed(command.operation_id)
+            if dialog.is_attached:
+                self.app.remove(dialog)
+
+        confirmation = dialog.confirmation
+        self.send(command, f"{confirmation.kind.lower()} {confirmation.market}", done=done)
+
+    def cancel(self, command: Cancel) -> None:
+        if self.view.link.up and not self.view.link.read_only:
+            self.send(command, "cancel")
+
+    def confirmation_closed(self, operation_id: str) -> None:
+        """This confirmation has been answered here: do not show it again."""
+        self.app.answered.add(operation_id)
+
+    # Engine
+
+    def pause(self, target: Target) -> None:
+        intent, version = self.new_intent(), target.snapshot_version
+        if pause_command(self.view) == "RESUME":
+            self.send(Resume(intent_id=intent, snapshot_version=version), "resume", action_id="pause")
+        else:
+            self.send(Pause(intent_id=intent, snapshot_version=version), "pause", action_id="pause")
+
+    def automation(self, target: Target) -> None:
+        snapshot = self.view.snapshot
+        if snapshot is None:
+            return
+
+        def switch(on: bool) -> None:
+            command = SetAutomation(on=on, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+            self.send(command, f"automation {'on' if on else 'off'}", action_id="automation")
+
+        if snapshot.engine.automation:
+            switch(False)
+            return
+        text = (
+            f"From now on this {snapshot.engine.mode} engine takes, leaves and rebalances by itself within its gates"
+            " and limits, a position opened by hand included."
+        )
+        self.app.push_screen(AskDialog(self, "Automation on", text, "turn on", lambda: switch(True)))
+
+    def speed(self, target: Target, *, up: bool) -> None:
+        snapshot = self.view.snapshot
+        speed = next_speed(snapshot.clock.speed, up) if snapshot is not None else None
+        if speed is not None:
+            command = SetSpeed(speed=speed, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+            self.send(command, f"speed ×{speed}")
+
+    def kill(self, target: Target) -> None:
+        if not any(isinstance(screen, KillDialog) for screen in self.app.screen_stack):
+            self.app.push_screen(KillDialog(self))
+
+    def send_kill(self, command: Kill, dialog: KillDialog) -> None:
+        def done(result: CommandResult | None) -> None:
+            if not dialog.is_attached:
+                return
+            if result is None or result.status is ResultStatus.REJECTED:
+                dialog.not_sent()
+            else:
+                self.app.remove(dialog)
+
+        self.send(command, "kill", done=done)
+
+    # Panes and log
+
+    def zoom(self, number: str) -> None:
+        self.app.main.zoom(number)
+
+    def focus_pane(self, step: int) -> None:
+        self.app.main.focus_pane(step)
+
+    def back(self) -> None:
+        if not self.app.main.zoom(None):
+            self.dismiss()
+
+    def close(self) -> None:
+        if not self.app.main.zoom(None):
+            self.quit()
+
+    def dismiss(self) -> None:
+        self.app.main.dismiss_banner()
+
+    def copy(self) -> None:
+        text = self.app.main.selected_text()
+        if text is None:
+            self.toast("copy: nothing is selected", "warning")
+            return
+        self.app.copy_to_clipboard(text)
+        self.toast("copied; if nothing arrived, the terminal or tmux refuses OSC 52")
+
+    def log_filter(self) -> None:
+        log = self.app.main.log_view
+        help_text = "Only lines with this text; empty shows all."
+        self.app.push_screen(PromptDialog(self, "Filter the log", help_text, log.status.filter, self._set_log_filter))
+
+    def _set_log_filter(self, text: str) -> None:
+        self.app.main.log_view.set_filter(text)
+        self.app.tick_soon()
+
+    def log_search(self) -> None:
+        log = self.app.main.log_view
+
+        def search(text: str) -> None:
+            found = log.search(text) if text != log.status.search else log.next_match()
+            log.focus()
+            if text and not found:
+                self.toast(f"'{text}' is not in the log", "warning")
+
+        self.app.push_screen(
+            PromptDialog(
+                self, "Search the log", "n and N in the log: next and previous hit.", log.status.search, search
+            )
+        )
+
+    def log_level(self) -> None:
+        self.app.main.cycle_log_level()
+
+    def log_error(self, step: int) -> None:
+        log = self.app.main.log_view
+        if not (log.next_error() if step > 0 else log.previous_error()):
+            self.toast("no more errors that way", "information")
+
+    def log_follow(self) -> None:
+        log = self.app.main.log_view
+        log.set_follow(not log.status.follow)
+
+    # Terminal
+
+    def palette(self, target: Target) -> None:
+        self.app.push_screen(PaletteDialog(self, target))
+
+    def help(self) -> None:
+        self.app.push_screen(HelpDialog(self, self.app.main.focused_name()))
+
+    def next_theme(self) -> None:
+        self.app.next_theme()
+
+    def quit(self) -> None:
+        if any(isinstance(screen, QuitDialog) for screen in self.app.screen_stack):
+            return
+        snapshot, link = self.view.snapshot, self.view.link
+        if snapshot is None or not link.up:
+            self.leave_terminal()
+            return
+        stop = self.view.action("STOP_ENGINE")
+        may_stop = (
+            snapshot.engine.mode in ("replay", "paper")
+            and snapshot.engine.clients <= 1
+            and not link.read_only
+            and (stop is None or stop.enabled)
+        )
+        self.app.push_screen(QuitDialog(self, may_stop=may_stop))
+
+    def leave_terminal(self) -> None:
+        self.app.leave(0)
+
+    def stop_and_leave(self) -> None:
+        self.app.background(self._stop_and_leave(), "stop the engine")
+
+    async def _stop_and_leave(self) -> None:
+        try:
+            result = await self.app.connector.command(Stop(intent_id=self.new_intent()))
+        except UnresolvedError:
+            # The engine closed the door while it stopped, before it could say so.
+            self.app.leave(0)
+        except DeltatuiError as error:
+            self.toast(f"the engine was not stopped: {error.sentence}", "error")
+        else:
+            if result.success:
+                self.app.leave(0)
+            else:
+                self.toast(f"the engine was not stopped: {result.message}", "error")

@@ -1,0 +1,221 @@
+"""What every pane has: a numbered title with the age of what it shows, and its states without data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from deltatui.tui import fmt
+from deltatui.tui.store import LinkState
+from deltatui.tui.widgets.glyphs import fit, width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from textual import events
+
+    from deltatui.domain.snapshot import Snapshot
+    from deltatui.tui.store import View
+
+
+class Part(NamedTuple):
+    """Text that is drawn as it stands, in a style of the theme (``$bright``, ``bold $down``)."""
+
+    text: str
+    style: str = "$foreground"
+
+
+def bright(text: str) -> Part:
+    return Part(text, "$bright")
+
+
+def label(text: str) -> Part:
+    return Part(text, "$label")
+
+
+def faint(text: str) -> Part:
+    return Part(text, "$faint")
+
+
+def by_sign(value: float | None, text: str) -> Part:
+    """Green or red by the sign that stands in ``text``; unknown and zero plain."""
+    if value is None:
+        return Part(text, "$faint")
+    return Part(text, "$up" if value > 0 else "$down" if value < 0 else "$bright")
+
+
+def width(parts: Iterable[Part]) -> int:
+    return sum(width_of(part.text) for part in parts)
+
+
+def spread(left: Sequence[Part], right: Sequence[Part], cells: int) -> list[Part]:
+    """``left`` and ``right`` at the two ends of a line."""
+    gap = max(1, cells - width(left) - width(right))
+    return [*left, Part(" " * gap), *right]
+
+
+def joined(groups: Iterable[Sequence[Part]], cells: int, gap: int = 3) -> list[Part]:
+    """As many of ``groups``, in order, as fit whole into ``cells``."""
+    line: list[Part] = []
+    used = 0
+    for group in groups:
+        need = width(group) + (gap if line else 0)
+        if used + need > cells:
+            continue
+        if line:
+            line.append(Part(" " * gap))
+        line.extend(group)
+        used += need
+    return line
+
+
+def wrapped(text: str, cells: int, style: str, most: int = 3) -> list[list[Part]]:
+    """A foreign sentence on at most ``most`` lines."""
+    words = fmt.safe_text(text).split(" ")
+    lines: list[str] = []
+    for word in words:
+        if lines and width_of(lines[-1]) + 1 + width_of(word) <= cells:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    if len(lines) > most:
+        lines[most - 1] = fit(" ".join(lines[most - 1 :]), cells).rstrip()
+        del lines[most:]
+    return [[Part(fit(line, cells).rstrip(), style)] for line in lines]
+
+
+def content(lines: Iterable[Sequence[Part]]) -> Content:
+    """Lines of parts as something to draw; nothing in them is read as markup."""
+    out: list[Content] = []
+    for line in lines:
+        out.append(Content.assemble(*((part.text, part.style) for part in line)))
+    return Content("\n").join(out)
+
+
+class Body(Static):
+    """Drawn text of fixed layout: cut at the edge, never wrapped."""
+
+    DEFAULT_CSS = "Body { height: auto; width: 1fr; text-wrap: nowrap; text-overflow: clip; }"
+
+    def show(self, lines: Iterable[Sequence[Part]]) -> None:
+        self.update(content(lines), layout=True)
+
+
+class Pane(Vertical):
+    """One numbered pane. ``EVERY`` is how many ticks of the 4 Hz clock lie between two applications."""
+
+    NUMBER: ClassVar[str] = ""
+    NAME: ClassVar[str] = ""
+    EVERY: ClassVar[int] = 2
+    STALE_AFTER_S: ClassVar[float | None] = None
+    """Own limit for the age of the data inside the snapshot; None: only the snapshot's own age counts."""
+
+    def __init__(self, clock: Callable[[], float], ascii_only: bool) -> None:
+        super().__init__(id=f"pane-{self.NUMBER}", classes="pane")
+        self.clock = clock
+        self.ascii_only = ascii_only
+        self._drawn: tuple[object, ...] = ()
+        self._title: tuple[object, ...] = ()
+
+    # What a pane overrides
+
+    def data_age_s(self, snapshot: Snapshot) -> float | None:
+        """Age at the engine of what this pane shows, in seconds of the market's clock; None where it is not known."""
+        return None
+
+    def draw(self, snapshot: Snapshot, now: float) -> None:
+        """Bring the widgets up to date; called when the view or the size changed."""
+        raise NotImplementedError
+
+    def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
+        """Show ``lines`` in the place of data that have never come."""
+        raise NotImplementedError
+
+    def headline(self) -> list[Part]:
+        """What follows the name in the title."""
+        return []
+
+    def tail(self, view: View, now: float) -> Part:
+        """What stands at the right of the title."""
+        age = view.age_s(now)
+        if age is None:
+            return faint(fmt.NA)
+        if view.snapshot is not None:
+            inside = self.data_age_s(view.snapshot)
+            if inside is not None:
+                age += max(0.0, inside)
+        return Part(fmt.age(age) + (" old" if self.old(view, now) else ""), "$label")
+
+    # What the tick calls
+
+    def old(self, view: View, now: float) -> bool:
+        if view.stale(now):
+            return True
+        inside = self.data_age_s(view.snapshot) if view.snapshot is not None else None
+        return self.STALE_AFTER_S is not None and inside is not None and inside > self.STALE_AFTER_S
+
+    def apply(self, view: View, now: float) -> None:
+        """Show ``view``. Cheap when nothing changed."""
+        self.set_class(view.snapshot is not None and self.old(view, now), "-old")
+        self._draw_title(view, now)
+        state = (view.version, self.size, self.app.theme)
+        if state == self._drawn:
+            return
+        self._drawn = state
+        if view.snapshot is None:
+            self.no_data(waiting(view))
+        else:
+            self.draw(view.snapshot, now)
+
+    def _draw_title(self, view: View, now: float) -> None:
+        head = [Part(f"{self.NUMBER} ", "$faint"), Part(self.NAME, "bold $foreground"), *self.headline()]
+        tail = self.tail(view, now)
+        state = (tuple(head), tail, self.size.width, self.screen.classes, self.has_class("-old"))
+        if state == self._title:
+            return
+        self._title = state
+        # Textual keeps a corner, one line character and a space on each side of the label.
+        cells = self.outer_size.width - 6
+        if cells < 8:
+            self.border_title = None
+            return
+        room = cells - width([tail]) - 1
+        heading = Content.assemble(*((part.text, part.style) for part in head)).truncate(max(1, room), ellipsis=True)
+        line = "━" if self.screen.has_class("-live") else "─"
+        fill = line * max(0, cells - heading.cell_length - width([tail]) - 2)
+        self.border_title = Content.assemble(heading, (f" {fill} ", self._frame_style()), (tail.text, tail.style))
+
+    def _frame_style(self) -> str:
+        for mode in ("replay", "paper", "live"):
+            if self.screen.has_class(f"-{mode}"):
+                return f"$frame-{mode}" if not self.has_focus_within else "$mark"
+        return "$frame"
+
+    def _on_resize(self, event: events.Resize) -> None:
+        self._drawn = ()
+        self._title = ()
+
+    @property
+    def inner(self) -> int:
+        """Cells of one line inside the frame and its padding."""
+        return max(0, self.content_size.width)
+
+    @property
+    def rows(self) -> int:
+        return max(0, self.content_size.height)
+
+
+def waiting(view: View) -> list[list[Part]]:
+    """The state of a pane before the first snapshot."""
+    match view.link.state:
+        case LinkState.CONNECTING:
+            return [[faint("connecting to the engine")]]
+        case LinkState.CONNECTED:
+            return [[faint("waiting for the first data")]]
+        case LinkState.STOPPED:
+            return [[Part("the engine has stopped", "$warn")]]
+        case LinkState.LOST:
+            return [[Part("no connection to the engine", "$warn")], *wrapped(view.link.reason, 36, "$faint", 2)]

@@ -1,0 +1,203 @@
+"""Pane 1: health, equity, leverage, margins and the distance to liquidation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from deltatui.tui import fmt
+from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
+from deltatui.tui.widgets.gauge import HEALTH_BANDS, Gauge, bar
+from deltatui.tui.widgets.glyphs import UNICODE, fit, width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.app import ComposeResult
+
+    from deltatui.domain.snapshot import AccountView, CarryView, DeltaView, Snapshot
+    from deltatui.tui.store import View
+
+NEAR_PCT = 20.0
+"""A liquidation nearer than this is drawn as a warning (R4.2)."""
+
+
+class HealthPane(Pane):
+    NUMBER: ClassVar[str] = "1"
+    NAME: ClassVar[str] = "Health"
+    EVERY: ClassVar[int] = 2
+
+    def compose(self) -> ComposeResult:
+        yield Gauge(ascii_only=self.ascii_only, id="gauge")
+        yield Body(id="account")
+
+    def data_age_s(self, snapshot: Snapshot) -> float | None:
+        return account_age_s(snapshot)
+
+    def old(self, view: View, now: float) -> bool:
+        age = account_age_s(view.snapshot) if view.snapshot is not None else None
+        return super().old(view, now) or (age is not None and age > 60.0)
+
+    def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
+        self.query_one(Gauge).display = False
+        self.query_one(Body).show(lines)
+
+    def draw(self, snapshot: Snapshot, now: float) -> None:
+        gauge, body = self.query_one(Gauge), self.query_one(Body)
+        small = self.screen.has_class("-small") and not self.has_class("-zoomed")
+        gauge.display = not small
+        account = snapshot.account
+        gauge.set_value(account.health, account.reason or "not known")
+        body.show(small_lines(snapshot, self.inner) if small else account_lines(account, self.inner))
+
+
+def account_age_s(snapshot: Snapshot) -> float | None:
+    """Age of the account's figures at the engine. A tape runs at its own speed: there only a standing figure is old,
+    and the snapshot's own age tells that."""
+    if snapshot.engine.mode == "replay":
+        return None
+    market, as_of = snapshot.clock.market_s, snapshot.account.as_of_market_s
+    return None if market is None or as_of is None else max(0.0, market - as_of)
+
+
+def leverage_part(account: AccountView) -> Part:
+    if account.leverage is None:
+        return faint(fmt.NA)
+    high = account.leverage > 0.8 * account.max_leverage
+    return Part(fmt.multiple(account.leverage), "bold $warn" if high else "$bright")
+
+
+def liquidation_part(account: AccountView) -> Part:
+    """``+1,356 % away``, or that no price liquidates."""
+    if account.health is None:
+        return faint(fmt.NA)
+    if account.liq_price is None:
+        return label("safe at any price")
+    if account.liq_distance_pct is None:
+        return faint("distance n/a")
+    near = abs(account.liq_distance_pct) < NEAR_PCT
+    text = fmt.pct(account.liq_distance_pct, 0 if abs(account.liq_distance_pct) >= 100 else 1, plus=True)
+    return Part(f"{text} NEAR", "bold $down") if near else Part(f"{text} away")
+
+
+def money(value: float | None) -> str:
+    """Dollars in at most eleven cells: without cents from a million."""
+    return fmt.usd(value, 0 if value is not None and abs(value) >= 1e6 else 2)
+
+
+def account_lines(account: AccountView, cells: int) -> list[list[Part]]:
+    """Two pairs of figures a line where they fit, label left, number right."""
+
+    def pair(left: str, value: Part, right: str = "", other: Part | None = None) -> list[Part]:
+        line = [label(fit(left, 11)), Part(fit(value.text, 11, "right"), value.style)]
+        rest = cells - 24
+        if other is not None and rest >= width_of(right) + width_of(other.text):
+            gap = rest - width_of(right)
+            line += [Part("  "), label(right), Part(fit(other.text, gap, "right"), other.style)]
+        return line
+
+    leverage = leverage_part(account)
+    liquidation = fmt.price(account.liq_price, 2) if account.liq_price is not None else fmt.NA
+    if account.liq_price is None and account.health is not None:
+        liquidation = "none"
+    lines = [
+        [],
+        pair(
+            "equity",
+            bright(money(account.equity)),
+            "lev",
+            Part(leverage.text + (f"/{account.max_leverage:g}x" if cells >= 38 else ""), leverage.style),
+        ),
+        pair(
+            "collateral",
+            bright(money(account.collateral_maintenance)),
+            "free",
+            bright(fmt.usd(account.free_collateral, 0)),
+        ),
+        pair(
+            "maint req",
+            Part(money(account.maintenance_requirement)),
+            "init",
+            Part(fmt.usd(account.initial_requirement, 0)),
+        ),
+        pair("liq price", bright(liquidation), "", liquidation_part(account)),
+        pair("quote", Part(money(account.quote_balance))),
+        pair("wallet", Part(money(account.wallet_quote)), "", Part(f"{fmt.size(account.wallet_sol, 3)} SOL")),
+    ]
+    if account.reason:
+        lines.insert(0, [Part(fit(fmt.safe_text(account.reason), cells).rstrip(), "$warn")])
+    return lines
+
+
+def small_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """Health, account, delta and carry on two lines for 80x24."""
+    account, delta, carry = snapshot.account, snapshot.delta, snapshot.carry
+    return [
+        joined(
+            [
+                health_bar(account, 10),
+                [label("equity "), bright(fmt.usd(account.equity, 0))],
+                [label("lev "), leverage_part(account)],
+                [label("liq "), small_liquidation(account)],
+                [label("free "), bright(fmt.usd(account.free_collateral, 0))],
+            ],
+            cells,
+            gap=2,
+        ),
+        joined([delta_parts(delta), carry_parts(carry), stance_parts(carry)], cells),
+    ]
+
+
+def small_liquidation(account: AccountView) -> Part:
+    if account.health is None:
+        return faint(fmt.NA)
+    return bright("none" if account.liq_price is None else fmt.price(account.liq_price, 2))
+
+
+def health_bar(account: AccountView, cells: int) -> list[Part]:
+    if account.health is None:
+        return [label("health "), Part("n/a", "$warn")]
+    band = next(band for band in HEALTH_BANDS if band.below is None or account.health < band.below)
+    style = {"good": "$up", "warn": "$warn", "bad": "bold $down"}.get(band.style, "$foreground")
+    filled = bar(account.health / 100, cells, UNICODE.eighths)
+    return [
+        Part(f"{account.health:>3} ", style),
+        faint(UNICODE.bar_left),
+        Part(filled, style),
+        faint(UNICODE.bar_right),
+        Part(f" {band.word}", style),
+    ]
+
+
+def delta_parts(delta: DeltaView) -> list[Part]:
+    if delta.drift_pct is None:
+        return [label("delta "), faint(fmt.NA)]
+    within = abs(delta.drift_pct) <= delta.tolerance_pct
+    word = "ok" if within else "off"
+    return [
+        label("delta "),
+        Part(fmt.pct(delta.drift_pct, plus=True), "$bright" if within else "bold $warn"),
+        Part(f" {word}", "$label" if within else "bold $warn"),
+    ]
+
+
+def carry_parts(carry: CarryView) -> list[Part]:
+    line = [label("carry "), by_sign(carry.now_apr, fmt.apr(carry.now_apr))]
+    if carry.now_apr is not None:
+        line.append(label(" APR"))
+    return [*line, *per_hour(carry)]
+
+
+def per_hour(carry: CarryView) -> list[Part]:
+    """``  paying $0.10/h``: what the position held now earns or costs."""
+    value = carry.expected_per_hour
+    if value is None or value == 0:
+        return []
+    word = "paying" if value < 0 else "earning"
+    return [Part(f"  {word} {fmt.usd(abs(value))}/h", "$down" if value < 0 else "$up")]
+
+
+def stance_parts(carry: CarryView) -> list[Part]:
+    stance, decision = fmt.safe_text(carry.stance, 8), fmt.safe_text(carry.decision, 8)
+    if stance == decision:
+        return [label("stance "), bright(stance)]
+    return [label("stance "), bright(stance), Part("→", "$label"), Part(decision, "bold $warn")]

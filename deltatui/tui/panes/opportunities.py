@@ -1,0 +1,129 @@
+"""Pane 5: the funding scan, best net carry first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from deltatui.tui import fmt
+from deltatui.tui.panes.base import Body, Pane, Part, by_sign, joined, label
+from deltatui.tui.widgets.grid import Cell, Column, LiveGrid, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.app import ComposeResult
+
+    from deltatui.domain.snapshot import OpportunityView, Snapshot
+    from deltatui.tui.widgets.palette import StyleName
+
+COLUMNS = (
+    Column("market", "market", 10),
+    Column("apr", "APR", 8, "right", priority=1),
+    Column("net", "net APR", 8, "right"),
+    Column("even", "break-even", 10, "right"),
+    Column("day", "24 h", 8, "right", priority=4),
+    Column("rate", "rate/h", 9, "right", priority=3),
+    Column("rate8", "8 h", 9, "right", priority=5),
+    Column("cost", "cost", 8, "right", priority=6),
+    Column("oi", "OI", 7, "right", priority=2),
+    Column("volume", "24h vol", 8, "right", priority=7),
+    Column("side", "side", 6, priority=8),
+)
+STALE_S = 7200.0
+"""No funding record for two hours is the venue's own refusal (R6.7)."""
+
+
+def _percent(value: float | None, places: int) -> Cell:
+    if value is None:
+        return Cell(fmt.NA, "muted")
+    style: StyleName = "good" if value > 0 else "bad" if value < 0 else ""
+    return Cell(fmt.signed(value, places) + "%", style)
+
+
+def _dollars(value: float | None) -> Cell:
+    return Cell(fmt.compact_usd(value), "muted" if value is None else "")
+
+
+def opportunity_row(row: OpportunityView) -> Row:
+    never = row.break_even_h is None and row.net_apr_pct is not None
+    return Row(
+        row.key,
+        {
+            "market": Cell(row.market, "bright"),
+            "apr": _percent(row.apr_pct, 1),
+            "net": _percent(row.net_apr_pct, 1),
+            "even": fmt.hours(row.break_even_h, never=never),
+            "day": _percent(row.day_apr_pct, 1),
+            "rate": _percent(row.rate_hour_pct, 4),
+            "rate8": _percent(row.rate_8h_pct, 4),
+            "cost": Cell(fmt.NA, "muted") if row.entry_cost_bps is None else f"{fmt.number(row.entry_cost_bps, 1)} bp",
+            "oi": _dollars(row.open_interest),
+            "volume": _dollars(row.volume_24h),
+            "side": row.side,
+        },
+        {
+            "apr": row.apr_pct,
+            "net": row.net_apr_pct,
+            "even": row.break_even_h,
+            "day": row.day_apr_pct,
+            "rate": row.rate_hour_pct,
+            "rate8": row.rate_8h_pct,
+            "cost": row.entry_cost_bps,
+            "oi": row.open_interest,
+            "volume": row.volume_24h,
+        },
+    )
+
+
+class OpportunitiesPane(Pane):
+    NUMBER: ClassVar[str] = "5"
+    NAME: ClassVar[str] = "Opportunities"
+    EVERY: ClassVar[int] = 2
+    STALE_AFTER_S: ClassVar[float | None] = STALE_S
+
+    def compose(self) -> ComposeResult:
+        yield LiveGrid(COLUMNS, empty="connecting", ascii_only=self.ascii_only, clock=self.clock, id="opportunities")
+        yield Body(id="totals")
+
+    def data_age_s(self, snapshot: Snapshot) -> float | None:
+        ages = [row.age_s for row in snapshot.opportunities if row.age_s is not None]
+        return max(ages) if ages else None
+
+    def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
+        grid = self.query_one(LiveGrid)
+        grid.set_rows(())
+        grid.set_empty("".join(part.text for part in lines[0]))
+        self.query_one(Body).show(())
+
+    def draw(self, snapshot: Snapshot, now: float) -> None:
+        grid = self.query_one(LiveGrid)
+        grid.set_empty("no market has been scanned yet")
+        rows = sorted(
+            snapshot.opportunities, key=lambda row: -row.net_apr_pct if row.net_apr_pct is not None else float("inf")
+        )
+        grid.set_rows(opportunity_row(row) for row in rows)
+        self.query_one(Body).show([totals_line(snapshot.opportunities, self.inner)])
+
+
+def totals_line(rows: Sequence[OpportunityView], cells: int) -> list[Part]:
+    """Sums over the markets that have the figure, and how many those are when not all."""
+
+    def total(name: str, values: list[float | None]) -> list[Part]:
+        known = [value for value in values if value is not None]
+        if not known:
+            return [label(f"{name} "), Part(fmt.NA, "$faint")]
+        part = "" if len(known) == len(values) else f" ({len(known)} of {len(values)})"
+        return [label(f"{name} "), Part(fmt.compact_usd(sum(known)), "$bright"), label(part)]
+
+    if not rows:
+        return []
+    rates = [row.apr_pct for row in rows if row.apr_pct is not None]
+    mean = sum(rates) / len(rates) if rates else None
+    return joined(
+        [
+            [label("average "), by_sign(mean, fmt.apr(mean)), label(" APR")],
+            total("OI", [row.open_interest for row in rows]),
+            total("24h volume", [row.volume_24h for row in rows]),
+        ],
+        cells,
+    )

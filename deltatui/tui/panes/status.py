@@ -1,0 +1,125 @@
+"""The line at the top: is it real money, when, where, in which state."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from textual.widgets import Static
+
+from deltatui.tui import fmt
+from deltatui.tui.panes.base import Part, bright, by_sign, content, label, width
+from deltatui.tui.store import LinkState
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from deltatui.domain.snapshot import Snapshot
+    from deltatui.tui.store import View
+
+_STATE_STYLE = {
+    "RUNNING": "$up",
+    "PAUSED": "bold $warn",
+    "REDUCING": "bold $warn",
+    "RECOVERING": "bold $warn",
+    "HALTED": "bold $down",
+    "STOPPED": "bold $down",
+}
+_GAP = 3
+
+
+def badge(snapshot: Snapshot) -> list[Part]:
+    """REPLAY, PAPER, or LIVE with what it may do."""
+    engine = snapshot.engine
+    word = f"LIVE {engine.live_mode.upper()}" if engine.mode == "live" else engine.mode.upper()
+    return [
+        Part("▐", f"${engine.mode}"),
+        Part(word, f"bold $badge-text on ${engine.mode}"),
+        Part("▌", f"${engine.mode}"),
+    ]
+
+
+def speed_text(snapshot: Snapshot) -> str:
+    clock = snapshot.clock
+    if clock.paused:
+        return "paused"
+    if clock.tape is not None and clock.tape.ended:
+        return "tape ended"
+    return f"×{clock.speed}"
+
+
+def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) -> list[Part]:
+    """The line for ``cells``; what matters least goes first when space is short."""
+    snapshot = view.snapshot
+    moment = view.operator_now(now)
+    clock = "--:--:--" if moment is None else datetime.fromtimestamp(moment, timezone).strftime("%H:%M:%S")
+    right = [bright(clock)]
+    if snapshot is None:
+        word = "connecting" if view.link.state is LinkState.CONNECTING else view.link.state.value
+        return _fit([[label("deltatui")], [Part(word, "$warn")]], [], right, cells)
+    engine, prices = snapshot.engine, snapshot.prices
+    when = [bright(fmt.when(snapshot.clock.market_s))]
+    if engine.mode == "replay":
+        when.append(label(f" {speed_text(snapshot)}"))
+    state = [Part(fmt.safe_text(engine.state, 12), _STATE_STYLE.get(engine.state, "bold $warn"))]
+    auto = [Part("auto", "$up")] if engine.automation else [Part("Automation: off", "$label")]
+    short_auto = [Part("auto", "$up")] if engine.automation else [Part("auto off", "$label")]
+    blocks = [
+        Part(f"⚑ {engine.blocks} block{'s' if engine.blocks != 1 else ''}", "$warn")
+        if engine.blocks
+        else Part("no blocks", "$label")
+    ]
+    health = snapshot.account.health
+    optional = [
+        (2, [label(f"{fmt.safe_text(engine.venue, 16)} · {fmt.safe_text(prices.market, 16)}")]),
+        (5, [label(f"{engine.clients} client{'s' if engine.clients != 1 else ''}")]),
+        (1, blocks),
+        (4, [label("oracle "), Part(("~" if prices.interpolated else "") + fmt.price(prices.oracle))]),
+        (3, [label("health "), by_sign(None if health is None else 1, fmt.NA if health is None else str(health))]),
+    ]
+    if cells >= 110:
+        del optional[-1]
+    alerts = len(snapshot.alerts)
+    if alerts:
+        optional.append((0, [Part(f"▲ {alerts} alert{'s' if alerts != 1 else ''}", "bold $down")]))
+    if view.link.read_only:
+        optional.append((0, [Part("read-only", "bold $warn")]))
+    if not view.link.up:
+        optional.append((0, [Part("NO ENGINE", "bold $down")]))
+    head = [Part("deltatui ", "$label"), *badge(snapshot)]
+    fixed = [[*head, Part(" "), *when], [*state, label(" · "), *auto]]
+    short = [[*head, Part(" "), *when], [*state, Part(" "), *short_auto]]
+    # The small terminal has health in its own pane and room for the short form only.
+    return _fit(fixed if cells >= 110 else short, optional, right, cells)
+
+
+def _fit(fixed: list[list[Part]], optional: list[tuple[int, list[Part]]], right: list[Part], cells: int) -> list[Part]:
+    gap = _GAP if cells >= 100 else 2
+    used = 2 + sum(width(group) + gap for group in fixed) + width(right)
+    kept: set[int] = set()
+    for index in sorted(range(len(optional)), key=lambda index: optional[index][0]):
+        need = width(optional[index][1]) + gap
+        if used + need <= cells:
+            kept.add(index)
+            used += need
+    line = [Part(" ")]
+    for group in [*fixed, *(optional[index][1] for index in sorted(kept))]:
+        line += [*group, Part(" " * gap)]
+    fill = max(0, cells - 1 - width(line) - width(right))
+    return [*line, Part(" " * fill), *right, Part(" ")]
+
+
+class StatusLine(Static):
+    """One line; drawn on every tick because it has a clock, sent only when it differs."""
+
+    def __init__(self, timezone: tzinfo | None) -> None:
+        super().__init__(id="status")
+        self._timezone = timezone
+        self._shown: object = None
+
+    def apply(self, view: View, now: float) -> None:
+        parts = status_parts(view, now, self.size.width, self._timezone)
+        state = (tuple(parts), self.app.theme)
+        if state != self._shown:
+            self._shown = state
+            self.update(content([parts]), layout=False)

@@ -1,0 +1,148 @@
+"""Pane 3: what the engine thinks best, and each gate of the next increase with its observed value and limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from deltatui.domain.verdict import Verdict, VerdictStatus
+from deltatui.tui import fmt
+from deltatui.tui.panes.base import Body, Pane, Part, bright, faint, label, wrapped
+from deltatui.tui.widgets.glyphs import fit, width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.app import ComposeResult
+
+    from deltatui.domain.snapshot import Snapshot
+
+MARKS: dict[VerdictStatus, tuple[str, str, str]] = {
+    VerdictStatus.BLOCKED: ("✕", "bold $down", "blocks"),
+    VerdictStatus.UNKNOWN: ("?", "bold $warn", "unknown"),
+    VerdictStatus.ALLOWED: ("✓", "$up", "ok"),
+    VerdictStatus.EXEMPT: ("○", "$label", "exempt"),
+    VerdictStatus.NOT_APPLICABLE: ("–", "$faint", "n/a"),
+}
+"""Mark, style and word of each status."""
+_GRAVITY = tuple(MARKS)
+
+
+def gate_name(verdict: Verdict) -> str:
+    return fmt.safe_text(verdict.code, 40).lower().replace("_", " ")
+
+
+def by_gravity(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """What refuses first; the engine's order within a status."""
+    return sorted(verdicts, key=lambda verdict: _GRAVITY.index(verdict.status))
+
+
+def gate_line(verdict: Verdict, cells: int, *, name_cells: int = 13, with_reason: bool = True) -> list[Part]:
+    """One gate on one line: mark, name, observed, limit, and the reason and age as far as they fit."""
+    mark, style, word = MARKS[verdict.status]
+    plain = verdict.status in (VerdictStatus.NOT_APPLICABLE, VerdictStatus.EXEMPT)
+    refused = not verdict.allowed
+    line = [
+        Part(f"{mark} ", style),
+        Part(fit(gate_name(verdict), name_cells) + " ", "$foreground" if refused else "$label"),
+    ]
+    room = cells - 2 - name_cells - 1
+    reason = fmt.safe_text(verdict.reason, 200)
+    if plain:
+        text = f"{word}  {reason}" if reason else word
+        return [*line, faint(fit(text, max(0, room)).rstrip())]
+    observed = fmt.safe_text(verdict.observed, 40) or word
+    limit = f"limit {fmt.safe_text(verdict.limit, 40)}" if verdict.limit else ""
+    first = max(8, width_of(observed))
+    parts = [Part(fit(observed, min(first, max(0, room))), style if refused else "$bright")]
+    room -= first
+    extras = [
+        limit,
+        reason if refused and with_reason else "",
+        f"{fmt.age(verdict.age_s)} old" if verdict.age_s is not None else "",
+    ]
+    for extra in extras:
+        if extra and room >= 6:
+            text = fit(extra, min(room - 1, max(12, width_of(extra))))
+            parts.append(faint(" " + text))
+            room -= 1 + width_of(text)
+    return [*line, *parts]
+
+
+def gate_lines(verdicts: Sequence[Verdict], cells: int, rows: int) -> list[list[Part]]:
+    """All gates in the engine's order with the reason of each refusal below it; when there is less room, what
+    refuses first and the rest counted."""
+    full: list[list[Part]] = []
+    for verdict in verdicts:
+        full.append(gate_line(verdict, cells, with_reason=False))
+        if not verdict.allowed and verdict.reason:
+            full += [[Part("  "), *line] for line in wrapped(verdict.reason, cells - 2, "$faint", 2)]
+    if len(full) <= rows:
+        return full
+    short = [gate_line(verdict, cells) for verdict in by_gravity(verdicts)]
+    if len(short) <= rows:
+        return short
+    kept = max(0, rows - 1)
+    return [*short[:kept], [faint(f"  and {len(short) - kept} more: {counts(by_gravity(verdicts)[kept:])}")]]
+
+
+def counts(verdicts: Sequence[Verdict]) -> str:
+    """``6 ok, 2 n/a``."""
+    found = {status: sum(verdict.status is status for verdict in verdicts) for status in MARKS}
+    return ", ".join(f"{number} {MARKS[status][2]}" for status, number in found.items() if number)
+
+
+def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
+    """The whole pane on one line: the decision, the first gate that refuses, how many others."""
+    decision = fmt.safe_text(snapshot.carry.decision, 10)
+    refusing = [verdict for verdict in by_gravity(snapshot.gates) if not verdict.allowed]
+    rest = [verdict for verdict in snapshot.gates if verdict not in refusing[:1]]
+    tail = counts(rest)
+    if not refusing:
+        text = fmt.safe_text(snapshot.carry.sentence)
+        room = max(0, cells - len(decision) - 2 - width_of(tail) - 3)
+        return [bright(decision), label(": "), Part(fit(text, room)), faint("   " + tail)]
+    first = refusing[0]
+    mark, style, _ = MARKS[first.status]
+    said = f"{gate_name(first)} {fmt.safe_text(first.observed, 24)} (limit {fmt.safe_text(first.limit, 16)})"
+    room = max(0, cells - len(decision) - 4 - width_of(tail) - 3)
+    return [bright(decision), label(": "), Part(f"{mark} ", style), Part(fit(said, room)), faint("   " + tail)]
+
+
+class WhyPane(Pane):
+    NUMBER: ClassVar[str] = "3"
+    NAME: ClassVar[str] = "Why"
+    EVERY: ClassVar[int] = 2
+
+    def compose(self) -> ComposeResult:
+        yield Body()
+
+    def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
+        self.query_one(Body).show(lines)
+
+    def draw(self, snapshot: Snapshot, now: float) -> None:
+        self.query_one(Body).show(why_lines(snapshot, self.inner, self.rows))
+
+
+def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
+    if rows <= 1:
+        return [one_line(snapshot, cells)]
+    carry, delta = snapshot.carry, snapshot.delta
+    stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
+    held = {"nobody": "", "engine": ", held by the engine", "operator": ", opened by hand"}[carry.held_by]
+    change = [] if stance == decision else [label("  best "), Part(decision, "bold $warn")]
+    head = [[label("holds "), bright(stance), *change, faint(held)]]
+    head += wrapped(carry.sentence, cells, "$foreground", 2)
+    if snapshot.engine.state_reason:
+        head += wrapped(f"{snapshot.engine.state}: {snapshot.engine.state_reason}", cells, "$warn", 2)
+    foot: list[list[Part]] = []
+    if delta.reason and rows > 12:
+        foot += wrapped(f"rebalancer: {delta.reason}", cells, "$label", 2)
+    if carry.next_funding_in_s is not None and rows > 12:
+        foot.append([label("next funding in "), Part(fmt.age(carry.next_funding_in_s))])
+    subject = fmt.safe_text(snapshot.gates_subject, 40)
+    title = [[], [label(f"gates of {subject}" if subject else "gates")]] if rows > 12 else []
+    room = rows - len(head) - len(title) - (len(foot) + 1 if foot else 0)
+    gates = (
+        gate_lines(snapshot.gates, cells, max(1, room)) if snapshot.gates else [[faint("no gate has been judged yet")]]
+    )
+    return [*head, *title, *gates, *([[]] if foot else []), *foot]

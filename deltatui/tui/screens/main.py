@@ -1,0 +1,232 @@
+"""The main screen: status, banner, panes in three layouts, footer; below 80x24 one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from deltatui.tui.actions import PANES, Context
+from deltatui.tui.commands import Target
+from deltatui.tui.keymap import bindings
+from deltatui.tui.panes.banner import Banner
+from deltatui.tui.panes.delta import DeltaPane
+from deltatui.tui.panes.footer import FooterLine
+from deltatui.tui.panes.health import HealthPane
+from deltatui.tui.panes.log import LEVELS, LogPane
+from deltatui.tui.panes.opportunities import OpportunitiesPane
+from deltatui.tui.panes.positions import PositionsPane
+from deltatui.tui.panes.status import StatusLine
+from deltatui.tui.panes.why import WhyPane
+from deltatui.tui.widgets.grid import LiveGrid
+from deltatui.tui.widgets.logview import LogView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import tzinfo
+
+    from textual import events
+    from textual.app import ComposeResult
+
+    from deltatui.domain.snapshot import Snapshot
+    from deltatui.tui.commands import Operator
+    from deltatui.tui.panes.base import Pane
+    from deltatui.tui.store import Store, View
+
+MIN_WIDTH, MIN_HEIGHT = 80, 24
+_WIDE = (160, 45)
+_MEDIUM = (120, 35)
+
+
+def layout_class(width: int, height: int) -> str:
+    """The style class of a terminal's size."""
+    if width < MIN_WIDTH or height < MIN_HEIGHT:
+        return "-tiny"
+    for name, (least_width, least_height) in (("-wide", _WIDE), ("-medium", _MEDIUM)):
+        if width >= least_width and height >= least_height:
+            return name
+    return "-small"
+
+
+def too_small(width: int, height: int) -> str:
+    return f"deltatui needs a terminal of {MIN_WIDTH}x{MIN_HEIGHT}; this one is {width}x{height}."
+
+
+def perp_market(market: str, snapshot: Snapshot) -> str:
+    """The perp market that a row belongs to: the spot leg ``SOL`` is a leg of ``SOL-PERP``."""
+    known = {snapshot.prices.market}
+    known.update(row.market for row in snapshot.opportunities)
+    known.update(row.market for row in snapshot.positions if row.side in ("long", "short"))
+    return f"{market}-PERP" if market not in known and f"{market}-PERP" in known else market
+
+
+class MainScreen(Screen[None], inherit_bindings=False):
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(Context.EVERYWHERE, Context.MAIN)]
+    AUTO_FOCUS = "#positions"
+
+    def __init__(self, clock: Callable[[], float], *, ascii_only: bool, timezone: tzinfo | None) -> None:
+        super().__init__()
+        self._clock = clock
+        self._ascii = ascii_only
+        self._timezone = timezone
+        self._mode = ""
+        self._zoomed: str | None = None
+        self._ticks = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="too-small")
+        yield StatusLine(self._timezone)
+        yield Banner()
+        # In the order of the grid's cells; Why spans two rows where there are three columns.
+        panes = (HealthPane, PositionsPane, WhyPane, DeltaPane, OpportunitiesPane, LogPane)
+        yield Container(*(pane(self._clock, self._ascii) for pane in panes), id="panes")
+        yield FooterLine()
+
+    @property
+    def operator(self) -> Operator:
+        operator: Operator = self.app.operator  # type: ignore[attr-defined]
+        return operator
+
+    @property
+    def panes(self) -> list[Pane]:
+        return [self.pane(number) for number, _ in PANES]
+
+    def pane(self, number: str) -> Pane:
+        pane: Pane = self.query_one(f"#pane-{number}")  # type: ignore[assignment]
+        return pane
+
+    @property
+    def log_view(self) -> LogView:
+        return self.query_one(LogView)
+
+    def action_do(self, action_id: str) -> None:
+        """Run an action of the registry by its id."""
+        self.operator.do(action_id)
+
+    # Size
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._lay_out(event.size.width, event.size.height)
+
+    def _lay_out(self, width: int, height: int) -> None:
+        wanted = layout_class(width, height)
+        for name in ("-tiny", "-small", "-medium", "-wide"):
+            self.set_class(name == wanted, name)
+        if wanted == "-tiny":
+            self.query_one("#too-small", Static).update(Content(too_small(width, height)))
+
+    # The tick
+
+    def tick(self, store: Store, now: float, *, force: bool, frozen: bool) -> None:
+        """Hand the view to what is visible. ``frozen`` while a dialog is open: tables keep their order."""
+        view = store.view
+        self._ticks += 1
+        lines, dropped = store.take_lines()
+        if lines or dropped:
+            self.query_one(LogPane).add(lines, dropped)
+        self._show_mode(view)
+        self.query_one(StatusLine).apply(view, now)
+        self.query_one(Banner).apply(view, now, self.operator.keymap.display("dismiss"))
+        for grid in self.query(LiveGrid):
+            grid.freeze = frozen
+            grid.tick(now)
+        for pane in self.panes:
+            if pane.is_on_screen and pane.display and (force or self._ticks % pane.EVERY == 0):
+                pane.apply(view, now)
+        self.query_one(FooterLine).apply(self.operator.keymap, self.operator.why_not, self.operator.label_of)
+
+    def _show_mode(self, view: View) -> None:
+        mode = view.snapshot.engine.mode if view.snapshot is not None else ""
+        if mode != self._mode:
+            self._mode = mode
+            for name in ("replay", "paper", "live"):
+                self.set_class(name == mode, f"-{name}")
+
+    # What actions ask
+
+    def zoom(self, number: str | None) -> bool:
+        """Show a pane alone, or all again for None or the pane that is shown alone. False if nothing changed."""
+        target = None if number == self._zoomed else number
+        if target == self._zoomed:
+            return False
+        self._zoomed = target
+        self.set_class(target is not None, "-zoom")
+        for pane in self.panes:
+            pane.set_class(target == pane.NUMBER, "-zoomed")
+        if target is not None:
+            self._focus_in(self.pane(target))
+        self.call_after_refresh(self.app.tick_soon)  # type: ignore[attr-defined]
+        return True
+
+    def _focus_in(self, pane: Pane) -> bool:
+        for child in pane.query("*"):
+            if child.focusable:
+                child.focus()
+                return True
+        return False
+
+    def focus_pane(self, step: int) -> None:
+        """Focus the next pane that has something to move in; where one is shown alone, show its neighbour."""
+        numbers = [number for number, _ in PANES]
+        if self._zoomed is not None:
+            self.zoom(numbers[(numbers.index(self._zoomed) + step) % len(numbers)])
+            return
+        here = self._focused_pane()
+        at = numbers.index(here.NUMBER) if here is not None else -step
+        for offset in range(1, len(numbers) + 1):
+            pane = self.pane(numbers[(at + step * offset) % len(numbers)])
+            if pane.display and self._focus_in(pane):
+                return
+
+    def _focused_pane(self) -> Pane | None:
+        return next((pane for pane in self.panes if pane.has_focus_within), None)
+
+    def focused_name(self) -> str:
+        pane = self._focused_pane()
+        return pane.NAME if pane is not None else ""
+
+    def target(self, view: View) -> Target:
+        """What a key pressed now is about: the row of the focused table, else the engine's selected market."""
+        snapshot = view.snapshot
+        if snapshot is None:
+            return Target(None, 0)
+        focused = self.focused
+        if isinstance(focused, LiveGrid) and focused.total:
+            key = focused.cursor_key
+            if key is None:
+                return Target(None, snapshot.version, lost=focused.lost_key)
+            rows = snapshot.positions if focused.id == "positions" else snapshot.opportunities
+            row = next((row for row in rows if row.key == key), None)
+            if row is None:
+                return Target(None, snapshot.version, lost=key)
+            return Target(perp_market(row.market, snapshot), snapshot.version)
+        if isinstance(focused, LiveGrid) and focused.lost_key is not None:
+            return Target(None, snapshot.version, lost=focused.lost_key)
+        return Target(snapshot.prices.market, snapshot.version)
+
+    def selected_text(self) -> str | None:
+        """The focused row or log line as text."""
+        focused = self.focused
+        if isinstance(focused, LogView):
+            return focused.copy_line()
+        snapshot = self.operator.view.snapshot
+        if isinstance(focused, LiveGrid) and snapshot is not None and focused.cursor_key is not None:
+            rows = snapshot.positions if focused.id == "positions" else snapshot.opportunities
+            for row in rows:
+                if row.key == focused.cursor_key:
+                    return "  ".join(f"{name}={getattr(row, name)}" for name in row.__struct_fields__)
+        return None
+
+    def dismiss_banner(self) -> None:
+        if self.query_one(Banner).alerts.dismiss(self.operator.view, self._clock()):
+            self.app.tick_soon()  # type: ignore[attr-defined]
+
+    def cycle_log_level(self) -> None:
+        log = self.log_view
+        now = log.status.minimum
+        log.set_minimum(LEVELS[(LEVELS.index(now) + 1) % len(LEVELS)] if now in LEVELS else LEVELS[0])
+        self.app.tick_soon()  # type: ignore[attr-defined]

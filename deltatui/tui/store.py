@@ -1,0 +1,148 @@
+"""What the terminal knows: one immutable value per topic, each with a version and the moment it arrived.
+
+The connection writes, the tick reads. Times are seconds of the terminal's own monotonic clock unless a name says
+``operator`` or ``market``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deltatui.domain.event import Event, LogLine
+    from deltatui.domain.snapshot import ActionView, Snapshot
+
+FRESH_S = 2.0
+"""Data older than this disarm a confirmation (R13.10)."""
+STALE_S = 3.0
+"""Data older than this are drawn dim: twice the slowest interval at which an engine publishes, and a little."""
+MAX_PENDING_LINES = 5000
+
+
+class LinkState(StrEnum):
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+    STOPPED = "stopped"
+    """The engine said goodbye: it was stopped, not lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """``retry_at`` is when the next try starts, None while one is under way. ``tries`` counts failed tries in a row."""
+
+    state: LinkState = LinkState.CONNECTING
+    since: float = 0.0
+    reason: str = ""
+    retry_at: float | None = None
+    tries: int = 0
+    read_only: bool = False
+
+    @property
+    def up(self) -> bool:
+        return self.state is LinkState.CONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts every change."""
+
+    snapshot: Snapshot | None = None
+    received_at: float | None = None
+    link: Link = Link()
+    version: int = 0
+
+    def age_s(self, now: float) -> float | None:
+        """Seconds since the snapshot arrived; None before the first one."""
+        return None if self.received_at is None else max(0.0, now - self.received_at)
+
+    def stale(self, now: float) -> bool:
+        """True when what is shown can no longer be taken for the present."""
+        age = self.age_s(now)
+        return age is None or age > STALE_S or not self.link.up
+
+    def not_fresh(self, now: float) -> str | None:
+        """Why an order must not be confirmed on these data; None when it may."""
+        age = self.age_s(now)
+        if not self.link.up:
+            return "engine not connected"
+        if age is None:
+            return "no data yet"
+        if age >= FRESH_S:
+            return f"data {age:.0f} s old"
+        return None
+
+    def operator_now(self, now: float) -> float | None:
+        """The engine's operator clock, carried on from the last snapshot by the terminal's own clock."""
+        if self.snapshot is None or self.received_at is None:
+            return None
+        return self.snapshot.clock.operator_s + (now - self.received_at)
+
+    def action(self, name: str) -> ActionView | None:
+        """What the engine says of one command; None if it says nothing."""
+        if self.snapshot is None:
+            return None
+        return next((view for view in self.snapshot.actions if view.action == name), None)
+
+
+class Store:
+    """The one mutable place of the terminal. Not thread-safe: everything runs on the event loop."""
+
+    def __init__(self) -> None:
+        self._view = View()
+        self._lines: list[LogLine] = []
+        self._dropped = 0
+        self._events: list[Event] = []
+        self._last_sequence = -1
+        self._pid: int | None = None
+
+    @property
+    def view(self) -> View:
+        return self._view
+
+    def put_snapshot(self, snapshot: Snapshot, now: float) -> None:
+        """Replace the snapshot. An older version from the same engine process is ignored."""
+        held = self._view.snapshot
+        if held is not None and held.engine.pid == snapshot.engine.pid and snapshot.version < held.version:
+            return
+        self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + 1)
+
+    def put_link(self, link: Link) -> None:
+        if link != self._view.link:
+            self._view = replace(self._view, link=link, version=self._view.version + 1)
+
+    def engine_is(self, pid: int) -> None:
+        """Called at each welcome: another engine process numbers its log lines anew."""
+        if pid != self._pid:
+            self._pid = pid
+            self._last_sequence = -1
+
+    def add_lines(self, lines: Sequence[LogLine], dropped: int = 0) -> None:
+        """Queue log lines for the next tick. Lines seen before (the backlog after a reconnection) are left out."""
+        fresh = [line for line in lines if line.sequence > self._last_sequence]
+        if fresh:
+            self._last_sequence = fresh[-1].sequence
+            self._lines.extend(fresh)
+        overflow = len(self._lines) - MAX_PENDING_LINES
+        if overflow > 0:
+            del self._lines[:overflow]
+            dropped += overflow
+        self._dropped += dropped
+
+    def take_lines(self) -> tuple[list[LogLine], int]:
+        """The queued lines and how many were lost, once."""
+        lines, dropped = self._lines, self._dropped
+        self._lines, self._dropped = [], 0
+        return lines, dropped
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        self._events.extend(events)
+        del self._events[:-MAX_PENDING_LINES]
+
+    def take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events

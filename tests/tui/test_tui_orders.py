@@ -1,0 +1,640 @@
+"""What keys do to an engine: each action, its refusal and its dialog. A wrong order is the worst bug here."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snapshots import OPERATOR_S, make_confirmation, make_snapshot, make_verdicts
+from textual.events import Paste
+from tui_fakes import FakeEngine, replace, terminal, with_action
+
+from deltatui.domain.command import (
+    Cancel,
+    CommandResult,
+    Confirm,
+    Direction,
+    Kill,
+    Leave,
+    Pause,
+    Rebalance,
+    ResultStatus,
+    Resume,
+    SetSpeed,
+    Settle,
+    Stop,
+    Take,
+)
+from deltatui.domain.errors import TransientError, UnresolvedError
+from deltatui.domain.snapshot import ConfirmationView, OperationView
+from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.simple import AskDialog, KillDialog, QuitDialog
+from deltatui.tui.modals.take import TakeDialog
+from deltatui.tui.screens.main import MainScreen
+from deltatui.tui.widgets.grid import LiveGrid
+
+
+def allowed_confirmation(**changes: Any) -> ConfirmationView:
+    return make_confirmation(allowed=True, can_force=False, verdicts=(), loss_if_forced=None, **changes)
+
+
+def pending(**changes: Any) -> FakeEngine:
+    return FakeEngine(make_snapshot(confirmation=allowed_confirmation(**changes)))
+
+
+# Plain commands
+
+
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [("r", Rebalance), ("s", Settle), ("l", Leave), ("p", Pause), ("plus", SetSpeed), ("minus", SetSpeed)],
+)
+async def test_a_key_is_one_command_with_intent_and_version(key: str, command: type) -> None:
+    async with terminal(FakeEngine(make_snapshot(version=41))) as t:
+        await t.press(key)
+        assert [type(sent) for sent in t.engine.commands] == [command]
+        sent = t.engine.commands[0]
+        assert sent.snapshot_version == 41
+        assert len(sent.intent_id) == 32
+        assert sent.source == "operator"
+        if isinstance(sent, (Rebalance, Settle, Leave)):
+            assert sent.market == "SOL-PERP"
+        assert any("done" in toast for toast in t.toasts())
+
+
+async def test_speed_steps() -> None:
+    async with terminal() as t:
+        await t.press("plus")
+        await t.press("minus")
+        assert [command.speed for command in t.engine.commands] == [21_600, 600]  # type: ignore[union-attr]
+
+
+async def test_pause_becomes_resume() -> None:
+    snapshot = make_snapshot()
+    async with terminal(FakeEngine(replace(snapshot, engine=replace(snapshot.engine, state="PAUSED")))) as t:
+        assert "p resume" in t.text()
+        await t.press("p")
+        assert isinstance(t.engine.commands[0], Resume)
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [
+        ("t", "TAKE"),
+        ("l", "LEAVE"),
+        ("r", "REBALANCE"),
+        ("s", "SETTLE"),
+        ("p", "PAUSE"),
+        ("a", "SET_AUTOMATION"),
+        ("plus", "SET_SPEED"),
+    ],
+)
+async def test_a_refused_action_says_why_and_sends_nothing(key: str, action: str) -> None:
+    engine = FakeEngine(with_action(make_snapshot(), action, enabled=False, reason="the venue is paused [/x]"))
+    async with terminal(engine) as t:
+        await t.press(key)
+        assert t.engine.commands == []
+        assert isinstance(t.app.screen, MainScreen)
+        assert any("the venue is paused [/x]" in toast for toast in t.toasts())
+
+
+async def test_no_order_on_stale_data() -> None:
+    async with terminal() as t:
+        await t.wait(5.0, publish=False)
+        for key in ("t", "l", "r", "s"):
+            await t.press(key)
+        assert t.engine.commands == []
+        assert isinstance(t.app.screen, MainScreen)
+        assert any("5 s old" in toast for toast in t.toasts())
+
+
+async def test_a_read_only_terminal_sends_nothing() -> None:
+    async with terminal(FakeEngine(read_only=True)) as t:
+        assert "read-only" in t.text()
+        for key in ("t", "l", "r", "s", "p", "a", "plus", "exclamation_mark"):
+            await t.press(key)
+        assert t.engine.commands == []
+
+
+async def test_a_rejection_tells_reason_and_failing_gates() -> None:
+    engine = FakeEngine()
+    engine.answer = lambda command: CommandResult(
+        ResultStatus.REJECTED, "GATE", "carry does not pay", verdicts=make_verdicts()
+    )
+    async with terminal(engine) as t:
+        await t.press("r")
+        toast = t.toasts()[-1]
+        assert "rebalance SOL-PERP rejected: carry does not pay" in toast
+        assert "profitability never (limit 168 h): a short pays 0.0009 %/h" in toast
+        assert "oracle age unknown" in toast
+        assert "leverage" not in toast
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TransientError("NOT_CONNECTED", "not connected to the engine"), "not connected"),
+        (UnresolvedError("NO_ANSWER", "it may be carried out"), "outcome not known"),
+    ],
+)
+async def test_a_command_without_a_result_says_what_is_known(error: Exception, words: str) -> None:
+    engine = FakeEngine()
+
+    def fail(command: object) -> CommandResult:
+        raise error
+
+    engine.answer = fail
+    async with terminal(engine) as t:
+        await t.press("r")
+        assert words in t.toasts()[-1]
+
+
+async def test_an_action_that_runs_is_not_started_again() -> None:
+    engine = FakeEngine()
+    engine.hold = asyncio.Event()
+    async with terminal(engine) as t:
+        await t.press("r", "r", "r")
+        assert len(engine.commands) == 1
+        assert any("it is running" in toast for toast in t.toasts())
+        engine.hold.set()
+        await t.settle()
+        await t.press("r")
+        assert len(engine.commands) == 2
+
+
+# The row is a key
+
+
+async def test_leave_is_about_the_row_and_not_the_place() -> None:
+    rows = make_snapshot().opportunities
+    other = replace(rows[0], key="BTC-PERP", market="BTC-PERP", net_apr_pct=-20.0)
+    async with terminal(FakeEngine(make_snapshot(opportunities=(rows[0], other))), size=(160, 48)) as t:
+        grid = t.app.screen.query_one("#opportunities", LiveGrid)
+        grid.focus()
+        await t.press("down")
+        assert grid.cursor_key == "BTC-PERP"
+        await t.wait(2.0)
+        await t.publish(opportunities=(rows[0], replace(other, net_apr_pct=50.0)))
+        assert grid.keys == ("BTC-PERP", "SOL-PERP")
+        await t.press("l")
+        command = t.engine.commands[0]
+        assert isinstance(command, Leave)
+        assert command.market == "BTC-PERP"
+        assert command.snapshot_version == t.engine.snapshot.version
+
+
+async def test_a_row_that_vanished_under_the_cursor_sends_nothing() -> None:
+    rows = make_snapshot().opportunities
+    other = replace(rows[0], key="BTC-PERP", market="BTC-PERP", net_apr_pct=-20.0)
+    async with terminal(FakeEngine(make_snapshot(opportunities=(rows[0], other))), size=(160, 48)) as t:
+        t.app.screen.query_one("#opportunities", LiveGrid).focus()
+        await t.press("down")
+        await t.wait(2.0)
+        await t.publish(opportunities=rows)
+        await t.press("l")
+        await t.press("t")
+        assert t.engine.commands == []
+        assert any("BTC-PERP is gone" in toast for toast in t.toasts())
+        await t.press("up", "l")
+        assert [command.market for command in t.engine.commands] == ["SOL-PERP"]  # type: ignore[union-attr]
+
+
+async def test_the_spot_leg_means_its_perp_market() -> None:
+    async with terminal() as t:
+        await t.press("down", "l")
+        assert t.engine.commands[0].market == "SOL-PERP"  # type: ignore[union-attr]
+
+
+# Take
+
+
+async def test_take_sends_whole_steps_as_an_integer() -> None:
+    async with terminal(FakeEngine(make_snapshot(version=9))) as t:
+        await t.press("t")
+        assert isinstance(t.app.screen, TakeDialog)
+        await t.publish()
+        await t.wait(0.5)
+        await t.press("backspace", "2", "full_stop", "5", "enter")
+        take = t.engine.commands[0]
+        assert isinstance(take, Take)
+        assert (take.base_1e9, take.market, take.direction) == (2_500_000_000, "SOL-PERP", Direction.CARRY)
+        # The version is the one that was on the screen at the key press.
+        assert take.snapshot_version == 9
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_take_remembers_direction_and_steps() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.5)
+        await t.press("d", "up", "up", "down", "enter")
+        take = t.engine.commands[0]
+        assert isinstance(take, Take)
+        assert (take.base_1e9, take.direction) == (1_010_000_000, Direction.REVERSE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("0.001", "the smallest size is 0.01"),
+        ("100.01", "the largest size now is 100"),
+        ("1.005", "sizes go in steps of 0.01"),
+        ("0", "the size must be above 0"),
+        ("", "is not a number"),
+        (".", "is not a number"),
+    ],
+)
+async def test_a_wrong_size_says_what_would_be_right(typed: str, sentence: str) -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.5)
+        keys = [{".": "full_stop"}.get(char, char) for char in typed]
+        await t.press("backspace", *keys, "enter")
+        assert t.engine.commands == []
+        assert sentence in t.text()
+
+
+async def test_letters_minus_and_exponents_cannot_be_typed_as_a_size() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.5)
+        await t.press("e", "minus", "9", "x")
+        assert isinstance(t.app.screen, TakeDialog)
+        assert t.app.screen.text == "19"
+
+
+async def test_keys_typed_ahead_send_nothing() -> None:
+    async with terminal() as t:
+        await t.press("t", "enter", "y", "enter")
+        assert isinstance(t.app.screen, TakeDialog)
+        assert t.engine.commands == []
+
+
+async def test_take_is_disarmed_by_old_data() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(3.0, publish=False)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "data 3 s old" in t.text()
+
+
+# The confirmation
+
+
+async def test_a_confirmation_opens_by_itself_and_shows_everything() -> None:
+    engine = FakeEngine()
+    async with terminal(engine) as t:
+        await t.publish(confirmation=make_confirmation(source="engine"))
+        assert isinstance(t.app.screen, ConfirmDialog)
+        text = t.text()
+        for words in (
+            "Take SOL-PERP · REPLAY",
+            "by engine",
+            "cancels in 26 s",
+            "10.0000 SOL",
+            "$1,894.20",
+            "188.4800",
+            "(-50 bps)",
+            "$3.50",
+            "fees 1.61",
+            "slippage 1.89",
+            "never",
+            "a short pays 7.9 % a year",
+            "100          97",
+            "0.00x",
+            "1.00x",
+            "412.5000",
+            "+118 % away",
+            "✕ profitability",
+            "limit 168 h",
+            "? oracle age",
+            "✓ leverage 1.00x / 10x",
+            "n/a: latency",
+            "exempt: rate limit",
+            "[ Cancel ]",
+            "refused by its gates",
+        ):
+            assert words in text, words
+
+
+async def test_y_works_after_the_arming_time_and_once() -> None:
+    engine = pending()
+    engine.hold = asyncio.Event()
+    async with terminal(engine) as t:
+        assert "take: y in 0.4 s" in t.text()
+        await t.wait(0.3)
+        await t.press("y", "y")
+        assert engine.commands == []
+        await t.wait(0.1)
+        assert "take: y in" not in t.text()
+        await t.press("y", "y", "y", "enter", "y")
+        assert [type(command) for command in engine.commands] == [Confirm]
+        confirm = engine.commands[0]
+        assert isinstance(confirm, Confirm)
+        assert (confirm.operation_id, confirm.force, confirm.snapshot_version) == (
+            "op-0007",
+            False,
+            engine.snapshot.version,
+        )
+        engine.hold.set()
+        await t.publish(confirmation=None)
+        assert isinstance(t.app.screen, MainScreen)
+        assert any("take SOL-PERP: done" in toast for toast in t.toasts())
+
+
+async def test_l_and_y_in_one_burst_send_no_confirmation() -> None:
+    engine = FakeEngine()
+
+    def answer(command: object) -> CommandResult:
+        if isinstance(command, Leave):
+            engine.publish(confirmation=allowed_confirmation(kind="LEAVE"))
+            return CommandResult(ResultStatus.NEEDS_CONFIRMATION, "", "", "op-0007")
+        return CommandResult(ResultStatus.DONE, "", "done")
+
+    engine.answer = answer
+    async with terminal(engine) as t:
+        await t.pilot.press("l", "y", "y", "y")
+        await t.settle()
+        assert isinstance(t.app.screen, ConfirmDialog)
+        await t.pilot.press("y", "y")
+        await t.settle()
+        assert [type(command) for command in engine.commands] == [Leave]
+
+
+async def test_the_running_state_is_shown_until_the_result() -> None:
+    engine = pending()
+    engine.hold = asyncio.Event()
+    async with terminal(engine) as t:
+        await t.wait(0.5)
+        await t.press("y")
+        assert "sent once" in t.text()
+        operation = OperationView("op-0007", "TAKE", "SOL-PERP", "SENT", "leg 1 of 2", OPERATOR_S, False)
+        await t.publish(confirmation=None, operation=operation)
+        assert "SENT" in t.text()
+        assert "leg 1 of 2" in t.text()
+        await t.press("enter")
+        assert isinstance(t.app.screen, MainScreen)
+        assert [type(command) for command in engine.commands] == [Confirm], "closing a running dialog cancels nothing"
+        engine.hold.set()
+        await t.settle()
+        assert any("done" in toast for toast in t.toasts())
+
+
+@pytest.mark.parametrize("key", ["enter", "escape", "n", "ctrl+c"])
+async def test_no_is_the_default_and_has_its_keys(key: str) -> None:
+    async with terminal(pending()) as t:
+        await t.press(key)
+        assert [type(command) for command in t.engine.commands] == [Cancel]
+        assert t.engine.commands[0].operation_id == "op-0007"  # type: ignore[union-attr]
+        await t.settle()
+        assert isinstance(t.app.screen, MainScreen), "an answered confirmation does not come back"
+
+
+async def test_stale_data_disarm_and_fresh_data_arm_anew() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        await t.wait(2.0, publish=False)
+        assert "data 2 s old" in t.text()
+        await t.press("y")
+        assert t.engine.commands == []
+        await t.publish()
+        await t.press("y")
+        assert t.engine.commands == [], "it must have been fresh for the arming time"
+        await t.wait(0.4)
+        await t.press("y")
+        assert [type(command) for command in t.engine.commands] == [Confirm]
+
+
+async def test_old_data_disarm_at_once_and_not_at_the_next_tick() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        t.clock.now += 2.0
+        await t.pilot.press("y")
+        await t.pilot.pause()
+        assert t.engine.commands == []
+
+
+async def test_a_lost_engine_disarms() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        t.engine.drop()
+        await t.settle()
+        await t.press("y")
+        assert t.engine.commands == []
+        assert "engine not connected" in t.text()
+
+
+async def test_the_countdown_runs_and_an_expired_confirmation_cannot_be_sent() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(10.0)
+        assert "cancels in 16 s" in t.text()
+        await t.wait(16.0)
+        assert "cancels in 0 s" in t.text()
+        await t.press("y")
+        assert t.engine.commands == []
+        assert "expired" in t.text()
+        await t.publish(confirmation=None)
+        assert isinstance(t.app.screen, MainScreen)
+        assert any("has ended" in toast for toast in t.toasts())
+
+
+async def test_a_change_of_the_trade_arms_anew() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        await t.publish(confirmation=allowed_confirmation(size=20.0))
+        assert "20.0000 SOL" in t.text()
+        await t.press("y")
+        assert t.engine.commands == []
+
+
+async def test_another_confirmation_is_another_dialog() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        await t.publish(confirmation=allowed_confirmation(operation_id="op-0008"))
+        await t.press("y")
+        assert t.engine.commands == []
+        await t.wait(0.5)
+        await t.press("y")
+        assert [command.operation_id for command in t.engine.commands] == ["op-0008"]  # type: ignore[union-attr]
+
+
+async def test_force_shows_the_loss_and_arms_anew() -> None:
+    async with terminal(FakeEngine(make_snapshot(confirmation=make_confirmation()))) as t:
+        await t.press("f")
+        assert "FORCED" not in t.text(), "typed ahead, f does nothing"
+        await t.wait(0.5)
+        await t.press("y")
+        assert t.engine.commands == []
+        await t.press("f")
+        assert "FORCED against profitability: expected loss $5.25 over the horizon" in t.text()
+        await t.press("y")
+        assert t.engine.commands == [], "the loss must have been on the screen for the arming time"
+        await t.wait(0.5)
+        await t.press("y")
+        confirm = t.engine.commands[0]
+        assert isinstance(confirm, Confirm)
+        assert confirm.force
+
+
+async def test_what_cannot_be_forced_cannot() -> None:
+    async with terminal(FakeEngine(make_snapshot(confirmation=make_confirmation(can_force=False)))) as t:
+        await t.wait(0.5)
+        await t.press("f", "y")
+        assert t.engine.commands == []
+        assert "cannot be forced" in t.text()
+
+
+async def test_a_large_live_trade_needs_its_symbol() -> None:
+    snapshot = make_snapshot(confirmation=allowed_confirmation(notional=10_001.0))
+    engine = FakeEngine(replace(snapshot, engine=replace(snapshot.engine, mode="live", live_mode="trade")))
+    async with terminal(engine) as t:
+        await t.wait(0.5)
+        await t.press("y")
+        assert t.engine.commands == []
+        assert "type SOL-PERP first" in t.text()
+        t.app.screen.query_one("#symbol").focus()
+        await t.press(*"SOL", "minus", *"PERP", "enter")
+        await t.wait(0.5)
+        await t.press("y")
+        assert [type(command) for command in t.engine.commands] == [Confirm]
+
+
+async def test_a_read_only_terminal_sees_the_confirmation_but_answers_nothing() -> None:
+    engine = FakeEngine(make_snapshot(confirmation=allowed_confirmation()), read_only=True)
+    async with terminal(engine) as t:
+        await t.wait(0.5)
+        await t.press("y")
+        await t.press("n")
+        assert engine.commands == []
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_a_paste_confirms_nothing() -> None:
+    async with terminal(pending()) as t:
+        await t.wait(0.5)
+        t.app.screen.post_message(Paste("y\ny\n"))
+        await t.settle()
+        assert t.engine.commands == []
+
+
+# Automation, kill, quit
+
+
+async def test_automation_on_asks_and_off_does_not() -> None:
+    snapshot = make_snapshot()
+    async with terminal(FakeEngine(replace(snapshot, engine=replace(snapshot.engine, automation=False)))) as t:
+        assert "Automation: off" in t.text()
+        await t.press("a", "y")
+        assert isinstance(t.app.screen, AskDialog)
+        assert t.engine.commands == []
+        await t.wait(0.5)
+        await t.press("y")
+        assert [command.on for command in t.engine.commands] == [True]  # type: ignore[union-attr]
+        await t.publish(engine=snapshot.engine)
+        await t.press("a")
+        assert [command.on for command in t.engine.commands] == [True, False]  # type: ignore[union-attr]
+
+
+async def test_kill_works_on_old_data_but_not_typed_ahead() -> None:
+    async with terminal() as t:
+        await t.wait(60.0, publish=False)
+        await t.press("exclamation_mark", "y")
+        assert isinstance(t.app.screen, KillDialog)
+        assert t.engine.commands == []
+        await t.wait(0.5, publish=False)
+        await t.press("f")
+        assert "every position is closed first" in t.text()
+        await t.wait(0.5, publish=False)
+        await t.press("r", *"odd!", "enter")
+        await t.press("y", "y")
+        kill = t.engine.commands[0]
+        assert len(t.engine.commands) == 1
+        assert isinstance(kill, Kill)
+        assert (kill.flatten, kill.reason) == (True, "odd!")
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_kill_opens_over_any_dialog_and_once() -> None:
+    async with terminal(pending()) as t:
+        await t.press("exclamation_mark", "exclamation_mark")
+        assert isinstance(t.app.screen, KillDialog)
+        assert sum(isinstance(screen, KillDialog) for screen in t.app.screen_stack) == 1
+
+
+async def test_a_kill_that_did_not_get_through_can_be_repeated() -> None:
+    engine = FakeEngine()
+    answers = iter([TransientError("NOT_CONNECTED", "not sent"), None])
+
+    def answer(command: object) -> CommandResult:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return CommandResult(ResultStatus.DONE, "", "halted")
+
+    engine.answer = answer
+    async with terminal(engine) as t:
+        await t.press("exclamation_mark")
+        await t.wait(0.5)
+        await t.press("y")
+        assert isinstance(t.app.screen, KillDialog)
+        assert "not sent" in t.toasts()[-1]
+        await t.wait(0.5)
+        await t.press("y")
+        assert len(engine.commands) == 2
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_quitting_the_last_terminal_of_a_replay_stops_the_engine_by_default() -> None:
+    async with terminal() as t:
+        await t.press("ctrl+q")
+        assert isinstance(t.app.screen, QuitDialog)
+        assert "Stop the engine too?" in t.text()
+        await t.wait(0.5)
+        await t.pilot.press("enter")
+        await t.pilot.pause()
+        assert [type(command) for command in t.engine.commands] == [Stop]
+        assert t.app._exit
+
+
+@pytest.mark.parametrize(
+    ("mode", "clients", "key"), [("replay", 1, "k"), ("replay", 2, "y"), ("live", 1, "y"), ("live", 1, "enter")]
+)
+async def test_the_engine_goes_on(mode: str, clients: int, key: str) -> None:
+    snapshot = make_snapshot()
+    engine = FakeEngine(replace(snapshot, engine=replace(snapshot.engine, mode=mode, clients=clients)))
+    async with terminal(engine) as t:
+        await t.press("q")
+        await t.wait(0.5)
+        await t.pilot.press(key)
+        await t.pilot.pause()
+        assert engine.commands == []
+        assert t.app._exit
+
+
+async def test_q_leaves_a_zoomed_pane_first_and_cancel_stays() -> None:
+    async with terminal() as t:
+        await t.press("3", "q")
+        assert isinstance(t.app.screen, MainScreen)
+        await t.press("q")
+        assert isinstance(t.app.screen, QuitDialog)
+        await t.press("escape")
+        assert isinstance(t.app.screen, MainScreen)
+        assert not t.app._exit
+
+
+async def test_remapped_keys_do_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "keymap.toml"
+    path.write_text('[keys]\nrebalance = "l"\nleave = "r"\ndialog-yes = "z"\n', encoding="utf-8")
+    engine = pending()
+    async with terminal(engine, keymap=path) as t:
+        await t.wait(0.5)
+        assert "take: z" in t.text()
+        await t.press("y")
+        assert engine.commands == []
+        await t.press("z")
+        await t.publish(confirmation=None)
+        await t.press("l", "r")
+        assert [type(command) for command in engine.commands] == [Confirm, Rebalance, Leave]

@@ -1,0 +1,225 @@
+"""An engine in memory, a clock that stands, and a screen as lines of text, for the tests of the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from snapshots import make_snapshot
+from textual.pilot import Pilot
+
+from deltatui.api.client import Connection, Update
+from deltatui.api.protocol import EventBatch, LogBatch, SnapshotMessage, Welcome
+from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
+from deltatui.domain.errors import TransientError, UnresolvedError
+from deltatui.domain.event import Event, Level, LogLine
+from deltatui.domain.snapshot import ActionView, Snapshot
+from deltatui.tui.app import DeltatuiApp, Options
+from deltatui.tui.keymap import Keymap, load_keymap
+from deltatui.tui.themes import load_themes
+
+replace = msgspec.structs.replace
+
+
+class FakeClock:
+    """Monotonic seconds that move only when told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeEngine:
+    """Answers as told and keeps what was sent. ``answer`` decides on each command; ``hold`` keeps answers back."""
+
+    def __init__(self, snapshot: Snapshot | None = None, *, read_only: bool = False) -> None:
+        self.snapshot = make_snapshot() if snapshot is None else snapshot
+        self.commands: list[AnyCommand] = []
+        self.answer: Callable[[AnyCommand], CommandResult] = lambda command: CommandResult(
+            ResultStatus.DONE, "", "done"
+        )
+        self.hold: asyncio.Event | None = None
+        self.up = True
+        self.fail: Exception | None = None
+        self.read_only = read_only
+        self.connects = 0
+        self.clients: list[FakeClient] = []
+
+    async def connect(self) -> FakeClient:
+        self.connects += 1
+        if self.fail is not None:
+            raise self.fail
+        if not self.up:
+            raise TransientError("NO_ENGINE", "no engine answers at /run/x.sock")
+        client = FakeClient(self)
+        self.clients.append(client)
+        return client
+
+    def publish(self, **changes: Any) -> Snapshot:
+        """The next snapshot, with changed fields, to every client."""
+        self.snapshot = replace(self.snapshot, version=self.snapshot.version + 1, **changes)
+        for client in self.clients:
+            client.put(SnapshotMessage(self.snapshot))
+        return self.snapshot
+
+    def log(self, *lines: LogLine, dropped: int = 0) -> None:
+        for client in self.clients:
+            client.put(LogBatch(tuple(lines), dropped))
+
+    def events(self, *events: Event) -> None:
+        for client in self.clients:
+            client.put(EventBatch(tuple(events)))
+
+    def drop(self, code: str = "CONNECTION_LOST", reason: str = "the engine closed the connection") -> None:
+        self.up = False
+        for client in self.clients:
+            client.end(code, reason)
+        self.clients.clear()
+
+
+class FakeClient:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        view = engine.snapshot.engine
+        self.welcome = Welcome(1, "test", view.profile, view.mode, view.pid, engine.read_only)
+        self.state = Connection(True)
+        self.closed = False
+        self._queue: asyncio.Queue[Update | None] = asyncio.Queue()
+        self.put(SnapshotMessage(engine.snapshot))
+
+    def put(self, update: Update) -> None:
+        self._queue.put_nowait(update)
+
+    def end(self, code: str, reason: str) -> None:
+        self.state = Connection(False, code, reason)
+        self._queue.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[Update]:
+        return self
+
+    async def __anext__(self) -> Update:
+        update = await self._queue.get()
+        if update is None:
+            raise StopAsyncIteration
+        return update
+
+    async def command(self, command: AnyCommand, timeout_s: float = 60.0) -> CommandResult:
+        self.engine.commands.append(command)
+        if not self.state.connected:
+            raise UnresolvedError("CONNECTION_LOST", "the connection broke")
+        if self.engine.hold is not None:
+            await self.engine.hold.wait()
+        return self.engine.answer(command)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Terminal:
+    """An app under test with its engine and clock."""
+
+    def __init__(self, app: DeltatuiApp, pilot: Pilot[None], engine: FakeEngine, clock: FakeClock) -> None:
+        self.app, self.pilot, self.engine, self.clock = app, pilot, engine, clock
+
+    async def settle(self) -> None:
+        """Let messages and tasks run, then one tick and its painting."""
+        await self.pilot.pause()
+        self.app.tick(force=True)
+        await self.pilot.pause()
+
+    async def wait(self, seconds: float, *, publish: bool = True) -> None:
+        """Time passes; the engine goes on publishing unless told otherwise."""
+        self.clock.now += seconds
+        if publish:
+            clock = replace(self.engine.snapshot.clock, operator_s=self.engine.snapshot.clock.operator_s + seconds)
+            self.engine.publish(clock=clock)
+        await self.settle()
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def publish(self, **changes: Any) -> None:
+        self.engine.publish(**changes)
+        await self.settle()
+
+    def lines(self) -> list[str]:
+        return screen_lines(self.app)
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+    def toasts(self) -> list[str]:
+        return [notification.message for notification in self.app._notifications]
+
+
+def screen_lines(app: DeltatuiApp) -> list[str]:
+    """What the terminal shows, line by line, without colours, dialogs included."""
+    width, height = app.size
+    from rich.console import Console
+
+    console = Console(width=width, height=height, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
+    assert update is not None
+    lines: list[str] = [""]
+    for segment in console.render(update, console.options.update(width=width, height=height)):
+        if segment.control:
+            continue
+        for index, piece in enumerate(segment.text.split("\n")):
+            if index:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+@asynccontextmanager
+async def terminal(
+    engine: FakeEngine | None = None,
+    *,
+    size: tuple[int, int] = (120, 40),
+    keymap: Path | None = None,
+    clock: FakeClock | None = None,
+    **options: Any,
+) -> AsyncIterator[Terminal]:
+    """A running app on ``engine``, with its first snapshot on the screen."""
+    engine = engine or FakeEngine()
+    clock = clock or FakeClock()
+    options.setdefault("ascii_only", False)
+    options.setdefault("sleep", hanging_sleep)
+    options.setdefault("state_dir", Path(tempfile.gettempdir()) / "deltatui-tests")
+    settings = Options(timezone=UTC, tick_s=None, clock=clock, **options)
+    keys: Keymap = load_keymap(keymap)
+    app = DeltatuiApp(engine.connect, settings, keys, load_themes(settings.themes_dir))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        running = Terminal(app, pilot, engine, clock)
+        await running.settle()
+        await running.settle()
+        yield running
+
+
+async def hanging_sleep(seconds: float) -> None:
+    """A wait that never ends: whoever tests a reconnection brings a sleep of its own."""
+    await asyncio.Event().wait()
+
+
+def with_action(snapshot: Snapshot, action: str, **changes: Any) -> Snapshot:
+    """``snapshot`` with one ActionView changed."""
+    return replace(
+        snapshot,
+        actions=tuple(replace(view, **changes) if view.action == action else view for view in snapshot.actions),
+    )
+
+
+def log_line(sequence: int, message: str, level: Level = Level.INFO, tag: str = "") -> LogLine:
+    return LogLine(sequence, level, tag, message, 1_763_700_000.0 + sequence, 1_735_693_200.0 + sequence)
+
+
+__all__ = ["ActionView", "FakeClock", "FakeEngine", "Terminal", "log_line", "replace", "terminal", "with_action"]
