@@ -121,6 +121,17 @@ class Venue(Protocol):
         """What happened to the account since event number ``sequence``, in order, without a hole."""
 
 
+class Link(Protocol):
+    """The connection to venue and chain."""
+
+    @property
+    def lost(self) -> str:
+        """Why nothing can be reached; empty while all is well."""
+
+    async def reconnect(self) -> None:
+        """Raises TransientError while it does not succeed. Afterwards venue and sender know the present state."""
+
+
 class Store(Protocol):
     """The engine's durable memory. A call returns when its data are safe to the degree the store was opened for."""
 

@@ -50,6 +50,10 @@ class JitoConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return "JitoConfig(...)"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # rich asks this before repr, and msgspec's own would show the key
+        return []
+
 
 class Jito:
     """Sends to one region; keeps tip accounts for an hour and the tip floor for half a minute."""

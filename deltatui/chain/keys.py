@@ -177,6 +177,7 @@ class KeyStore:
     def _save(self, keys: tuple[KeyEntry, ...]) -> None:
         path = self._folder / "keys.json"
         fresh = path.with_name(f"keys.json.{os.getpid()}.new")
+        fresh.unlink(missing_ok=True)
         keyfile.write_private(fresh, msgspec.json.format(msgspec.json.encode(_Index(keys))) + b"\n")
         fresh.replace(path)
 

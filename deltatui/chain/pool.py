@@ -22,10 +22,16 @@ from deltatui.ports import Clock, Log
 
 T = TypeVar("T")
 
+GENESIS = {
+    "mainnet": "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d",
+    "devnet": "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG",
+}
+"""Network -> genesis hash; a local network has its own."""
 RETRY_PAUSES_S = (1.0, 2.0, 4.0)
 """R9.1."""
 _BENCH_AFTER = 3
 _BENCH_S = 15.0
+_LONGEST_RATE_WAIT_S = 2.0
 _LATENCIES = 20
 _SCORE_PER_LAG_S = 1000.0
 _SCORE_PER_ERROR = 500.0
@@ -114,7 +120,7 @@ class Pool(Calls):
         """Once down the ranking, no waiting in between. The best endpoint's error is raised when all fail, a
         transient one before a refusal (some endpoint may still answer)."""
         failures: list[RpcError] = []
-        for member in self._ranked():
+        for member in self._reachable():
             try:
                 return await self._ask(member, lambda endpoint: endpoint.call(method, params, result))
             except RpcError as error:
@@ -124,9 +130,9 @@ class Pool(Calls):
         raise next((each for each in failures if isinstance(each, TransientError)), failures[0])
 
     async def everyone(self, ask: Callable[[Endpoint], Awaitable[T]]) -> list[Answer[T]]:
-        """Ask every endpoint at the same time, best first in the list. Benched ones are left out while others are
-        there."""
-        members = self._ranked()
+        """Ask every endpoint at the same time, best first in the list. Those that are set aside, or that have asked us
+        to wait, are left out while others are there."""
+        members = self._reachable()
         now = self._clock.operator_s()
         awake = [member for member in members if member.benched_until_s <= now] or members
 
@@ -256,6 +262,11 @@ class Pool(Calls):
     def _lag_s(self, lag_slots: int | None) -> float | None:
         slot_s = self.block_clock.slot_s()
         return None if lag_slots is None or slot_s is None else lag_slots * slot_s
+
+    def _reachable(self) -> list[_Member]:
+        """By rank, without those that a rate limit would make us wait for, unless there are no others."""
+        members = self._ranked()
+        return [each for each in members if each.endpoint.bucket.wait_s() <= _LONGEST_RATE_WAIT_S] or members
 
     def _ranked(self) -> list[_Member]:
         now = self._clock.operator_s()

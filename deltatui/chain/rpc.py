@@ -51,6 +51,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"EndpointConfig({self.label})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # rich asks this before repr, and msgspec's own would show the URL
+        return [("label", self.label)]
+
     @property
     def label(self) -> str:
         """What may be shown: the configured name, else host and port, never path or query."""

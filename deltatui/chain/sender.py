@@ -121,7 +121,8 @@ class SolanaSender:
         # Price 0: with the full compute limit a fee would be judged that the real transaction does not pay.
         trial = transaction.Budget(transaction.MAX_COMPUTE_UNITS, 0)
         message = transaction.compile_message(payload, self._signer.address, tables, _NO_BLOCKHASH, trial, tip)
-        reply = await self._pool.simulate(transaction.join(message), min_context_slot=self._landed_slot)
+        raw = transaction.join(message)
+        reply = await self._pool.simulate(raw, min_context_slot=self._landed_slot)
         found = reply.value
         if found.err is not None:
             self._plans.pop(unsigned.operation_id, None)
@@ -131,7 +132,7 @@ class SolanaSender:
                 Level.WARNING,
                 "TX",
                 f"simulation fails: {error.sentence}",
-                {"operation": unsigned.operation_id, "logs": list(found.logs or ())},
+                {"operation": unsigned.operation_id, "logs": list(found.logs or ()), "transaction": raw.hex()},
             )
             if error.passing:
                 raise TransientError("SIMULATION_NOT_NOW", f"the node cannot simulate it now: {error.sentence}")

@@ -27,7 +27,7 @@ def crossed(before: HealthLevel, after: HealthLevel) -> bool:
 
 
 class LossLimits(msgspec.Struct, frozen=True):
-    """None: no such stop. ``daily_loss`` in quote, ``drawdown_pct`` of the highest equity."""
+    """None: no such stop. ``daily_loss`` in quote, ``drawdown_pct`` of the highest equity, transfers set aside."""
 
     daily_loss: Decimal | None = None
     drawdown_pct: Decimal | None = None
@@ -50,13 +50,15 @@ def watch_losses(
 ) -> tuple[LossState, str]:
     """Take one equity into account; returns the new state and the reason to stop, empty where there is none.
 
-    ``transfers`` is net deposits so far, so that a withdrawal is no loss.
+    ``transfers`` is net deposits so far, so that a withdrawal is no loss. Drawdown is what was lost since the best
+    moment, in percent of what would be there without that loss.
     """
     earned = equity - transfers
     day = int(market_s // _DAY_S)
     day_open = earned if day != state.day else state.day_open
     peak = earned if state.peak is None or earned > state.peak else state.peak
-    drawdown = (peak - earned) / peak * 100 if peak > 0 else Decimal(0)
+    lost, whole = peak - earned, peak + transfers
+    drawdown = lost / whole * 100 if whole > 0 else Decimal(100 if lost > 0 else 0)
     worst = max(state.max_drawdown_pct, drawdown)
     state = LossState(day, day_open, peak, worst)
     if limits.daily_loss is not None and day_open - earned >= limits.daily_loss:

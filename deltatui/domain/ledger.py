@@ -106,22 +106,29 @@ class Books:
     def ingest(self, events: Sequence[VenueEvent]) -> list[LedgerEntry]:
         """Book the events that are new; each number once, in order.
 
-        Raises CriticalError if a number is missing: something happened to the account that nobody told us of.
+        Raises CriticalError, and books nothing, if a number is missing: something happened to the account that nobody
+        told us of.
         """
+        self._check_complete(events)
         entries: list[LedgerEntry] = []
         for event in events:
             if event.sequence <= self.cursor:
                 continue
-            if event.sequence != self.cursor + 1:
-                raise CriticalError(
-                    "EVENT_GAP", f"venue event {self.cursor + 1} is missing, the next one known is {event.sequence}"
-                )
             self.cursor = event.sequence
             if event.base:
                 self._fill(event, entries)
             if event.kind is not None:
                 self._book(event, event.kind, event.amount, entries)
         return entries
+
+    def _check_complete(self, events: Sequence[VenueEvent]) -> None:
+        due = self.cursor + 1
+        for event in events:
+            if event.sequence > due:
+                raise CriticalError(
+                    "EVENT_GAP", f"venue event {due} is missing, the next one known is {event.sequence}"
+                )
+            due = max(due, event.sequence + 1)
 
     def closing_equity(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Equity by the ledger. Raises KeyError if a held instrument has no mark."""

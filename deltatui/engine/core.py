@@ -11,7 +11,7 @@ import msgspec
 from deltatui.domain.carry import CarryState, Decision, decide, holding
 from deltatui.domain.costs import round_trip
 from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
-from deltatui.domain.errors import TransientError, ValidationError
+from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.funding import FundingWindow, hour_fractions
 from deltatui.domain.ledger import FlowKind
@@ -125,15 +125,22 @@ class Core:
             return
         before = facts.account.perp_1e9
         while accountant.books.cursor < facts.account.events:
-            entries = accountant.ingest(await self.venue.events_after(accountant.books.cursor))
+            events = await self.venue.events_after(accountant.books.cursor)
+            if not events:
+                missing = accountant.books.cursor + 1
+                raise CriticalError("EVENT_GAP", f"the venue counts {facts.account.events} events, but has no {missing}")
+            entries = accountant.ingest(events)
             self._unsaved_state = True
             if self.board.tell is not None:
                 for entry in entries:
                     if entry.kind is FlowKind.FUNDING:
                         self.board.tell.funding(entry, facts.market, before)
         if facts.account.liquidations > self.flags.liquidations:
-            self.set_flags(liquidations=facts.account.liquidations)
+            reason = "the account was liquidated by the venue; see what is left, and resume when it is as you want it"
+            self.set_flags(liquidations=facts.account.liquidations, reducing=reason)
             self.board.emit("liquidated", Level.CRITICAL, "the account was liquidated by the venue")
+            if self.state in (EngineState.RUNNING, EngineState.PAUSED):
+                self.reduce(reason)
 
     def prime_funding(self, records: Iterable[FundingRecord]) -> None:
         """Fill the averages with past records up to now, so that a restart judges as if it had never ended."""

@@ -38,7 +38,7 @@ from deltatui.domain.gates import GateFacts, allowed, blocking, judge, only_prof
 from deltatui.domain.health import LossState
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, OperationState, Transfer
-from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION
+from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, base_to_decimal
 from deltatui.domain.verdict import Verdict
 from deltatui.engine.core import Core
 from deltatui.engine.memory import Pending, TradeCommand
@@ -91,6 +91,7 @@ class Desk:
             result = CommandResult(ResultStatus.UNRESOLVED, error.code, error.sentence)
         except CriticalError as error:
             core.halt(error.sentence)
+            await core.save()
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         result = self.last_result = msgspec.structs.replace(result, intent_id=command.intent_id)
         told = command.source != "engine" or result.status is not ResultStatus.REJECTED
@@ -148,6 +149,27 @@ class Desk:
                 return _done("STOPPING", "the engine stops")
             case _:
                 raise ValidationError("NOT_ACCEPTED", f"{type(command).__name__} is not known here")
+
+    async def resolve_open(self) -> None:
+        """Ask after operations whose outcome is not known, and see to their legs; not while a trade is running."""
+        core = self._core
+        if self._serial.locked() or not (core.unresolved or core.check):
+            return
+        async with self._serial:
+            try:
+                for open_operation in list(core.unresolved.values()):
+                    await self._trader.resolve(open_operation)
+                await self._trader.see_to_legs()
+            except TransientError:
+                # The alert stands, and the next tick asks again.
+                return
+            except CriticalError as error:
+                core.halt(error.sentence)
+
+    async def reconcile(self) -> None:
+        """Sync journal and books with the venue, when no trade is running."""
+        async with self._serial:
+            await self._trader.reconcile()
 
     async def finish(self) -> None:
         """Return when no trade is running."""
@@ -359,6 +381,7 @@ class Desk:
         core = self._core
         if plan.legs:
             self._position_times.append(core.clock.operator_s())
+        before_1e9 = core.known_facts().account.perp_1e9
         source, intent_id = ("operator", "") if command is None else (command.source, command.intent_id)
         outcome = await self._trader.carry_out(operation_id, plan, source, intent_id)
         word = plan.kind.lower()
@@ -366,16 +389,29 @@ class Desk:
             message = f"{word} failed: {outcome.detail or outcome.error_code}"
             return CommandResult(ResultStatus.REJECTED, outcome.error_code or outcome.state, message, operation_id)
         message = f"{word} of {plan.size:f} {core.spec.base_symbol} done" if plan.legs else f"{word} done"
+        code = "DONE"
         if plan.kind is OperationKind.LEAVE:
             message += await self._settle_after_close()
-        return CommandResult(ResultStatus.DONE, "DONE", message, operation_id, verdicts=verdicts)
+        if plan.kind is OperationKind.TAKE:
+            filled = abs(base_to_decimal(core.known_facts().account.perp_1e9 - before_1e9))
+            if not filled:
+                message = "take failed: one leg was not filled, the other was undone"
+                return CommandResult(ResultStatus.REJECTED, "ODD_LEG", message, operation_id, verdicts=verdicts)
+            if filled != plan.size:
+                code = "PARTIAL"
+                message = f"took {filled:f} of {plan.size:f} {core.spec.base_symbol}, on both legs; the rest did not fill"
+        return CommandResult(ResultStatus.DONE, code, message, operation_id, verdicts=verdicts)
 
     async def _settle_after_close(self) -> str:
         """R4.6: settle where more than a dollar is unsettled."""
         account = self._core.known_facts().account
         if account.perp_1e9 or not settle_due(account.unsettled, self._core.settings.settle_above_quote):
             return ""
-        result = await self._settle("")
+        try:
+            result = await self._settle("")
+        except (ValidationError, TransientError, UnresolvedError) as error:
+            # The close itself is done, and that is what was asked.
+            return f"; settling failed: {error.sentence}"
         return "; PnL settled" if result.status is ResultStatus.DONE else f"; settling failed: {result.message}"
 
     # Capital

@@ -20,15 +20,16 @@ from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
 from deltatui.engine.memory import Facts
 from deltatui.engine.planner import Planner, stance_of
+from deltatui.engine.recovery import Recovery
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState
 from deltatui.engine.trader import Trader
-from deltatui.ports import Clock, Log, Sender, Store, Venue
+from deltatui.ports import Clock, Link, Log, Sender, Store, Venue
 
 
 class Engine:
     """``log`` None keeps no audit lines (a backtest has no reader). ``core`` is what it knows, for snapshots and
-    drivers; ``desk`` answers commands."""
+    drivers; ``desk`` answers commands. ``recovery`` is there where a ``link`` can be lost; its ``run()`` is a task."""
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Engine:
         on_change: Callable[[], None] = lambda: None,
         on_event: Callable[[Event], None] = lambda event: None,
         speed: int = 0,
+        link: Link | None = None,
     ) -> None:
         self.core = Core(settings, clock, venue, store, log, on_change, on_event, speed)
         planner = Planner(settings.slippage_bps, venue.costs())
         self._trader = Trader(self.core, sender, planner)
         self.desk = Desk(self.core, planner, self._trader)
+        self.recovery = None if link is None else Recovery(self.core, self.desk, link)
         self._health = HealthLevel.OK
         self._last_loop_s = float("-inf")
 
@@ -102,8 +105,7 @@ class Engine:
             core.pending = None
             core.board.emit("confirmation_expired", Level.INFO, "not confirmed in time, nothing was done")
             core.board.changed()
-        for open_operation in list(core.unresolved.values()):
-            await self._trader.resolve(open_operation)
+        await self.desk.resolve_open()
         if self._save_due():
             await core.save()
 
@@ -133,6 +135,9 @@ class Engine:
                 core.board.alert("ledger", Level.ERROR, text)
             elif "ledger" in core.board.alerts:
                 core.board.clear("ledger")
+        elif core.accountant.books.cursor > account.events:
+            text = f"the ledger knows {core.accountant.books.cursor} events of the venue, which tells of {account.events}"
+            core.board.alert("ledger", Level.ERROR, text)
         losses, reason = watch_losses(
             core.flags.losses, core.settings.losses, account.equity, core.accountant.transfers, account.as_of_s
         )

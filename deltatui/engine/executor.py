@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from deltatui.domain.errors import TransientError, UnresolvedError, ValidationError
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState
 from deltatui.ports import Clock, Outcome, Sender, Signed, Store, Venue
@@ -33,12 +35,14 @@ class Executor:
         self._on_state = on_state
         self.signature = ""
         """Of the operation that was signed last."""
+        self.open: dict[str, OpenOperation] = {}
+        """What the journal holds of operations that have not ended, known also while the journal cannot be read."""
 
     async def run(self, operation: Operation) -> Outcome:
         """Carry it out and return how it ended.
 
         Raises UnresolvedError where that is not known (the journal keeps it open), TransientError where the journal
-        could not be written before anything was sent.
+        could not even take its first line. Whatever is raised, ``open`` tells what was left open.
         """
         await self._write(operation, _S.PLANNED, first=True)
         try:
@@ -65,7 +69,8 @@ class Executor:
         try:
             await self._sender.send(signed)
             outcome = await self._sender.outcome(signed)
-        except TransientError as error:
+        except (TransientError, ValidationError) as error:
+            # Even a refusal is no outcome: another path may have taken the same bytes.
             outcome, detail = None, error.sentence
         if outcome is None:
             await self._write(operation, _S.UNRESOLVED, detail=detail)
@@ -73,19 +78,26 @@ class Executor:
         return await self._end(operation, outcome)
 
     async def resolve(self, open_operation: OpenOperation) -> Outcome | None:
-        """Find out how an operation ended that a previous life, or a lost answer, left open. None: not known yet."""
+        """Find out how an operation ended that a previous life, or a lost answer, left open.
+
+        None: not known yet, or not to be written down yet.
+        """
+        open_operation = self.open.setdefault(open_operation.operation.id, open_operation)
+        try:
+            return await self._resolve(open_operation)
+        except TransientError:
+            return None
+
+    async def _resolve(self, open_operation: OpenOperation) -> Outcome | None:
         operation, state = open_operation.operation, open_operation.state
         if state in (_S.PLANNED, _S.SIMULATED):
-            return await self._end(operation, Outcome(_S.FAILED, "NEVER_SENT", "it was not signed before the restart"))
+            return await self._end(operation, Outcome(_S.FAILED, "NEVER_SENT", "it was never signed"))
         signed = Signed(
             operation.id, open_operation.signature, open_operation.raw, open_operation.last_valid_block_height
         )
         if state is not _S.UNRESOLVED:
             await self._write(operation, _S.UNRESOLVED, detail="found open")
-        try:
-            outcome = await self._sender.outcome(signed)
-        except TransientError:
-            return None
+        outcome = await self._sender.outcome(signed)
         return None if outcome is None else await self._end(operation, outcome)
 
     async def _end(self, operation: Operation, outcome: Outcome) -> Outcome:
@@ -115,4 +127,15 @@ class Executor:
                 detail,
             )
         )
+        self._remember(operation, state, signed)
         self._on_state(operation, state, detail or error_code)
+
+    def _remember(self, operation: Operation, state: OperationState, signed: Signed | None) -> None:
+        if state.final:
+            self.open.pop(operation.id, None)
+            return
+        known = self.open.get(operation.id) or OpenOperation(operation, state)
+        if signed is not None:
+            height = signed.last_valid_block_height
+            known = OpenOperation(operation, state, signed.signature, signed.raw, height)
+        self.open[operation.id] = msgspec.structs.replace(known, state=state)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.domain.carry import Stance, holding
-from deltatui.domain.errors import CriticalError, UnresolvedError, ValidationError
+from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.operation import OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
@@ -62,7 +62,8 @@ class Trader:
         if outcome.state is OperationState.LANDED:
             await self._mend(check)
             self._after_success(operation)
-        core.keep_check(None)
+        if operation.legs:
+            core.keep_check(None)
         await core.save()
         return outcome
 
@@ -75,7 +76,11 @@ class Trader:
         if facts is None:
             return
         await core.take_in(facts)
-        check = core.check
+        await self.see_to_legs()
+
+    async def see_to_legs(self) -> None:
+        """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
+        core, check = self._core, self._core.check
         if check is None or check.operation.id in core.unresolved:
             return
         try:
@@ -99,7 +104,7 @@ class Trader:
         core, operation = self._core, open_operation.operation
         outcome = await self._executor.resolve(open_operation)
         if outcome is None:
-            core.unresolved[operation.id] = msgspec.structs.replace(open_operation, state=OperationState.UNRESOLVED)
+            core.unresolved[operation.id] = self._executor.open[operation.id]
             core.board.alert(
                 f"unresolved {operation.id}", Level.ERROR, f"unresolved: {describe(operation)}", "unresolved"
             )
@@ -133,8 +138,8 @@ class Trader:
         core = self._core
         try:
             outcome = await self._executor.run(operation)
-        except UnresolvedError as error:
-            await self._keep_unresolved(operation, error)
+        except DeltatuiError as error:
+            self._keep_unresolved(operation, error)
             raise
         await core.take_in(core.known_facts())
         if outcome.state is OperationState.LANDED:
@@ -167,11 +172,12 @@ class Trader:
             by = "operator" if operation.source != "engine" else ("nobody" if held is Stance.FLAT else "engine")
             core.set_flags(held_by=by)
 
-    async def _keep_unresolved(self, operation: Operation, error: UnresolvedError) -> None:
+    def _keep_unresolved(self, operation: Operation, error: DeltatuiError) -> None:
         core = self._core
-        for open_operation in await core.store.open_operations():
-            if open_operation.operation.id == operation.id:
-                core.unresolved[operation.id] = open_operation
+        open_operation = self._executor.open.get(operation.id)
+        if open_operation is None:
+            return
+        core.unresolved[operation.id] = open_operation
         core.board.alert(f"unresolved {operation.id}", Level.ERROR, error.sentence, "unresolved")
 
     # Legs
@@ -189,9 +195,11 @@ class Trader:
             if attempt == _TRIES:
                 raise CriticalError("ODD_LEG", f"{text}; three tries to mend it failed, it is still open")
             core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
-            operation = self._operation(await self.next_id("-u"), plan, "engine", "", check.operation.id)
             try:
-                await self._run(operation)
+                operation_id = await self.next_id("-u")
+                await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
+            except TransientError as error:
+                core.board.emit("odd_leg", Level.ERROR, f"not mended: {error.sentence}", check.operation.id)
             except UnresolvedError as error:
                 raise CriticalError("ODD_LEG", f"{text}; mending it is unresolved: {error.sentence}") from error
 

@@ -456,7 +456,7 @@ def keys_markdown(display: Callable[[str], str], actions: Iterable[Action] = ACT
         "",
         "Generated from the action registry (`deltatui/tui/actions.py`); do not edit by hand.",
         "",
-        "Keys can be changed in `keymap.toml` of the profile's config folder: a table `[keys]` of action and key, or",
+        "Keys can be changed in `keys.toml` of the profile's config folder: a table `[keys]` of action and key, or",
         'list of keys (`take = "t"`, `speed-up = ["+", "="]`). A file with an unknown action, an unknown key, a clash',
         "or an action left without a key is refused, with all its faults in one message.",
     ]

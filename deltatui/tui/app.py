@@ -140,7 +140,8 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         self._themes = themes
         self._tasks: set[asyncio.Task[None]] = set()
         self._main = MainScreen(options.clock, ascii_only=self._ascii, timezone=options.timezone)
-        self._life: life.Life | None = None
+        # Made before Textual changes the tty: it keeps the settings to put back.
+        self._life = life.Life(self)
         self._ticks = 0
         self._crashed = False
         for theme in themes.themes:
@@ -170,7 +171,6 @@ class DeltatuiApp(App[None], inherit_bindings=False):
     # Life
 
     def on_mount(self) -> None:
-        self._life = life.Life(self)
         self._life.start()
         self.background(self.connector.run(), "connection")
         if self.options.tick_s is not None:
@@ -183,20 +183,32 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         self.call_after_refresh(self.tick_soon)
 
     async def on_unmount(self) -> None:
-        if self._life is not None:
-            self._life.stop()
+        self._life.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def ended(self) -> None:
         """Called when the run is over and the terminal restored."""
-        if self._life is not None:
-            self._life.ended()
+        self._life.ended()
 
     def leave(self, return_code: int) -> None:
         """End the terminal; the engine is not told."""
         self.exit(return_code=return_code)
+
+    def continued(self) -> None:
+        """Draw anew after a SIGCONT.
+
+        Textual takes it for the end of its own suspension and starts the driver again. After a SIGSTOP, of which it
+        knows nothing, that would be a second one: the first one's input thread keeps the process from ending, and
+        the raw tty is taken for the one to restore.
+        """
+        driver = self._driver
+        if driver is None or self._exit:
+            return
+        if not getattr(driver, "_must_signal_resume", False):
+            driver.suspend_application_mode()
+        driver.resume_application_mode()
 
     def background(self, work: Coroutine[None, None, None], name: str) -> None:
         """Run ``work``; if it dies, the terminal reports and ends rather than go on half alive."""
@@ -266,7 +278,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
                     screen.apply(self.store.view, now)
 
     def _look_around(self) -> None:
-        if self._life is not None and self._life.tty_lost():
+        if self._life.tty_lost():
             self._life.end(129)
             return
         if theme_stamp(self.options.themes_dir) != self._themes.stamp:

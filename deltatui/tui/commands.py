@@ -156,7 +156,8 @@ class Operator:
         """A result in words; what waits for a confirmation is told by its dialog."""
         match result.status:
             case ResultStatus.DONE:
-                self.toast(f"{what}: {result.message or 'done'}")
+                said = result.message or "done"
+                self.toast(said if said.split(" ")[0] == what.split(" ")[0] else f"{what}: {said}")
             case ResultStatus.UNRESOLVED:
                 self.toast(f"{what}: not resolved yet. {result.message}", "warning", 15.0)
             case ResultStatus.REJECTED:

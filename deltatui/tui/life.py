@@ -87,6 +87,8 @@ class Leaving(Protocol):
 
     def leave(self, return_code: int) -> None: ...
 
+    def continued(self) -> None: ...
+
 
 class Life:
     """Watches over one run of the app. ``hard_exit`` and ``fds`` are replaced in tests."""
@@ -117,6 +119,7 @@ class Life:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._on_signal)
+        self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._on_continue)
 
     def stop(self) -> None:
         """Give the signals back. A deadline that runs goes on: the driver's last writes may hang too."""
@@ -133,6 +136,10 @@ class Life:
         self._start_deadline(128 + number)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._app.leave, 128 + number)
+
+    def _on_continue(self, number: int, frame: FrameType | None) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._app.continued)
 
     def tty_lost(self) -> bool:
         """True once a terminal that was there at the start is gone; SIGHUP may have been ignored (nohup)."""

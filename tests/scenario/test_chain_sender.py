@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
 from chainkit import FakeChain, Landed, Room, keypair, memo_of, room, run, seed, unsigned
@@ -512,12 +513,40 @@ def test_damaged_journal_is_critical() -> None:
 def test_signed_once_even_when_asked_at_the_same_time() -> None:
     async def tell(found: Room) -> None:
         await found.sender.simulate(unsigned("a"))
+        # each reads the blockhash later than the one before, so each would sign something else
+        waits = itertools.count(1)
+        found.chain.hang = lambda host, method: 0.5 * next(waits)
         several = await asyncio.gather(*(found.sender.sign(unsigned("a")) for _ in range(5)))
         assert len({each.raw for each in several}) == 1
         changed = Unsigned("a", unsigned("b").payload)
         await found.sender.simulate(changed)
         with pytest.raises(CriticalError, match="ALREADY_SIGNED"):
             await found.sender.sign(changed)
+
+    story(tell)
+
+
+def test_what_was_taken_is_not_sent_again_by_asking_again() -> None:
+    async def tell(found: Room) -> None:
+        each = await signed(found)
+        found.chain.fate = lambda signature: 3
+        await asyncio.gather(*(found.sender.send(each) for _ in range(3)))
+        await found.sender.send(each)
+        assert len(found.chain.wire) == 1
+
+    story(tell)
+
+
+@pytest.mark.parametrize("age_s", [0.0, 55.0, 65.0, 1e9])
+def test_an_old_tip_floor_is_not_used(age_s: float) -> None:
+    async def tell(found: Room) -> None:
+        await asyncio.sleep(40.0)
+        made = datetime.fromtimestamp(found.clock.operator_s() - age_s, UTC)
+        old = [{**found.chain.tip_floor()[0], "time": made.isoformat()}]
+        found.chain.tip_floor = lambda: old  # type: ignore[method-assign]
+        each = await signed(found)
+        tip = MessageV0.from_bytes(transaction.split(each.raw)[1][1:]).instructions[-1]
+        assert int.from_bytes(tip.data[4:], "little") == (30_000 if age_s < 60.0 else 10_000)
 
     story(tell)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from engine_harness import (
-    SOL,
     USD,
     Killed,
     World,
@@ -36,14 +35,6 @@ STEPS = ["PLANNED", "SIMULATED", "SIGNED", "SENT", "LANDED"]
 
 async def taken(w: World) -> None:
     await w.take(5)
-
-
-async def drifted(w: World) -> None:
-    await w.take(5)
-    await w.give(deposit(1 * SOL, "SOL"))
-    await w.give(withdraw(2 * SOL, "SOL"))
-    await w.to_price("149")
-    w.wait(60)
 
 
 Scenario = tuple[Callable[[World], Awaitable[None]], Callable[[World], Awaitable[object]]]
@@ -241,8 +232,8 @@ async def test_another_program_locks_the_file_while_the_engine_saves(tmp_path: P
         await w.record(rate_of(100))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(TransientError, match="DATABASE_LOCKED"):
-                await w.record(rate_of(100))
+            await w.record(rate_of(100))
+            assert "locked" in w.venue.trouble
             await w.give(SetAutomation(on=False))
             await w.core.save()
             assert [a.level for a in w.snapshot().alerts if a.id.startswith("store")] == [Level.ERROR]
@@ -266,14 +257,15 @@ async def test_the_engine_never_books_what_the_exchange_could_not_keep() -> None
     """Else a crash would leave a ledger that is ahead of the exchange."""
     async with world() as w:
         await w.take(5)
-        w.gremlin.refuse(lambda name: name == "_commit", times=2)
-        with pytest.raises(TransientError):
-            await w.record(rate_of(100))
-        with pytest.raises(TransientError):
-            await w.to_price("151")
-        with_exchange = w.core.accountant.books.cursor
+        kept = w.account.events
+        w.gremlin.refuse(lambda name: name == "_commit")
+        await w.record(rate_of(100))
+        await w.to_price("151")
+        await w.engine.tick()
+        assert w.core.accountant.books.cursor == kept
         await w.restart()
-        assert w.core.accountant.books.cursor == with_exchange == w.account.events
+        # The exchange had forgotten the record; the tape gave it once more, and it was booked once.
+        assert w.core.accountant.books.cursor == w.account.events == kept + 1
         await w.record(rate_of(100))
         await w.check()
 

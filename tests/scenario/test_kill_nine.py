@@ -125,8 +125,9 @@ class Case:
         if state.ledger_cursor != state.events:
             yield f"{state.events} events of the exchange, {state.ledger_cursor} booked"
         memory = self.after if self.landed(state) else self.before
-        if (state.held_by, state.rebalanced) != (memory.held_by, memory.rebalanced):
-            yield f"held by {state.held_by}, rebalanced {state.rebalanced}"
+        kept = [(it.held_by, it.held_since_s is not None, it.rebalanced) for it in (state, memory)]
+        if kept[0] != kept[1]:
+            yield f"held by, held since, rebalanced: {kept[0]}, should be {kept[1]}"
 
     def all_faults(self, report: Report) -> Iterator[str]:
         """Of the recovered state, and of the state after the same action was asked for again."""

@@ -113,6 +113,9 @@ class Leaver:
     def leave(self, return_code: int) -> None:
         self.codes.append(return_code)
 
+    def continued(self) -> None:
+        raise AssertionError("nobody sent SIGCONT")
+
 
 def test_a_lost_tty_is_noticed() -> None:
     master, slave = pty.openpty()

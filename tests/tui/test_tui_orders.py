@@ -29,6 +29,7 @@ from deltatui.domain.command import (
 )
 from deltatui.domain.errors import TransientError, UnresolvedError
 from deltatui.domain.snapshot import ConfirmationView, OperationView
+from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, QuitDialog
 from deltatui.tui.modals.take import TakeDialog
@@ -311,13 +312,22 @@ async def test_a_confirmation_opens_by_itself_and_shows_everything() -> None:
             "✕ profitability",
             "limit 168 h",
             "? oracle age",
-            "✓ leverage 1.00x / 10x",
+            "✓ leverage 1.00x  limit 10x",
             "n/a: latency",
             "exempt: rate limit",
             "[ Cancel ]",
             "refused by its gates",
         ):
             assert words in text, words
+
+
+async def test_a_break_even_nobody_can_judge_is_not_never() -> None:
+    verdict = Verdict("profitability", VerdictStatus.UNKNOWN, "unknown", "", "too few funding records")
+    confirmation = make_confirmation(verdicts=(verdict,), break_even_h=None, carry_sentence="")
+    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+        line = next(line for line in t.lines() if "│ break-even  " in line)
+        assert "n/a" in line
+        assert "never" not in line
 
 
 async def test_y_works_after_the_arming_time_and_once() -> None:

@@ -197,6 +197,28 @@ def test_retry_after_is_honoured_while_another_host_serves() -> None:
     run(story())
 
 
+def test_one_hosts_rate_limit_does_not_hold_the_others_up() -> None:
+    async def story() -> None:
+        found = room(hosts=("one.test", "two.test"), jito=False)
+        found.chain.script = lambda host, method: Reply(429, b"", {"retry-after": "60"}) if host == "one.test" else None
+        await found.pool.probe()
+        before = asyncio.get_running_loop().time()
+        answers = await found.pool.everyone(lambda endpoint: endpoint.slot())
+        assert [answer.label for answer in answers] == ["two.test"]
+        found.chain.script = lambda host, method: Reply(500, b"") if host == "two.test" else None
+        with pytest.raises(TransientError, match="RPC_SERVER_ERROR"):
+            await found.pool.call_once("getSlot", [{}], int)
+        assert asyncio.get_running_loop().time() - before < 0.1
+        # alone, a host is waited for
+        alone = room(hosts=("one.test",), jito=False)
+        alone.pool._members[0].endpoint.bucket.block(60.0)
+        before = asyncio.get_running_loop().time()
+        await alone.pool.slot()
+        assert asyncio.get_running_loop().time() - before == pytest.approx(60.0, abs=0.1)
+
+    run(story())
+
+
 def test_two_endpoints_of_one_host_share_its_bucket_and_have_own_labels() -> None:
     async def story() -> None:
         from deltatui.chain.pool import Pool

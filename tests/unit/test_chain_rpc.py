@@ -13,11 +13,13 @@ from aiohttp.test_utils import TestServer
 from chainkit import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
 from deltatui.chain import wire
 from deltatui.chain.bucket import TokenBucket
 from deltatui.chain.errors import RpcError, RpcRefusedError, RpcTransientError, read_result
 from deltatui.chain.http import AiohttpTransport, Reply
+from deltatui.chain.jito import JitoConfig
 from deltatui.chain.rpc import Endpoint, EndpointConfig
 from deltatui.domain.errors import DeltatuiError, TransientError, ValidationError
 
@@ -213,7 +215,8 @@ def test_bad_urls_are_refused_unquoted(url: str) -> None:
 def test_an_endpoint_shows_its_host_only() -> None:
     config = EndpointConfig(url="https://user:pass@rpc.example:8443/secret-path?api-key=topsecret")
     assert config.label == "rpc.example:8443"
-    assert "secret" not in repr(config) + str(config) + f"{config}"
+    jito = JitoConfig(url="https://jito.example", auth_uuid="topsecret")
+    assert "secret" not in repr(config) + str(config) + f"{config}" + pretty_repr([config, jito]) + repr(jito)
 
 
 # -- over a socket -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
 from deltatui.tui.modals.base import Choice, Dialog, Hint
 from deltatui.tui.panes.base import Part, bright, faint, label, spread, wrapped
-from deltatui.tui.panes.why import MARKS, by_gravity, gate_line, gate_name
+from deltatui.tui.panes.why import ASIDE, aside, by_gravity, gate_line, gate_name, limit_text
 from deltatui.tui.widgets.glyphs import fit
 
 if TYPE_CHECKING:
@@ -84,15 +84,20 @@ def gates(verdicts: Sequence[Verdict], cells: int) -> list[list[Part]]:
         line: list[Part] = []
         for verdict in allowed[at : at + 2]:
             text = f"{gate_name(verdict)} {fmt.safe_text(verdict.observed, 16)}"
-            limit = f" / {fmt.safe_text(verdict.limit, 12)}" if verdict.limit else ""
+            limit = f"  {limit_text(verdict)}" if verdict.limit else ""
             line += [Part("✓ ", "$up"), Part(fit(text + limit, half - 2), "$label")]
         lines.append(line)
-    for status in (VerdictStatus.EXEMPT, VerdictStatus.NOT_APPLICABLE):
-        names = [gate_name(v) for v in ordered if v.status is status]
-        if names:
-            mark, style, word = MARKS[status]
-            lines.append([Part(f"{mark} ", style), faint(fit(f"{word}: {', '.join(names)}", cells - 2).rstrip())])
+    for status in ASIDE:
+        lines += aside(ordered, status, cells)
     return lines
+
+
+def break_even(confirmation: ConfirmationView) -> str:
+    """``never`` only where profitability could be judged."""
+    judged = not any(
+        v.code.lower() == "profitability" and v.status is VerdictStatus.UNKNOWN for v in confirmation.verdicts
+    )
+    return fmt.hours(confirmation.break_even_h, never=confirmation.break_even_h is None and judged)
 
 
 def confirmation_lines(
@@ -105,7 +110,6 @@ def confirmation_lines(
     def named(name: str, *parts: Part) -> list[Part]:
         return [label(fit(name, 12)), *parts]
 
-    never = c.break_even_h is None
     lines = [
         spread(
             named("side", bright(fmt.safe_text(c.side, 34)), faint(f"  by {fmt.safe_text(c.source, 10)}")),
@@ -132,7 +136,7 @@ def confirmation_lines(
         ),
         named(
             "break-even",
-            bright(fmt.hours(c.break_even_h, never=never)),
+            bright(break_even(c)),
             faint("  " + fmt.safe_text(c.carry_sentence, 60)),
         ),
         [],

@@ -83,8 +83,10 @@ def carry_lines(carry: CarryView, cells: int) -> list[list[Part]]:
         return [label(fit(name, 6)), by_sign(value, fit(fmt.apr(value), 9, "right"))]
 
     horizon = f"horizon {fmt.hours(carry.horizon_h)}"
-    entry = fmt.hours(carry.break_even_h, never=carry.break_even_h is None)
-    reverse = fmt.hours(carry.reverse_break_even_h, never=carry.reverse_break_even_h is None)
+    # Without an expectation nobody knows whether it pays back; only with one a missing figure means never.
+    known = carry.expected_per_hour is not None
+    entry = fmt.hours(carry.break_even_h, never=known and carry.break_even_h is None)
+    reverse = fmt.hours(carry.reverse_break_even_h, never=known and carry.reverse_break_even_h is None)
     return [
         [*rate("now", carry.now_apr), label(" APR"), *per_hour(carry)],
         joined([rate("24 h", carry.day_apr), rate("7 d", carry.week_apr)], cells, gap=2),

@@ -188,11 +188,13 @@ def carry_parts(carry: CarryView) -> list[Part]:
 
 
 def per_hour(carry: CarryView) -> list[Part]:
-    """``  paying $0.10/h``: what the position held now earns or costs."""
+    """``  paying $0.10/h``: what the position held is expected to earn or cost; flat, what one would."""
     value = carry.expected_per_hour
     if value is None or value == 0:
         return []
     word = "paying" if value < 0 else "earning"
+    if carry.stance == "FLAT":
+        word = "would pay" if value < 0 else "would earn"
     return [Part(f"  {word} {fmt.usd(abs(value))}/h", "$down" if value < 0 else "$up")]
 
 

@@ -25,6 +25,8 @@ MARKS: dict[VerdictStatus, tuple[str, str, str]] = {
 }
 """Mark, style and word of each status."""
 _GRAVITY = tuple(MARKS)
+ASIDE = (VerdictStatus.EXEMPT, VerdictStatus.NOT_APPLICABLE)
+"""What was not judged; its names share a line where there is no room."""
 
 
 def gate_name(verdict: Verdict) -> str:
@@ -34,6 +36,22 @@ def gate_name(verdict: Verdict) -> str:
 def by_gravity(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """What refuses first; the engine's order within a status."""
     return sorted(verdicts, key=lambda verdict: _GRAVITY.index(verdict.status))
+
+
+def limit_text(verdict: Verdict) -> str:
+    """``limit 168 h``, or as it is where it compares: ``<= 10x``."""
+    limit = fmt.safe_text(verdict.limit, 40)
+    return limit if not limit or limit[0] in "<>=" else f"limit {limit}"
+
+
+def aside(verdicts: Sequence[Verdict], status: VerdictStatus, cells: int) -> list[list[Part]]:
+    """All gates of one status by name, on as many lines as they need: ``- n/a: gas, latency``."""
+    names = [gate_name(verdict) for verdict in verdicts if verdict.status is status]
+    if not names:
+        return []
+    mark, style, word = MARKS[status]
+    lines = wrapped(f"{word}: {', '.join(names)}", cells - 2, "$faint", 4)
+    return [[Part(f"{mark} " if index == 0 else "  ", style), *line] for index, line in enumerate(lines)]
 
 
 def gate_line(verdict: Verdict, cells: int, *, name_cells: int = 13, with_reason: bool = True) -> list[Part]:
@@ -51,7 +69,7 @@ def gate_line(verdict: Verdict, cells: int, *, name_cells: int = 13, with_reason
         text = f"{word}  {reason}" if reason else word
         return [*line, faint(fit(text, max(0, room)).rstrip())]
     observed = fmt.safe_text(verdict.observed, 40) or word
-    limit = f"limit {fmt.safe_text(verdict.limit, 40)}" if verdict.limit else ""
+    limit = limit_text(verdict)
     first = max(8, width_of(observed))
     parts = [Part(fit(observed, min(first, max(0, room))), style if refused else "$bright")]
     room -= first
@@ -69,15 +87,25 @@ def gate_line(verdict: Verdict, cells: int, *, name_cells: int = 13, with_reason
 
 
 def gate_lines(verdicts: Sequence[Verdict], cells: int, rows: int) -> list[list[Part]]:
-    """All gates in the engine's order with the reason of each refusal below it; when there is less room, what
-    refuses first and the rest counted."""
-    full: list[list[Part]] = []
-    for verdict in verdicts:
-        full.append(gate_line(verdict, cells, with_reason=False))
-        if not verdict.allowed and verdict.reason:
-            full += [[Part("  "), *line] for line in wrapped(verdict.reason, cells - 2, "$faint", 2)]
+    """All gates in the engine's order with the reason of each refusal below it; with less room those that were not
+    judged by name only; with still less, what refuses first and the rest counted."""
+
+    def listed(chosen: Sequence[Verdict]) -> list[list[Part]]:
+        lines: list[list[Part]] = []
+        for verdict in chosen:
+            lines.append(gate_line(verdict, cells, with_reason=False))
+            if not verdict.allowed and verdict.reason:
+                lines += [[Part("  "), *line] for line in wrapped(verdict.reason, cells - 2, "$faint", 2)]
+        return lines
+
+    full = listed(verdicts)
     if len(full) <= rows:
         return full
+    judged = listed([verdict for verdict in verdicts if verdict.status not in ASIDE])
+    for status in ASIDE:
+        judged += aside(verdicts, status, cells)
+    if len(judged) <= rows:
+        return judged
     short = [gate_line(verdict, cells) for verdict in by_gravity(verdicts)]
     if len(short) <= rows:
         return short
@@ -103,7 +131,9 @@ def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
         return [bright(decision), label(": "), Part(fit(text, room)), faint("   " + tail)]
     first = refusing[0]
     mark, style, _ = MARKS[first.status]
-    said = f"{gate_name(first)} {fmt.safe_text(first.observed, 24)} (limit {fmt.safe_text(first.limit, 16)})"
+    limit = limit_text(first)
+    why = f" ({limit})" if limit else f": {fmt.safe_text(first.reason, 80)}" if first.reason else ""
+    said = f"{gate_name(first)} {fmt.safe_text(first.observed, 24)}{why}"
     room = max(0, cells - len(decision) - 4 - width_of(tail) - 3)
     return [bright(decision), label(": "), Part(f"{mark} ", style), Part(fit(said, room)), faint("   " + tail)]
 
@@ -128,7 +158,7 @@ def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
         return [one_line(snapshot, cells)]
     carry, delta = snapshot.carry, snapshot.delta
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
-    held = {"nobody": "", "engine": ", held by the engine", "operator": ", opened by hand"}[carry.held_by]
+    held = {"nobody": "", "engine": "  by engine", "operator": "  by hand"}[carry.held_by]
     change = [] if stance == decision else [label("  best "), Part(decision, "bold $warn")]
     head = [[label("holds "), bright(stance), *change, faint(held)]]
     head += wrapped(carry.sentence, cells, "$foreground", 2)

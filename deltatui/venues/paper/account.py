@@ -121,6 +121,9 @@ class Change:
     def accrue(self, now_s: int, oracle: Decimal, settings: PaperSettings) -> None:
         """Interest on deposits and borrows since it was last accrued. Base interest is paid in base."""
         account = self.account
+        if not account.accrued_s:
+            self.account = msgspec.structs.replace(account, accrued_s=now_s)
+            return
         elapsed = now_s - account.accrued_s
         if elapsed <= 0:
             return

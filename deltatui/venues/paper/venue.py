@@ -363,13 +363,20 @@ class PaperVenue:
         if faults and len(legs) > 1 and dice.random() < chances.odd_leg_rate:
             legs = legs[:1]
         for leg in legs:
-            self._fill(change, leg, market, operation.id)
+            self._fill(change, self._with_interest(leg, change), market, operation.id)
         if operation.kind is OperationKind.SETTLE and not change.settle(market):
             raise ValidationError("NoUnsettledPnl", "there is no unsettled PnL to settle")
         if operation.transfer is not None:
             self._transfer(change, operation.transfer, market, operation.id)
         self._check_margin(change.account, market, operation)
         return change
+
+    def _with_interest(self, leg: Leg, change: Change) -> Leg:
+        """A close of all spot that was told takes the interest since then along (R4.5)."""
+        told, held = int(self._account.spot * BASE_PRECISION), int(change.account.spot * BASE_PRECISION)
+        if leg.market == self._spec.base_symbol and leg.reduce_only and leg.base_1e9 == -told:
+            return msgspec.structs.replace(leg, base_1e9=-held)
+        return leg
 
     def _part_of(self, leg: Leg, dice: random.Random) -> Leg:
         part = floor_to_step(int(leg.base_1e9 * dice.uniform(0.2, 0.9)), self._spec.step_base_1e9)

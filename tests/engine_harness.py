@@ -1,0 +1,466 @@
+"""``async with world() as w``: the whole engine on a simulated clock, on the paper exchange, over a store in memory.
+
+Time moves only when a test moves it. The exchange, the store and the engine of one world may be taken down and built
+again over the same database (:meth:`World.restart`), and any of them may be told to fail (:class:`Gremlin`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from deltatui.backtest.clock import SimulatedClock
+from deltatui.domain.carry import Stance
+from deltatui.domain.command import (
+    AnyCommand,
+    CommandResult,
+    Confirm,
+    Deposit,
+    Direction,
+    Leave,
+    Rebalance,
+    ResultStatus,
+    Take,
+    Withdraw,
+)
+from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
+from deltatui.domain.errors import TransientError
+from deltatui.domain.event import Event, Level
+from deltatui.domain.gates import GateLimits
+from deltatui.domain.market import FundingRecord
+from deltatui.domain.operation import OperationState
+from deltatui.domain.snapshot import Snapshot
+from deltatui.engine.engine import Engine
+from deltatui.engine.settings import EngineSettings
+from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
+from deltatui.ports import AccountState, Outcome, Signed, Unsigned
+from deltatui.store.database import Database, Durability
+from deltatui.store.engine_store import EngineStore
+from deltatui.store.paper_tables import PaperTables
+from deltatui.venues.paper.settings import SOL_PERP, PaperFaults, PaperSettings
+from deltatui.venues.paper.venue import PaperVenue
+
+T = TypeVar("T")
+
+SOL = 10**9
+USD = 10**6
+START_S = 1_700_000_000 // 28_800 * 28_800
+HOUR_S = 3600
+PRICE = Decimal(150)
+FREE = CostModel(NO_FEES, NO_SLIPPAGE)
+
+GAP = Decimal("1e-9")
+"""Two independent paths to the equity may differ by rounding only."""
+
+
+def rate_of(apr_pct: float, price: Decimal = PRICE) -> Decimal:
+    """An hourly rate in quote per base that is ``apr_pct`` a year of ``price``."""
+    return Decimal(str(apr_pct)) / 100 / 8760 * price
+
+
+def funding(ts_s: int, rate: Decimal | str, price: Decimal = PRICE, mark: Decimal | None = None) -> FundingRecord:
+    """The same rate for both sides."""
+    value = Decimal(rate)
+    return FundingRecord(ts_s, value, value, value, price, price if mark is None else mark, Decimal(0))
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing catches it."""
+
+
+class Gremlin:
+    """Lets the database fail. ``on_run`` is asked before and after each transaction, with its number from 1."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.before: Callable[[int, str], None] = lambda number, name: None
+        self.after: Callable[[int, str], None] = lambda number, name: None
+        self.names: list[str] = []
+
+    def quiet(self) -> None:
+        self.before = self.after = lambda number, name: None
+
+    def refuse(self, wanted: Callable[[str], bool] = lambda name: True, *, times: int = 10**9) -> None:
+        """The next ``times`` transactions of that name find the database locked."""
+        left = times
+
+        def say(number: int, name: str) -> None:
+            nonlocal left
+            if left and wanted(name):
+                left -= 1
+                raise TransientError("DATABASE_LOCKED", "another program holds the database locked")
+
+        self.before = say
+
+    def kill_at(self, number: int, *, after: bool) -> None:
+        """Die around transaction ``number`` counted from now."""
+        fatal = self.count + number
+
+        def say(now: int, name: str) -> None:
+            if now == fatal:
+                raise Killed(name)
+
+        if after:
+            self.after = say
+        else:
+            self.before = say
+
+
+class HauntedDatabase(Database):
+    """A database in memory that a gremlin watches."""
+
+    gremlin: Gremlin
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        name = getattr(getattr(work, "func", work), "__name__", "?")
+        arguments = getattr(work, "args", ())
+        if name == "_append_journal":
+            name = f"journal {arguments[0].state}"
+        self.gremlin.count += 1
+        number = self.gremlin.count
+        self.gremlin.names.append(name)
+        self.gremlin.before(number, name)
+        result = await super().run(work)
+        self.gremlin.after(number, name)
+        return result
+
+
+class TroubledSender:
+    """The paper exchange as sender, with a script: what ``send`` and ``outcome`` do before they do their work."""
+
+    def __init__(self, venue: PaperVenue) -> None:
+        self._venue = venue
+        self.sent: list[str] = []
+        self.mute = False
+        """No outcome is known while set."""
+        self.lost = False
+        """What is sent does not arrive, and nobody can say so."""
+        self.on_send: Callable[[], Awaitable[None]] | None = None
+        self.refuse_simulation: Exception | None = None
+        self.simulated = 0
+
+    async def simulate(self, unsigned: Unsigned) -> None:
+        self.simulated += 1
+        if self.refuse_simulation is not None:
+            raise self.refuse_simulation
+        await self._venue.simulate(unsigned)
+
+    async def sign(self, unsigned: Unsigned) -> Signed:
+        return await self._venue.sign(unsigned)
+
+    async def send(self, signed: Signed) -> None:
+        self.sent.append(signed.operation_id)
+        if self.on_send is not None:
+            await self.on_send()
+        if self.lost:
+            raise TransientError("NO_ROUTE", "the node does not answer")
+        await self._venue.send(signed)
+
+    async def outcome(self, signed: Signed) -> Outcome | None:
+        return None if self.mute else await self._venue.outcome(signed)
+
+
+class Line(msgspec.Struct, frozen=True):
+    level: Level
+    tag: str
+    message: str
+    fields: dict[str, Any]
+
+
+class World:
+    """One engine and everything around it. ``settings`` and ``paper`` count at the next :meth:`restart`."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        paper: PaperSettings,
+        database: HauntedDatabase,
+        opening: Decimal,
+        wallet_sol: Decimal,
+        start_s: int,
+    ) -> None:
+        self.settings = settings
+        self.paper = paper
+        self.database = database
+        self.gremlin = database.gremlin
+        self.opening = opening
+        self.wallet_quote = Decimal(1000)
+        self.wallet_spot = wallet_sol
+        self.clock = SimulatedClock(float(start_s))
+        self.price = PRICE
+        self.history: list[FundingRecord] = []
+        self.lines: list[Line] = []
+        self.events: list[Event] = []
+        self.logging = True
+        self.around = Surroundings(clients=1, pid=1, started_operator_s=float(start_s), speed=1)
+        self._build()
+
+    def _build(self) -> None:
+        self.store = EngineStore(self.database)
+        self.venue = PaperVenue(SOL_PERP, self.paper, PaperTables(self.database), self.clock, "paper")
+        self.sender = TroubledSender(self.venue)
+        self.engine = Engine(
+            self.settings,
+            self.clock,
+            self.venue,
+            self.sender,
+            self.store,
+            log=self._log if self.logging else None,
+            on_event=self.events.append,
+            speed=1,
+        )
+        self.core = self.engine.core
+        self.snapshots = SnapshotBuilder(self.engine)
+
+    def _log(self, level: Level, tag: str, message: str, fields: Mapping[str, object] | None = None) -> None:
+        self.lines.append(Line(level, tag, message, dict(fields or {})))
+
+    async def start(self) -> None:
+        """As the assembly and the replay do it: what the exchange has not kept of the tape is played again."""
+        reached_s = await self.venue.open(self.opening, self.wallet_quote, self.wallet_spot)
+        if reached_s is None:
+            reached_s = self.clock.market_s()
+            await self.venue.on_price(reached_s, self.price, self.price, interpolated=False)
+        await self.engine.start()
+        self.engine.prime_funding([record for record in self.history if record.ts_s <= reached_s])
+        for record in self.history:
+            if record.ts_s > reached_s:
+                await self.venue.on_record(record)
+                await self.engine.step()
+
+    async def restart(self, **settings: Any) -> None:
+        """The process died and comes back over what is in the database, perhaps with other settings."""
+        self.gremlin.quiet()
+        self.settings = msgspec.structs.replace(self.settings, **settings)
+        self._build()
+        await self.start()
+
+    # Time and facts
+
+    def wait(self, operator_s: float) -> None:
+        """Operator time goes on, the market stands still."""
+        at_once(self.clock.sleep(operator_s))
+
+    async def to_price(self, price: Decimal | str, *, mark: Decimal | str | None = None, after_s: float = 60.0) -> None:
+        """A new price ``after_s`` later, and what the engine does about it. As in a replay, time waits for a disk that
+        refuses."""
+        if not await self._saved():
+            return
+        self.price = Decimal(price)
+        self.clock.advance_to(self.clock.market_s() + after_s)
+        mark = self.price if mark is None else Decimal(mark)
+        await self.venue.on_price(self.clock.market_s(), self.price, mark, interpolated=True)
+        await self.engine.step()
+
+    async def record(self, rate: Decimal | str = "0", *, price: Decimal | str | None = None) -> None:
+        """The next hourly funding record, and what the engine does about it."""
+        if not await self._saved():
+            return
+        if price is not None:
+            self.price = Decimal(price)
+        next_s = int(self.clock.market_s()) // HOUR_S * HOUR_S + HOUR_S
+        self.clock.advance_to(float(next_s))
+        self.history.append(funding(next_s, rate, self.price))
+        await self.venue.on_record(self.history[-1])
+        if not self.venue.trouble:
+            await self.engine.step()
+
+    async def _saved(self) -> bool:
+        if self.venue.trouble:
+            try:
+                await self.venue.flush()
+            except TransientError:
+                return False
+            await self.engine.step()
+        return True
+
+    async def records(self, count: int, apr_pct: float) -> None:
+        for _ in range(count):
+            await self.record(rate_of(apr_pct, self.price))
+
+    # Commands
+
+    async def give(self, command: AnyCommand) -> CommandResult:
+        return await self.engine.submit(command)
+
+    async def confirm(self, result: CommandResult, *, force: bool = False) -> CommandResult:
+        assert result.status is ResultStatus.NEEDS_CONFIRMATION, result
+        return await self.give(Confirm(operation_id=result.operation_id, force=force))
+
+    async def sure(self, command: AnyCommand, *, force: bool = True) -> CommandResult:
+        """Give it and confirm it if asked to."""
+        result = await self.give(command)
+        return await self.confirm(result, force=force) if result.status is ResultStatus.NEEDS_CONFIRMATION else result
+
+    async def take(self, size: float = 5, way: Direction = Direction.CARRY) -> CommandResult:
+        return await self.sure(take(size, way))
+
+    async def leave(self) -> CommandResult:
+        return await self.sure(Leave(market="SOL-PERP"))
+
+    # What is so
+
+    @property
+    def account(self) -> AccountState:
+        account = self.venue.account("SOL-PERP")
+        assert account is not None
+        return account
+
+    @property
+    def state(self) -> str:
+        return str(self.core.state)
+
+    @property
+    def legs(self) -> tuple[float, float]:
+        """(spot, perp) in SOL."""
+        return self.account.spot_1e9 / SOL, self.account.perp_1e9 / SOL
+
+    def snapshot(self) -> Snapshot:
+        return self.snapshots.build(self.around)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+    async def gap(self) -> Decimal:
+        """Venue's equity less what the ledger makes of its own entries; both after everything is booked."""
+        await self.core.take_in(self.core.known_facts())
+        market = self.venue.market("SOL-PERP")
+        assert market is not None
+        return self.account.equity - self.core.accountant.books.closing_equity(self.core.accountant.marks(market))
+
+    async def check(self) -> None:
+        """What must hold whenever nothing is under way: a balanced ledger, on disk as in memory, and one outcome for
+        every operation that was ever planned, the same in journal and exchange."""
+        assert abs(await self.gap()) < GAP
+        await self.core.save()
+        stored = await self.store.ledger()
+        books = self.core.accountant.books
+        assert [entry.sequence for entry in stored] == list(range(1, len(stored) + 1))
+        for kind, total in books.totals.items():
+            booked = sum((entry.amount for entry in stored if entry.kind is kind), Decimal(0))
+            assert abs(booked - total) < GAP, kind
+        tables = PaperTables(self.database)
+        for operation in await self.store.operations():
+            if operation.operation.id in self.core.unresolved:
+                continue
+            assert operation.state.final, operation
+            receipt = await tables.receipt(operation.operation.id)
+            landed = operation.state is OperationState.LANDED
+            assert landed is (receipt is not None and b"LANDED" in receipt), operation
+
+    async def outcomes(self) -> list[tuple[str, str]]:
+        """(kind, state) of every operation, oldest first."""
+        return [(str(o.operation.kind), str(o.state)) for o in reversed(await self.store.operations())]
+
+
+def take(size: float, way: Direction = Direction.CARRY, **more: Any) -> Take:
+    return Take(market="SOL-PERP", base_1e9=round(size * SOL), direction=way, **more)
+
+
+def leave(**more: Any) -> Leave:
+    return Leave(market="SOL-PERP", **more)
+
+
+def rebalance(**more: Any) -> Rebalance:
+    return Rebalance(market="SOL-PERP", **more)
+
+
+def deposit(amount: int, asset: str = "USDC") -> Deposit:
+    return Deposit(asset=asset, amount=amount)
+
+
+def withdraw(amount: int, asset: str = "USDC") -> Withdraw:
+    return Withdraw(asset=asset, amount=amount)
+
+
+def engine_settings(**changes: Any) -> EngineSettings:
+    """Manual unless told otherwise: automation off, 5 SOL a leg."""
+    values: dict[str, Any] = {
+        "profile": "test",
+        "market": "SOL-PERP",
+        "mode": "replay",
+        "limits": GateLimits(max_leverage=10.0),
+        "carry_size_1e9": 5 * SOL,
+        "automation": False,
+        "auto_limit_usd": 25_000.0,
+        **changes,
+    }
+    return EngineSettings(**values)
+
+
+@asynccontextmanager
+async def world(
+    *,
+    paper: PaperSettings | None = None,
+    faults: PaperFaults | None = None,
+    opening: Decimal | int = 3000,
+    wallet_sol: int = 0,
+    primed: int = 8,
+    apr_pct: float = 100.0,
+    start_s: int = START_S,
+    path: Path | None = None,
+    logging: bool = True,
+    **settings: Any,
+) -> AsyncIterator[World]:
+    """A running engine that has seen ``primed`` funding records of ``apr_pct``. ``path`` keeps the database in a file
+    (and its writer in a thread); ``settings`` are those of :class:`EngineSettings`."""
+    paper = PaperSettings(quote_borrow_apr_pct=Decimal(0)) if paper is None else paper
+    if faults is not None:
+        paper = msgspec.structs.replace(paper, faults=faults)
+    database = await HauntedDatabase.open(
+        path, Durability.MEMORY if path is None else Durability.NORMAL, busy_timeout_s=0.01
+    )
+    assert isinstance(database, HauntedDatabase)
+    database.gremlin = Gremlin()
+    w = World(engine_settings(**settings), paper, database, Decimal(opening), Decimal(wallet_sol), start_s)
+    if not logging:
+        w.logging = False
+        w._build()
+    try:
+        await w.start()
+        await w.records(primed, apr_pct)
+        w.clock.advance_to(w.clock.market_s())
+        yield w
+    finally:
+        w.gremlin.quiet()
+        await database.close()
+
+
+def in_world(scenario: Callable[[World], Awaitable[T]], **options: Any) -> T:
+    """Run ``scenario`` in a world of its own; for hypothesis, whose tests are no coroutines."""
+
+    async def go() -> T:
+        async with world(**options) as w:
+            return await scenario(w)
+
+    return asyncio.run(go())
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Result of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        return ended.value  # type: ignore[no-any-return]
+    work.close()
+    raise AssertionError("the coroutine waited for something")
+
+
+def verdicts_of(result: CommandResult) -> dict[str, str]:
+    return {verdict.code: str(verdict.status) for verdict in result.verdicts}
+
+
+def blocked_by(result: CommandResult) -> list[str]:
+    return [verdict.code for verdict in result.verdicts if not verdict.allowed]
+
+
+def held(w: World) -> Stance:
+    perp = w.account.perp_1e9
+    return Stance.FLAT if perp == 0 else Stance.CARRY if perp < 0 else Stance.REVERSE

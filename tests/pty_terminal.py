@@ -1,0 +1,172 @@
+"""A real terminal: a program on a pty of its own, which the test may read, stall, hang up or kill."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Makes the pty the controlling terminal, so that closing it hangs the program up.
+_SHIM = """\
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+if sys.argv[1] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+_ESCAPES = re.compile(
+    rb"\x1b\[[0-9;:?<>=$! ]*[A-Za-z@`~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-Z0-9]|\x1bP[^\x1b]*\x1b\\|\x1b[=>78M]"
+)
+
+SYNC_QUERY, SYNC_ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+LEAVES_SCREEN, SHOWS_CURSOR = b"\x1b[?1049l", b"\x1b[?25h"
+
+_KEPT_BYTES = 4_000_000
+
+
+class PtyTerminal:
+    """Runs ``argv`` and reads what it draws in a thread of its own, unless it is stalled."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        columns: int = 160,
+        rows: int = 48,
+        cwd: os.PathLike[str] | str | None = None,
+        ignores_hangup: bool = False,
+    ) -> None:
+        self._master, self._slave = os.openpty()
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(self._slave)
+        self.received = 0
+        self.first_byte_s: float | None = None
+        self._output = bytearray()
+        self._lock = threading.Lock()
+        self._reading = threading.Event()
+        self._reading.set()
+        self._over = False
+        own = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "TMUX", "NO_COLOR")}
+        own.update(TERM="xterm-256color", COLORTERM="truecolor", LANG="C.UTF-8", LC_ALL="C.UTF-8")
+        self.started_s = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SHIM, "nohup" if ignores_hangup else "", *argv],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=own,
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="pty reader", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> bytes:
+        with self._lock:
+            return bytes(self._output)
+
+    @property
+    def text(self) -> str:
+        """What was drawn, without escapes, in the order in which it was."""
+        return _ESCAPES.sub(b" ", self.output).decode(errors="replace")
+
+    @property
+    def settings(self) -> list[Any]:
+        """Of the tty now; equal to ``before`` once the program has put them back."""
+        return termios.tcgetattr(self._slave)
+
+    def forget(self) -> None:
+        """Drop what was drawn so far."""
+        with self._lock:
+            self._output.clear()
+
+    def press(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, text: str, timeout_s: float = 20.0) -> float:
+        """Seconds from the start until ``text`` has been drawn. AssertionError if it is not in time."""
+        end_s = time.perf_counter() + timeout_s
+        while time.perf_counter() < end_s:
+            if text in self.text:
+                return time.perf_counter() - self.started_s
+            time.sleep(0.003)
+        raise AssertionError(f"'{text}' was not drawn within {timeout_s:g} s; the end was: {self.text[-2000:]}")
+
+    def stall(self) -> None:
+        """Read nothing any more."""
+        self._reading.clear()
+
+    def resume(self) -> None:
+        self._reading.set()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that were drawn and wait to be read."""
+        raw = fcntl.ioctl(self._master, termios.FIONREAD, b"\0" * 4)
+        return int(struct.unpack("i", raw)[0])
+
+    def hang_up(self) -> None:
+        """The line is cut: whoever has this terminal gets SIGHUP and end of file."""
+        self._end_reader()
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = -1
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code. subprocess.TimeoutExpired if it lives on."""
+        return self.process.wait(timeout_s)
+
+    def close(self) -> None:
+        """End it whatever it does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+        if self._master >= 0:
+            self.hang_up()
+
+    def _end_reader(self) -> None:
+        self._over = True
+        self._reading.set()
+        self._reader.join(5)
+
+    def _read(self) -> None:
+        while not self._over:
+            self._reading.wait()
+            ready, _, _ = select.select([self._master], [], [], 0.05)
+            if not ready or not self._reading.is_set():
+                continue
+            try:
+                data = os.read(self._master, 65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            with self._lock:
+                if self.first_byte_s is None:
+                    self.first_byte_s = time.perf_counter()
+                self.received += len(data)
+                self._output += data
+                del self._output[:-_KEPT_BYTES]
+            if SYNC_QUERY in data:
+                os.write(self._master, SYNC_ANSWER)
