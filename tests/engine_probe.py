@@ -195,7 +195,7 @@ def _run_queue_s(pid: int) -> float:
         return 0.0
 
 
-DISTURBANCES: dict[str, Callable[[PtyTerminal], None]] = {
+DISTURBANCES: dict[str, Callable[[PtyTerminal], object]] = {
     "stopped": lambda terminal: terminal.signal(signal.SIGSTOP),
     "killed": lambda terminal: terminal.signal(signal.SIGKILL),
     "hung up": PtyTerminal.hang_up,
@@ -206,9 +206,7 @@ DISTURBANCES: dict[str, Callable[[PtyTerminal], None]] = {
 
 def attach(engine: EngineProcess, *words: str, ignores_hangup: bool = False) -> PtyTerminal:
     """A terminal on the engine that has drawn its first figures."""
-    terminal = PtyTerminal(
-        [*DELTATUI, "attach", *words], engine.env, cwd=engine.home, ignores_hangup=ignores_hangup
-    )
+    terminal = PtyTerminal([*DELTATUI, "attach", *words], engine.env, cwd=engine.home, ignores_hangup=ignores_hangup)
     try:
         terminal.wait_for("equity")
         terminal.wait_for("$")

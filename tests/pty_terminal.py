@@ -122,12 +122,13 @@ class PtyTerminal:
         raw = fcntl.ioctl(self._master, termios.FIONREAD, b"\0" * 4)
         return int(struct.unpack("i", raw)[0])
 
-    def hang_up(self) -> None:
-        """The line is cut: whoever has this terminal gets SIGHUP and end of file."""
+    def hang_up(self) -> float:
+        """The line is cut: whoever has this terminal gets SIGHUP and end of file. Returns when, on ``perf_counter``."""
         self._end_reader()
         os.close(self._slave)
         os.close(self._master)
         self._master = self._slave = -1
+        return time.perf_counter()
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -46,7 +47,8 @@ class Fees(StrEnum):
 
 class BacktestSettings(msgspec.Struct, frozen=True):
     """``size_1e9`` is one leg in base. ``start_equity`` None: twice the opening notional. ``batch`` is how many records
-    go into one commit of the exchange's tables and of the ledger."""
+    go into one commit of the exchange's tables and of the ledger. ``path`` is where the database goes; with durability
+    MEMORY it is not used."""
 
     policy: Policy
     size_1e9: int
@@ -58,6 +60,7 @@ class BacktestSettings(msgspec.Struct, frozen=True):
     paper: PaperSettings = PaperSettings()
     batch: int = 1000
     durability: Durability = Durability.MEMORY
+    path: Path | None = None
 
 
 class EquityPoint(msgspec.Struct, frozen=True):
@@ -119,7 +122,7 @@ async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[Backtest
     spec = MARKETS.get(settings.market)
     if spec is None:
         raise ValidationError("UNKNOWN_MARKET", f"there is no market {settings.market}; listed: {', '.join(MARKETS)}")
-    database = await Database.open(None, settings.durability)
+    database = await Database.open(settings.path, settings.durability)
     try:
         clock = SimulatedClock(float(tape.first_s))
         venue = PaperVenue(

@@ -7,7 +7,7 @@ unknown figure and reads "unknown".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -81,6 +81,22 @@ def safety(verdict: Verdict, *, subject: str = "", market_s: float | None = None
             subject=subject or None,
             age_s=verdict.age_s,
         ),
+    )
+
+
+def safety_passed(verdicts: Sequence[Verdict], *, subject: str = "", market_s: float | None = None) -> AuditLine:
+    """The gates that did not stop a command, in one line: what each observed, or that it was not judged."""
+    judged = [v for v in verdicts if v.status is VerdictStatus.ALLOWED]
+    others = [v.code for v in verdicts if v.status is not VerdictStatus.ALLOWED]
+    text = ", ".join(f"{v.code} {v.observed}{f' ({v.limit})' if v.limit else ''}" for v in judged)
+    if others:
+        text += f"{'; ' if text else ''}not judged: {', '.join(others)}"
+    fields = {v.code: v.observed if v.status is VerdictStatus.ALLOWED else str(v.status) for v in verdicts}
+    return AuditLine(
+        Level.INFO,
+        "SAFETY",
+        f"allowed{' ' + subject if subject else ''}: {text}",
+        _fields(market_s, subject=subject or None, **fields),
     )
 
 

@@ -103,7 +103,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _at_most("latency", facts.latency_ms, limits.max_latency_ms, "ms", facts),
         _age("oracle_age", facts.oracle_age_s, limits.max_oracle_age_s, facts, "the oracle price"),
         _at_most("slot_lag", facts.slot_lag, limits.max_slot_lag, "slots", facts),
-        _at_most("clock_skew", facts.clock_skew_s, limits.max_clock_skew_s, "s", facts),
+        _at_most("clock_skew", None if facts.clock_skew_s is None else abs(facts.clock_skew_s), limits.max_clock_skew_s, "s", facts),
         _guards(facts),
         _open_interest(facts),
         _rate(facts),
@@ -238,7 +238,7 @@ def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: 
         return _exempt(code, limit=limit)
     if age_s is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, f"{what} has not been seen")
-    if age_s > most_s:
+    if not age_s <= most_s:  # NaN too
         return Verdict(code, _BLOCKED, f"{age_s:,.0f} s", limit, f"{what} is too old", age_s)
     return Verdict(code, _ALLOWED, f"{max(age_s, 0.0):,.0f} s", limit, age_s=age_s)
 

@@ -49,6 +49,8 @@ from deltatui.engine.trader import Trader
 MAX_SPEED = 1_000_000
 """Market seconds per operator second: a year in half a minute."""
 _REMEMBERED_INTENTS = 1000
+_QUICK_S = 0.02
+"""A sender that knows the outcome already has told it within this time."""
 
 
 class Desk:
@@ -62,6 +64,7 @@ class Desk:
         self._position_times: deque[float] = deque()
         self._intents: OrderedDict[str, asyncio.Future[CommandResult]] = OrderedDict()
         self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=256)
+        self._resolving: asyncio.Task[None] | None = None
         self.last_result: CommandResult | None = None
         self.stopping = asyncio.Event()
 
@@ -113,6 +116,7 @@ class Desk:
             case Settle():
                 self._check_market(command.market)
                 async with self._serial:
+                    self._check_accepted(Settle)
                     return await self._settle(command.intent_id)
             case Deposit() | Withdraw():
                 async with self._serial:
@@ -151,20 +155,32 @@ class Desk:
                 raise ValidationError("NOT_ACCEPTED", f"{type(command).__name__} is not known here")
 
     async def resolve_open(self) -> None:
-        """Ask after operations whose outcome is not known, and see to their legs; not while a trade is running."""
+        """Ask after operations whose outcome is not known, and see to their legs.
+
+        Asking takes as long as the sender likes, so it goes on by itself and only booking waits for trades. Raises
+        what asking died of."""
         core = self._core
-        if self._serial.locked() or not (core.unresolved or core.check):
-            return
-        async with self._serial:
-            try:
-                for open_operation in list(core.unresolved.values()):
-                    await self._trader.resolve(open_operation)
+        if self._resolving is None and not self._serial.locked() and (core.unresolved or core.check):
+            self._resolving = asyncio.create_task(self._resolve_open(), name="resolve")
+            await asyncio.wait({self._resolving}, timeout=_QUICK_S)
+        if self._resolving is not None and self._resolving.done():
+            ended, self._resolving = self._resolving, None
+            ended.result()
+
+    async def _resolve_open(self) -> None:
+        core = self._core
+        try:
+            asked = list(core.unresolved.values())
+            outcomes = await asyncio.gather(*(self._trader.ask(each) for each in asked))
+            async with self._serial:
+                for each, outcome in zip(asked, outcomes, strict=True):
+                    await self._trader.conclude(each, outcome)
                 await self._trader.see_to_legs()
-            except TransientError:
-                # The alert stands, and the next tick asks again.
-                return
-            except CriticalError as error:
-                core.halt(error.sentence)
+        except TransientError:
+            # The alert stands, and the next tick asks again.
+            return
+        except CriticalError as error:
+            core.halt(error.sentence)
 
     async def reconcile(self) -> None:
         """Sync journal and books with the venue, when no trade is running."""
@@ -172,7 +188,11 @@ class Desk:
             await self._trader.reconcile()
 
     async def finish(self) -> None:
-        """Return when no trade is running."""
+        """Return when no trade is running and nobody is asked any more."""
+        if self._resolving is not None:
+            self._resolving.cancel()
+            await asyncio.gather(self._resolving, return_exceptions=True)
+            self._resolving = None
         async with self._serial:
             return
 

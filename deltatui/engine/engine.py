@@ -24,7 +24,7 @@ from deltatui.engine.recovery import Recovery
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState
 from deltatui.engine.trader import Trader
-from deltatui.ports import Clock, Link, Log, Sender, Store, Venue
+from deltatui.ports import Clock, Link, Log, Sender, Signed, Store, Venue
 
 
 class Engine:
@@ -73,6 +73,17 @@ class Engine:
 
     def prime_funding(self, records: Iterable[FundingRecord]) -> None:
         self.core.prime_funding(records)
+
+    def undone(self, signed: Signed) -> None:
+        """The chain took back for good what it had confirmed, and the books hold it: halt (a sender's ``on_undone``)."""
+        core = self.core
+        core.halt(
+            f"operation {signed.operation_id} had landed and was taken back by a fork; signature {signed.signature}; "
+            "compare the account with the ledger before you resume",
+            kind="undone",
+        )
+        # Kept at the next tick, not in a minute.
+        core.saved_operator_s = float("-inf")
 
     def note(self, kind: str, message: str, level: Level = Level.INFO) -> None:
         """An event from outside the engine that belongs into its activity."""

@@ -65,17 +65,24 @@ class Executor:
         self.signature = signed.signature
         await self._write(operation, _S.SIGNED, signed=signed)
         await self._write(operation, _S.SENT)
-        detail = "no answer within the deadline"
-        try:
-            await self._sender.send(signed)
-            outcome = await self._sender.outcome(signed)
-        except (TransientError, ValidationError) as error:
-            # Even a refusal is no outcome: another path may have taken the same bytes.
-            outcome, detail = None, error.sentence
+        outcome, detail = await self._send(signed)
         if outcome is None:
             await self._write(operation, _S.UNRESOLVED, detail=detail)
             raise UnresolvedError("UNRESOLVED", f"{operation.id}: {detail}")
         return await self._end(operation, outcome)
+
+    async def _send(self, signed: Signed) -> tuple[Outcome | None, str]:
+        """The outcome, or None with the reason. Even a refusal is no outcome: another path may have taken the same
+        bytes, so the chain is asked whatever became of the sending."""
+        detail = "no answer within the deadline"
+        try:
+            await self._sender.send(signed)
+        except (TransientError, ValidationError) as error:
+            detail = error.sentence
+        try:
+            return await self._sender.outcome(signed), detail
+        except (TransientError, ValidationError) as error:
+            return None, error.sentence
 
     async def resolve(self, open_operation: OpenOperation) -> Outcome | None:
         """Find out how an operation ended that a previous life, or a lost answer, left open.
@@ -83,22 +90,40 @@ class Executor:
         None: not known yet, or not to be written down yet.
         """
         open_operation = self.open.setdefault(open_operation.operation.id, open_operation)
+        await self.book(open_operation, None)
+        outcome = await self.ask(open_operation)
+        return outcome if await self.book(open_operation, outcome) else None
+
+    async def ask(self, open_operation: OpenOperation) -> Outcome | None:
+        """How it ended, as far as the sender knows; nothing is written, so this needs no right to trade."""
+        if open_operation.state in (_S.PLANNED, _S.SIMULATED):
+            return Outcome(_S.FAILED, "NEVER_SENT", "it was never signed")
+        signed = Signed(
+            open_operation.operation.id,
+            open_operation.signature,
+            open_operation.raw,
+            open_operation.last_valid_block_height,
+        )
         try:
-            return await self._resolve(open_operation)
-        except TransientError:
+            return await self._sender.outcome(signed)
+        except (TransientError, ValidationError):
             return None
 
-    async def _resolve(self, open_operation: OpenOperation) -> Outcome | None:
-        operation, state = open_operation.operation, open_operation.state
-        if state in (_S.PLANNED, _S.SIMULATED):
-            return await self._end(operation, Outcome(_S.FAILED, "NEVER_SENT", "it was never signed"))
-        signed = Signed(
-            operation.id, open_operation.signature, open_operation.raw, open_operation.last_valid_block_height
-        )
-        if state is not _S.UNRESOLVED:
-            await self._write(operation, _S.UNRESOLVED, detail="found open")
-        outcome = await self._sender.outcome(signed)
-        return None if outcome is None else await self._end(operation, outcome)
+    async def book(self, open_operation: OpenOperation, outcome: Outcome | None) -> bool:
+        """Write down how it ended, or with None that it is unresolved; whether it has ended by this call."""
+        operation = open_operation.operation
+        known = self.open.get(operation.id)
+        if known is None:
+            return False  # somebody else was told first
+        try:
+            if known.state in (_S.SIGNED, _S.SENT):
+                await self._write(operation, _S.UNRESOLVED, detail="found open")
+            if outcome is None:
+                return False
+            await self._end(operation, outcome)
+        except TransientError:
+            return False
+        return True
 
     async def _end(self, operation: Operation, outcome: Outcome) -> Outcome:
         await self._write(operation, outcome.state, error_code=outcome.error_code, detail=outcome.detail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltatui.domain.errors import TransientError
+from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
@@ -13,17 +13,19 @@ LOOK_S = 1.0
 RETRY_S = 10.0
 
 _LOSABLE = (EngineState.RUNNING, EngineState.PAUSED, EngineState.REDUCING)
+_TRIES_IN = (EngineState.RECOVERING, EngineState.HALTED)
 
 
 class Recovery:
     """`run()` is a supervised task. What the operator sees: state RECOVERING with the reason and the number of tries,
-    an alert, and one event when it is over."""
+    an alert, and one event when it is over. A halted engine stays HALTED, and its connection is brought back all the
+    same: what is open may have to be closed by hand."""
 
     def __init__(self, core: Core, desk: Desk, link: Link) -> None:
         self._core = core
         self._desk = desk
         self._link = link
-        self._lost_s = 0.0
+        self._lost_s: float | None = None
         self._tries = 0
         self._next_try_s = 0.0
 
@@ -36,13 +38,22 @@ class Recovery:
         """Go to RECOVERING where the link is lost; try to get it back every ten seconds."""
         core = self._core
         reason = self._link.lost
-        if reason and core.state in _LOSABLE:
+        if reason and self._lost_s is None and (core.state in _LOSABLE or core.state is EngineState.HALTED):
             self._lost_s = self._next_try_s = core.clock.operator_s()
             self._tries = 0
-            core.go(EngineState.RECOVERING, reason)
             core.board.alert("link", Level.ERROR, f"connection lost: {reason}", "connection_lost")
-        if core.state is EngineState.RECOVERING and core.clock.operator_s() >= self._next_try_s:
+        if self._lost_s is None:
+            return
+        if core.state in _LOSABLE:
+            core.go(EngineState.RECOVERING, reason or "the connection is not synced yet")
+            core.board.changed()
+        if core.state in _TRIES_IN and self._due():
             await self._try()
+
+    def _due(self) -> bool:
+        now = self._core.clock.operator_s()
+        # A clock that was set back must not keep us waiting.
+        return not self._next_try_s - RETRY_S <= now < self._next_try_s
 
     async def _try(self) -> None:
         core = self._core
@@ -50,15 +61,37 @@ class Recovery:
         self._next_try_s = core.clock.operator_s() + RETRY_S
         try:
             await self._link.reconnect()
+            if core.state is EngineState.RECOVERING:
+                core.go(EngineState.RECONCILING, "connection is back, comparing the journal with the venue")
+            await self._desk.reconcile()
         except TransientError as error:
-            core.state_reason = f"{error.sentence} (try {self._tries}, again in {RETRY_S:.0f} s)"
+            self._failed(error.sentence)
+            return
+        except CriticalError as error:
+            # The connection is back; what it shows is not to be trusted.
+            self._over()
+            core.halt(error.sentence)
+            return
+        if self._link.lost:
+            self._failed(self._link.lost)
+            return
+        self._over()
+        if core.state is EngineState.RECONCILING:
+            core.go_after_reconciliation()
             core.board.changed()
-            return
-        core.go(EngineState.RECONCILING, "connection is back, comparing the journal with the venue")
-        await self._desk.reconcile()
-        if core.state is not EngineState.RECONCILING:
-            return
-        lasted_s = core.clock.operator_s() - self._lost_s
+
+    def _failed(self, why: str) -> None:
+        core = self._core
+        text = f"{why} (try {self._tries}, again in {RETRY_S:.0f} s)"
+        if core.state is EngineState.RECONCILING:
+            core.go(EngineState.RECOVERING, text)
+        elif core.state is EngineState.RECOVERING:
+            core.state_reason = text
+        core.board.changed()
+
+    def _over(self) -> None:
+        core = self._core
+        lasted_s = core.clock.operator_s() - (self._lost_s or 0.0)
+        self._lost_s = None
         core.board.clear("link")
         core.board.emit("recovered", Level.INFO, f"recovered after {lasted_s:.0f} s and {self._tries} tries")
-        core.go_after_reconciliation()

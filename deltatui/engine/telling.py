@@ -100,8 +100,15 @@ class Teller:
         )
 
     def verdicts(self, subject: str, verdicts: Iterable[Verdict], market_s: float) -> None:
+        """What blocks gets a line of its own, the rest shares one."""
+        passed = []
         for verdict in verdicts:
-            self._log(*audit.safety(verdict, subject=subject, market_s=market_s))
+            if verdict.allowed:
+                passed.append(verdict)
+            else:
+                self._log(*audit.safety(verdict, subject=subject, market_s=market_s))
+        if passed:
+            self._log(*audit.safety_passed(passed, subject=subject, market_s=market_s))
 
     def cost(self, plan: Plan, market_s: float) -> None:
         if plan.notional:

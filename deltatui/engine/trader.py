@@ -16,9 +16,11 @@ from deltatui.engine.core import HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
 from deltatui.engine.planner import Plan, Planner, stance_of
+from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
 _TRIES = 3
+_ALERT_AFTER_S = 60.0
 
 
 class Trader:
@@ -47,7 +49,8 @@ class Trader:
         new risk, CriticalError where legs stay uneven.
         """
         core = self._core
-        if plan.increases_risk and core.unresolved:
+        # A withdrawal is judged by balances that an open one may still change.
+        if core.unresolved and (plan.increases_risk or plan.kind is OperationKind.WITHDRAW):
             raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; new risk has to wait")
         operation = self._operation(operation_id, plan, source, intent_id)
         account = core.known_facts().account
@@ -81,7 +84,7 @@ class Trader:
     async def see_to_legs(self) -> None:
         """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
         core, check = self._core, self._core.check
-        if check is None or check.operation.id in core.unresolved:
+        if check is None or check.operation.id in core.unresolved or core.state is EngineState.RECOVERING:
             return
         try:
             if await core.store.known_operation(check.operation.id) is OperationState.LANDED:
@@ -101,13 +104,24 @@ class Trader:
 
     async def resolve(self, open_operation: OpenOperation) -> None:
         """Ask once more how it ended; books it if it is known now, else keeps it among the unresolved."""
-        core, operation = self._core, open_operation.operation
-        outcome = await self._executor.resolve(open_operation)
+        await self._told(open_operation.operation, await self._executor.resolve(open_operation))
+
+    async def ask(self, open_operation: OpenOperation) -> Outcome | None:
+        """What :meth:`conclude` wants to be told. May take seconds; needs no right to trade."""
+        return await self._executor.ask(open_operation)
+
+    async def conclude(self, open_operation: OpenOperation, outcome: Outcome | None) -> None:
+        """Book what was found out. For whoever has the right to trade."""
+        booked = await self._executor.book(open_operation, outcome)
+        await self._told(open_operation.operation, outcome if booked else None)
+
+    async def _told(self, operation: Operation, outcome: Outcome | None) -> None:
+        core = self._core
         if outcome is None:
-            core.unresolved[operation.id] = self._executor.open[operation.id]
-            core.board.alert(
-                f"unresolved {operation.id}", Level.ERROR, f"unresolved: {describe(operation)}", "unresolved"
-            )
+            still_open = self._executor.open.get(operation.id)
+            if still_open is not None:
+                core.unresolved[operation.id] = still_open
+                self._alert_unresolved(still_open)
             return
         core.unresolved.pop(operation.id, None)
         core.board.clear(f"unresolved {operation.id}")
@@ -117,6 +131,14 @@ class Trader:
             await core.take_in(facts)
             if outcome.state is OperationState.LANDED:
                 self._after_success(operation)
+
+    def _alert_unresolved(self, still_open: OpenOperation) -> None:
+        """R8.4: shown at once, with the signature to look for after a minute."""
+        core, operation = self._core, still_open.operation
+        text = f"unresolved: {describe(operation)}"
+        if core.clock.operator_s() - operation.created_operator_s >= _ALERT_AFTER_S:
+            text += f", after {_ALERT_AFTER_S:.0f} s and more; signature {still_open.signature or 'not made'}"
+        core.board.alert(f"unresolved {operation.id}", Level.ERROR, text, "unresolved")
 
     def _operation(self, operation_id: str, plan: Plan, source: str, intent_id: str, parent_id: str = "") -> Operation:
         clock = self._core.clock
@@ -192,6 +214,8 @@ class Trader:
             plan, text = self._mending(check)
             if plan is None:
                 return
+            if core.state is EngineState.RECOVERING:
+                raise UnresolvedError("RECOVERING", f"{text}; it is mended when the connection is back")
             if attempt == _TRIES:
                 raise CriticalError("ODD_LEG", f"{text}; three tries to mend it failed, it is still open")
             core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import locale
-import os
 import sys
 import time
 import traceback
@@ -26,6 +25,7 @@ from deltatui.tui.connection import Connector, EngineClient
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.modals.base import Dialog
 from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.simple import KillDialog
 from deltatui.tui.screens.main import MainScreen
 from deltatui.tui.store import Store
 from deltatui.tui.themes import DEFAULT_THEME, VARIABLES, ThemeSet, load_themes, theme_stamp
@@ -135,7 +135,8 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             sleep=options.sleep,
             late=lambda result: self.operator.tell(result, "late answer"),
         )
-        self.answered: set[str] = set()
+        self.answered: dict[str, int | None] = {}
+        """Confirmations answered here: not shown again (None), or only if a snapshot newer than this still has one."""
         self.take_size = options.take_size
         self._themes = themes
         self._tasks: set[asyncio.Task[None]] = set()
@@ -271,6 +272,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             self._look_around()
         with self.batch_update():
             self._tell_events()
+            self._close_what_is_over()
             self._sync_confirmation()
             self._main.tick(self.store, now, force=force, frozen=len(self.screen_stack) > 1)
             for screen in self.screen_stack[1:]:
@@ -292,28 +294,39 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             self.operator.toast(f"{len(grave) - _MAX_EVENT_TOASTS} more errors, see the log", "error")
 
     def _sync_confirmation(self) -> None:
-        """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over."""
+        """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over.
+
+        Not over the kill dialog: nothing may come between the operator and that one.
+        """
         snapshot = self.store.view.snapshot
         pending = snapshot.confirmation if snapshot is not None else None
-        dialog = next((screen for screen in self.screen_stack if isinstance(screen, ConfirmDialog)), None)
+        open_dialogs = [screen for screen in self.screen_stack if isinstance(screen, ConfirmDialog) and not screen.over]
+        dialog = open_dialogs[0] if open_dialogs else None
         shown = dialog.confirmation if dialog is not None and not dialog.sent else None
         if dialog is not None and shown is not None and (pending is None or pending.operation_id != shown.operation_id):
-            self.answered.add(shown.operation_id)
+            self.answered[shown.operation_id] = None
             self.remove(dialog)
             text = f"the confirmation of {shown.kind.lower()} {shown.market} has ended: expired, or answered elsewhere"
             self.operator.toast(text, "warning")
             dialog = None
-        if pending is not None and dialog is None and pending.operation_id not in self.answered:
-            self.push_screen(ConfirmDialog(self.operator, pending))
+        if snapshot is None or pending is None or dialog is not None:
+            return
+        if any(isinstance(screen, KillDialog) for screen in self.screen_stack):
+            return
+        if pending.operation_id in self.answered:
+            since = self.answered[pending.operation_id]
+            if since is None or snapshot.version <= since:
+                return
+        self.push_screen(ConfirmDialog(self.operator, pending))
 
     def remove(self, dialog: Dialog[None]) -> None:
-        """Close a dialog wherever it is in the stack."""
-        if dialog in self.screen_stack and not dialog.is_current:
-            # Only the top of the stack can be dismissed; what lies on it asks about a screen that is over.
-            while self.screen is not dialog and isinstance(self.screen, Dialog):
-                self.pop_screen()
-        if dialog.is_current:
-            dialog.dismiss(None)
+        """Close a dialog, at once or as soon as what lies over it is closed."""
+        dialog.over = True
+        self._close_what_is_over()
+
+    def _close_what_is_over(self) -> None:
+        if isinstance(self.screen, Dialog) and self.screen.over:
+            self.screen.dismiss(None)
 
     def target(self) -> Target:
         return self._main.target(self.store.view)
@@ -354,7 +367,6 @@ def run(connect: Callable[[], Awaitable[EngineClient]], options: Options | None 
     """
     options = options or Options()
     app = build(connect, options)
-    os.environ.setdefault("ESCDELAY", "25")
     app.run(mouse=options.mouse)
     app.ended()
     return app.return_code or 0

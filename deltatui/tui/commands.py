@@ -206,7 +206,11 @@ class Operator:
 
     def confirm(self, command: Confirm, dialog: ConfirmDialog) -> None:
         def done(result: CommandResult | None) -> None:
-            self.confirmation_closed(command.operation_id)
+            if result is None or result.status is ResultStatus.REJECTED:
+                # Nothing was done that is known of: if the engine still waits for an answer, ask again.
+                self.app.answered[command.operation_id] = self.snapshot_version()
+            else:
+                self.confirmation_closed(command.operation_id)
             if dialog.is_attached:
                 self.app.remove(dialog)
 
@@ -219,7 +223,7 @@ class Operator:
 
     def confirmation_closed(self, operation_id: str) -> None:
         """This confirmation has been answered here: do not show it again."""
-        self.app.answered.add(operation_id)
+        self.app.answered[operation_id] = None
 
     # Engine
 

@@ -301,10 +301,10 @@ async def test_an_unresolved_operation_blocks_new_risk_and_resolves() -> None:
 async def test_an_operation_that_never_arrived_expires() -> None:
     async with world() as w:
         before = w.account
-        w.sender.lost = True
+        w.sender.lost = w.sender.mute = True
         result = await w.take(5)
         assert result.status is ResultStatus.UNRESOLVED
-        w.sender.lost = False
+        w.sender.lost = w.sender.mute = False
         await w.engine.tick()
         assert await w.outcomes() == [("TAKE", "EXPIRED")]
         assert w.account == before
@@ -320,10 +320,12 @@ async def test_a_sender_that_raises_after_sending_leaves_nothing_forgotten(error
             raise error
 
         w.sender.on_send = fail
+        w.sender.mute = True
         asked = await w.give(take(5))
         await w.confirm(asked)
         assert list(w.core.unresolved) == [asked.operation_id]
         w.sender.on_send = None
+        w.sender.mute = False
         await w.engine.tick()
         assert await w.outcomes() == [("TAKE", "EXPIRED")]
         assert w.state == ("HALTED" if isinstance(error, CriticalError) else "RUNNING")

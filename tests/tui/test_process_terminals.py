@@ -156,7 +156,7 @@ def ends_in_time(engine: EngineProcess, terminals: list[PtyTerminal], end: str) 
             _stuck(terminal)
         began_s = time.perf_counter()
         if end == "hang up":
-            terminal.hang_up()
+            began_s = terminal.hang_up()
         else:
             terminal.signal(signal.Signals[end.split()[-1]])
         code = terminal.wait(10)
@@ -198,9 +198,7 @@ def test_a_cut_line_ends_a_terminal(engine: EngineProcess, terminals: list[PtyTe
     assert engine.process.poll() is None
 
 
-def test_a_stalled_terminal_ends_too_and_puts_the_tty_back(
-    engine: EngineProcess, terminals: list[PtyTerminal]
-) -> None:
+def test_a_stalled_terminal_ends_too_and_puts_the_tty_back(engine: EngineProcess, terminals: list[PtyTerminal]) -> None:
     terminal, code = ends_in_time(engine, terminals, "stalled SIGTERM")
     assert code == 128 + signal.SIGTERM
     assert terminal.settings == terminal.before

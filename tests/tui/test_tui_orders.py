@@ -574,6 +574,45 @@ async def test_kill_opens_over_any_dialog_and_once() -> None:
         assert sum(isinstance(screen, KillDialog) for screen in t.app.screen_stack) == 1
 
 
+async def test_the_kill_dialog_stays_when_the_confirmation_under_it_ends() -> None:
+    async with terminal(pending()) as t:
+        await t.press("exclamation_mark")
+        await t.publish(confirmation=None)
+        assert isinstance(t.app.screen, KillDialog)
+        await t.publish(confirmation=allowed_confirmation(operation_id="op-0008"))
+        assert isinstance(t.app.screen, KillDialog), "no other dialog comes over it"
+        await t.press("escape")
+        await t.settle()
+        assert isinstance(t.app.screen, ConfirmDialog)
+        assert t.app.screen.confirmation.operation_id == "op-0008"
+        assert sum(isinstance(screen, ConfirmDialog) for screen in t.app.screen_stack) == 1
+        assert t.engine.commands == []
+
+
+@pytest.mark.parametrize("answer", ["rejected", "not sent"])
+async def test_a_confirm_that_changed_nothing_may_be_given_again_while_the_engine_waits(answer: str) -> None:
+    engine = pending()
+
+    def refuse(command: object) -> CommandResult:
+        if answer == "not sent":
+            raise TransientError("NOT_CONNECTED", "not sent")
+        return CommandResult(ResultStatus.REJECTED, "RATE", "too many commands")
+
+    engine.answer = refuse
+    async with terminal(engine) as t:
+        await t.wait(0.5)
+        await t.press("y")
+        await t.settle()
+        assert isinstance(t.app.screen, MainScreen), "not on the same snapshot"
+        await t.publish()
+        assert isinstance(t.app.screen, ConfirmDialog)
+        await t.press("y")
+        assert len(engine.commands) == 1, "armed anew"
+        await t.wait(0.5)
+        await t.press("y")
+        assert len(engine.commands) == 2
+
+
 async def test_a_kill_that_did_not_get_through_can_be_repeated() -> None:
     engine = FakeEngine()
     answers = iter([TransientError("NOT_CONNECTED", "not sent"), None])

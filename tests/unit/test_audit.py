@@ -72,3 +72,16 @@ def test_critical_errors_are_critical_and_strangers_say_their_type() -> None:
     assert audit.error("x", CriticalError("A", "b")).level is Level.CRITICAL
     line = audit.error("reading", ZeroDivisionError())
     assert (line.level, line.message) == (Level.ERROR, "reading: ZeroDivisionError: no further details")
+
+
+def test_the_gates_that_passed_share_a_line() -> None:
+    line = audit.safety_passed(
+        (
+            Verdict("leverage", VerdictStatus.ALLOWED, "1.00x", "<= 5x"),
+            Verdict("gas", VerdictStatus.NOT_APPLICABLE, "n/a", "", "paper pays no gas"),
+        ),
+        subject="TAKE",
+    )
+    assert line.tag == "SAFETY"
+    assert line.message == "allowed TAKE: leverage 1.00x (<= 5x); not judged: gas"
+    assert line.fields == {"subject": "TAKE", "leverage": "1.00x", "gas": "not_applicable"}

@@ -36,11 +36,12 @@ class Arming:
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def restart(self, now: float | None) -> None:
-        """Count anew from ``now``; None: do not count (the dialog has not been painted, or the data are old)."""
+    def restart(self, now: float) -> None:
+        """Count anew from ``now``."""
         self._since = now
 
     def hold(self) -> None:
+        """Do not count (the data are old)."""
         self._since = None
 
     def resume(self, now: float) -> None:
@@ -101,6 +102,8 @@ class Dialog(ModalScreen[Result], Generic[Result], inherit_bindings=False):
         self.operator = operator
         self.arming = Arming()
         self._painted = False
+        self.over = False
+        """Its subject is over; it closes as soon as nothing lies on it."""
 
     @property
     def keymap(self) -> Keymap:

@@ -43,7 +43,7 @@ def base_symbol(market: str) -> str:
     return fmt.safe_text(market.removesuffix("-PERP"), 12)
 
 
-def consequences(confirmation: ConfirmationView, cells: int) -> list[list[Part]]:
+def consequences(confirmation: ConfirmationView) -> list[list[Part]]:
     """Health, leverage, liquidation and delta, now and after."""
     c = confirmation
 
@@ -140,7 +140,7 @@ def confirmation_lines(
             faint("  " + fmt.safe_text(c.carry_sentence, 60)),
         ),
         [],
-        *consequences(c, cells),
+        *consequences(c),
         [],
         *gates(c.verdicts, cells),
     ]

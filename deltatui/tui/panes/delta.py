@@ -41,7 +41,7 @@ def band_line(delta: DeltaView, cells: int) -> list[Part]:
     ]
 
 
-def delta_lines(delta: DeltaView, market_s: float | None, cells: int) -> list[list[Part]]:
+def delta_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
     within = delta.drift_pct is not None and abs(delta.drift_pct) <= delta.tolerance_pct
     word = "n/a" if delta.drift_pct is None else "neutral" if within else "OFF"
     cooling = delta.cooldown_remaining_s > 0
@@ -109,7 +109,7 @@ class DeltaPane(Pane):
     def draw(self, snapshot: Snapshot, now: float) -> None:
         cells = self.inner
         lines = [
-            *delta_lines(snapshot.delta, snapshot.clock.market_s, cells),
+            *delta_lines(snapshot.delta, cells),
             [],
             *carry_lines(snapshot.carry, cells),
         ]

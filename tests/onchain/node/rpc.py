@@ -69,6 +69,7 @@ class Rpc:
             "getTransaction": self._transaction,
             "getBlockTime": self._block_time,
             "getEpochInfo": self._epoch_info,
+            "getFirstAvailableBlock": lambda _: 0,
             "getRecentPerformanceSamples": self._performance_samples,
             "getRecentPrioritizationFees": self._prioritization_fees,
             "getFeeForMessage": self._fee_for_message,

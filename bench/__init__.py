@@ -1,0 +1,4 @@
+"""Benchmarks: ``python -m bench`` (``make bench``) measures the product on this machine and prints one table.
+
+They use the product as anybody does, and the tests' real processes and ptys; nothing here is imported by the product.
+"""

@@ -1,0 +1,235 @@
+"""Documented properties 4, 12, 29 and 30 as verdicts, and what every gate owes: unknown blocks, reducing passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.gates import (
+    CODES,
+    GateFacts,
+    GateLimits,
+    allowed,
+    blocking,
+    judge,
+    only_profitability_blocks,
+    withdraw_health,
+)
+from deltatui.domain.verdict import Verdict, VerdictStatus
+
+examples = settings(max_examples=200, deadline=None)
+
+PAPER, LIVE = GateLimits(max_leverage=10.0), GateLimits(max_leverage=5.0)
+PAYS = CarryEstimate(Stance.CARRY, 1e-4, 5e-5, 5e-5, 50.0, True, "pays")
+GOOD = GateFacts(
+    increases_risk=True,
+    carry=PAYS,
+    leverage_after=1.0,
+    health_after=90,
+    liq_distance_pct_after=50.0,
+    free_collateral_after=100.0,
+    latency_ms=100.0,
+    oracle_age_s=1.0,
+    slot_lag=1,
+    clock_skew_s=0.1,
+    funding_age_s=60.0,
+    gas_sol_after=1.0,
+    guards="passing",
+    open_interest_problem="",
+)
+INPUTS = {
+    "venue_problem": "venue",
+    "carry": "profitability",
+    "leverage_after": "leverage",
+    "health_after": "health_after",
+    "liq_distance_pct_after": "liq_distance",
+    "free_collateral_after": "margin",
+    "latency_ms": "latency",
+    "oracle_age_s": "oracle_age",
+    "slot_lag": "slot_lag",
+    "clock_skew_s": "clock_skew",
+    "funding_age_s": "funding_age",
+    "gas_sol_after": "gas",
+    "guards": "guards",
+    "open_interest_problem": "open_interest",
+}
+
+
+def facts(**changes: Any) -> GateFacts:
+    return msgspec.structs.replace(GOOD, **changes)
+
+
+def verdict(code: str, limits: GateLimits = PAPER, **changes: Any) -> Verdict:
+    return next(v for v in judge(facts(**changes), limits, {}) if v.code == code)
+
+
+def test_all_good_is_allowed() -> None:
+    verdicts = judge(GOOD, PAPER, {})
+    assert tuple(v.code for v in verdicts) == CODES
+    assert allowed(verdicts)
+    assert blocking(verdicts) == ()
+
+
+@examples
+@given(st.floats(0, 100), st.sampled_from([PAPER, LIVE]))
+def test_property_04_leverage_above_the_limit_is_rejected(leverage: float, limits: GateLimits) -> None:
+    assert verdict("leverage", limits, leverage_after=leverage).allowed is (leverage <= limits.max_leverage)
+    assert verdict("leverage", limits, leverage_after=leverage, increases_risk=False).allowed
+
+
+@examples
+@given(st.floats(0, 1000), st.integers(0, 100), st.floats(0, 50))
+def test_property_04_health_and_liquidation_distance_count_too(distance: float, health: int, least: float) -> None:
+    """R4.2."""
+    limits = GateLimits(max_leverage=10.0, min_liq_distance_pct=least)
+    assert verdict("liq_distance", limits, liq_distance_pct_after=distance).allowed is (distance >= least)
+    assert verdict("liq_distance", limits, liq_distance_pct_after=None, no_liquidation_after=True).allowed
+    assert verdict("health_after", health_after=health).allowed is (health >= 60)
+
+
+@examples
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_property_12_a_withdrawal_must_leave_health(health: int, least: int) -> None:
+    limits = GateLimits(max_leverage=10.0, min_health_withdraw=least)
+    assert withdraw_health(health, limits).allowed is (health >= least)
+    assert withdraw_health(health, PAPER).allowed is (health >= 80)
+    assert withdraw_health(None, PAPER).status is VerdictStatus.UNKNOWN
+
+
+@examples
+@given(st.floats(0, 10_000), st.floats(1, 1000))
+def test_property_29_latency_above_the_threshold_rejects(latency: float, most: float) -> None:
+    limits = GateLimits(max_leverage=10.0, max_latency_ms=most)
+    assert verdict("latency", limits, latency_ms=latency).allowed is (latency <= most)
+    assert verdict("latency", limits, latency_ms=latency, increases_risk=False).allowed
+
+
+@examples
+@given(st.floats(0, 1), st.booleans())
+def test_property_30_sol_below_the_reserve_rejects(sol: float, increases: bool) -> None:
+    """Gas is needed by whatever is sent: a reduction without gas cannot be sent either."""
+    assert verdict("gas", gas_sol_after=sol, increases_risk=increases).allowed is (sol >= 0.017)
+    paper = judge(facts(gas_sol_after=None), PAPER, {"gas": "paper pays no gas"})
+    assert next(v for v in paper if v.code == "gas").status is VerdictStatus.NOT_APPLICABLE
+    assert allowed(paper)
+
+
+@pytest.mark.parametrize(("name", "code"), INPUTS.items())
+def test_an_unknown_input_blocks(name: str, code: str) -> None:
+    verdicts = judge(facts(**{name: None}), PAPER, {})
+    stopped = {v.code for v in blocking(verdicts)}
+    assert code in stopped
+    found = next(v for v in verdicts if v.code == code)
+    assert found.status is VerdictStatus.UNKNOWN
+    assert found.reason
+    assert not allowed(verdicts)
+
+
+@examples
+@given(st.dictionaries(st.sampled_from(sorted(INPUTS)), st.none(), min_size=1))
+def test_unknown_blocks_in_every_combination(unknown: dict[str, None]) -> None:
+    verdicts = judge(facts(**unknown), PAPER, {})
+    codes = {v.code for v in blocking(verdicts)}
+    assert {INPUTS[name] for name in unknown} <= codes
+    assert codes <= {INPUTS[name] for name in unknown} | {"quote_reserve"}
+
+
+bad_numbers = st.one_of(st.none(), st.floats(allow_nan=False))
+
+
+@examples
+@given(
+    st.builds(
+        GateFacts,
+        increases_risk=st.just(False),
+        rate_problem=st.sampled_from(["", "too many"]),
+        carry=st.sampled_from([None, PAYS, msgspec.structs.replace(PAYS, allowed=False, break_even_h=None)]),
+        leverage_after=bad_numbers,
+        health_after=st.one_of(st.none(), st.integers(0, 100)),
+        liq_distance_pct_after=bad_numbers,
+        free_collateral_after=bad_numbers,
+        latency_ms=bad_numbers,
+        oracle_age_s=bad_numbers,
+        slot_lag=st.one_of(st.none(), st.integers()),
+        clock_skew_s=bad_numbers,
+        funding_age_s=bad_numbers,
+        guards=st.sampled_from([None, "passing", "warning", "breach", "unknown"]),
+        open_interest_problem=st.sampled_from([None, "", "full"]),
+    )
+)
+def test_what_reduces_risk_is_never_stopped_by_an_economic_gate(given_facts: GateFacts) -> None:
+    """R6.11: it needs a venue that is open, a size and gas, nothing else."""
+    verdicts = judge(given_facts, PAPER, {"gas": "paper pays no gas"})
+    assert allowed(verdicts)
+    assert {v.code for v in verdicts if v.status is VerdictStatus.EXEMPT} >= {"profitability", "latency", "guards"}
+
+
+@examples
+@given(st.sampled_from(["warning", "breach", "unknown", "", "PASSING"]))
+def test_anything_but_passing_guards_blocks(status: str) -> None:
+    assert not verdict("guards", guards=status).allowed
+
+
+@examples
+@given(st.floats(-100, 1e6))
+def test_ages(age: float) -> None:
+    assert verdict("funding_age", funding_age_s=age).allowed is (age <= 7200)
+    assert verdict("oracle_age", oracle_age_s=age).allowed is (age <= 60)
+
+
+@pytest.mark.parametrize("number", [float("nan")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "leverage_after",
+        "liq_distance_pct_after",
+        "free_collateral_after",
+        "latency_ms",
+        "oracle_age_s",
+        "clock_skew_s",
+        "funding_age_s",
+        "gas_sol_after",
+    ],
+)
+def test_no_number_is_not_a_good_number(name: str, number: float) -> None:
+    assert not allowed(judge(facts(**{name: number}), PAPER, {}))
+
+
+@examples
+@given(st.floats(-1000, 1000))
+def test_a_clock_may_be_wrong_either_way(skew: float) -> None:
+    assert verdict("clock_skew", clock_skew_s=skew).allowed is (abs(skew) <= 2.0)
+
+
+def test_a_problem_in_words_blocks_with_its_words() -> None:
+    for name, code in [("venue_problem", "venue"), ("size_problem", "size"), ("rate_problem", "rate")]:
+        found = verdict(code, **{name: "it is so"})
+        assert not found.allowed
+        assert found.reason == "it is so"
+    assert not verdict("venue", venue_problem="closed", increases_risk=False).allowed
+    assert not verdict("size", size_problem="too fine", increases_risk=False).allowed
+
+
+def test_profitability() -> None:
+    never = msgspec.structs.replace(PAYS, allowed=False, break_even_h=None, reason="it costs")
+    assert verdict("profitability", carry=never).reason == "it costs"
+    assert verdict("profitability", carry=never).observed == "never"
+    assert not verdict("profitability", carry=never).allowed
+    assert verdict("profitability", carry=None, judge_carry=False).status is VerdictStatus.EXEMPT
+    assert only_profitability_blocks(judge(facts(carry=never), PAPER, {}))
+    assert not only_profitability_blocks(judge(facts(carry=never, health_after=1), PAPER, {}))
+    assert not only_profitability_blocks(judge(GOOD, PAPER, {}))
+
+
+def test_a_gate_that_the_venue_does_not_have_says_so() -> None:
+    verdicts = judge(facts(latency_ms=None, guards=None), PAPER, {"latency": "no RPC", "guards": "a tape has none"})
+    assert allowed(verdicts)
+    assert {v.code: v.reason for v in verdicts if v.status is VerdictStatus.NOT_APPLICABLE} == {
+        "latency": "no RPC",
+        "guards": "a tape has none",
+    }

@@ -1,0 +1,255 @@
+"""Documented properties 7, 11 and 33 on the books, and the ledger identity over any history of the paper account."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltatui.domain.errors import CriticalError
+from deltatui.domain.ledger import (
+    TRANSFER_NOTE,
+    Books,
+    BooksImage,
+    FlowKind,
+    Holding,
+    VenueEvent,
+    apply_fill,
+    books_from_image,
+    books_image,
+)
+from deltatui.domain.market import FundingRecord
+from deltatui.venues.paper.account import Change, PaperAccount, PaperMarket
+from deltatui.venues.paper.settings import PaperSettings
+
+examples = settings(max_examples=200, deadline=None)
+
+GAP = Decimal("1e-9")
+PERP, SPOT, QUOTE = "SOL-PERP", "SOL", "USDC"
+
+money = st.decimals(-(10**6), 10**6, places=6)
+units = st.integers(-(10**6), 10**6).map(lambda cents: Decimal(cents) / 100)
+prices = st.decimals("0.0001", 10**5, places=4)
+
+
+@examples
+@given(units.filter(bool), prices, st.lists(prices, min_size=1, max_size=10))
+def test_property_07_unrealised_pnl_on_each_price(size: Decimal, entry: Decimal, marks: list[Decimal]) -> None:
+    """(mark - entry) * size * (+1 long, -1 short)."""
+    holding = Holding(size, entry)
+    for mark in marks:
+        side = 1 if size > 0 else -1
+        assert holding.unrealized(mark) == (mark - entry) * abs(size) * side
+
+
+@examples
+@given(money.filter(bool), prices)
+def test_property_33_a_funding_payment_changes_realised_pnl_by_itself(amount: Decimal, mark: Decimal) -> None:
+    books = Books(Decimal(1000), frozenset({SPOT}))
+    books.ingest([VenueEvent(1, 0.0, PERP, base=Decimal(-2), price=mark)])
+    before = books.closing_equity({PERP: mark})
+    (entry,) = books.ingest([VenueEvent(2, 0.0, PERP, kind=FlowKind.FUNDING, amount=amount, record=1)])
+    assert entry.amount == amount
+    assert books.totals[FlowKind.FUNDING] == amount
+    assert books.funding_since_open[PERP] == amount
+    assert books.closing_equity({PERP: mark}) - before == amount
+
+
+@examples
+@given(money.filter(bool), st.booleans(), prices)
+def test_property_11_a_transfer_changes_the_books_by_exactly_its_amount(
+    amount: Decimal, in_base: bool, price: Decimal
+) -> None:
+    books = Books(Decimal(1000), frozenset({SPOT}))
+    account = PaperAccount(quote=Decimal(1000))
+    change = Change(account, 0.0, PERP, SPOT, QUOTE)
+    if in_base:
+        change.transfer_spot(amount, price, "op")
+    else:
+        change.transfer_quote(amount, "op")
+    entries = books.ingest(change.events)
+    worth = amount * price if in_base else amount
+    assert [entry.kind for entry in entries] == [FlowKind.DEPOSIT if amount > 0 else FlowKind.WITHDRAWAL]
+    assert entries[0].amount == worth
+    assert books.closing_equity({SPOT: price}) == 1000 + worth
+    market = PaperMarket(price, price)
+    assert change.account.equity(market) - account.equity(market) == worth
+    assert books.transferred.get(SPOT, Decimal(0)) == (amount if in_base else 0)
+
+
+@examples
+@given(st.lists(st.tuples(units.filter(bool), prices), min_size=1, max_size=30), prices)
+def test_fills_at_average_cost_keep_every_cent(fills: list[tuple[Decimal, Decimal]], mark: Decimal) -> None:
+    """Realised plus unrealised is what was received for what was sold, less what was paid, plus what is left."""
+    holding, realized, cash = Holding(), Decimal(0), Decimal(0)
+    for base, price in fills:
+        before = holding
+        holding, gain = apply_fill(holding, base, price)
+        realized += gain
+        cash -= base * price
+        assert holding.base == before.base + base
+        if not holding.base:
+            assert holding.price == 0
+        if before.base and (before.base > 0) == (base > 0):
+            low, high = sorted((before.price, price))
+            assert low - GAP <= holding.price <= high + GAP
+            assert gain == 0
+    assert abs(realized + holding.unrealized(mark) - (cash + holding.base * mark)) < Decimal("1e-6")
+
+
+class Life:
+    """The paper account and the books of one who hears only its events."""
+
+    def __init__(self, period_s: int) -> None:
+        self.settings = PaperSettings(
+            base_lend_apr_pct=Decimal(2), quote_lend_apr_pct=Decimal(4), funding_period_s=period_s
+        )
+        self.account = PaperAccount(
+            quote=Decimal(10_000), wallet_quote=Decimal(10_000), wallet_spot=Decimal(100), accrued_s=1_700_000_000
+        )
+        self.market = PaperMarket(Decimal(150), Decimal(150))
+        self.now_s = 1_700_000_000
+        self.books = Books(self.account.equity(self.market), frozenset({SPOT}))
+        self.events: list[VenueEvent] = []
+
+    def change(self) -> Change:
+        return Change(self.account, float(self.now_s), PERP, SPOT, QUOTE)
+
+    def done(self, change: Change) -> None:
+        self.account = change.account
+        self.events += change.events
+
+    def price(self, oracle: Decimal, mark: Decimal) -> None:
+        self.market = msgspec.structs.replace(self.market, oracle=oracle, mark=mark)
+
+    def record(self, seconds: int, rate_long: Decimal, rate_short: Decimal) -> None:
+        self.now_s += seconds
+        m = self.market
+        self.market = PaperMarket(
+            m.oracle, m.mark, m.index_long + rate_long, m.index_short + rate_short, m.records + 1, self.now_s
+        )
+        change = self.change()
+        change.accrue(self.now_s, m.oracle, self.settings)
+        record = FundingRecord(self.now_s, rate_long, rate_long, rate_short, m.oracle, m.mark, Decimal(0))
+        change.fund(self.market, record, self.settings.funding_period_s)
+        self.done(change)
+
+    def trade(self, steps: int, slip: Decimal, spot: bool, fee: Decimal) -> None:
+        base_1e9, change = steps * 10_000_000, self.change()
+        if spot:
+            change.trade_spot(base_1e9, self.market.oracle * (1 + slip), fee, "op")
+        else:
+            market = self.market
+            change.trade_perp(base_1e9, market.mark * (1 + slip), fee, market.index_long, market.index_short, "op")
+        self.done(change)
+
+    def move(self, amount: Decimal, spot: bool) -> None:
+        change = self.change()
+        if spot:
+            change.transfer_spot(amount, self.market.oracle, "op")
+        else:
+            change.transfer_quote(amount, "op")
+        self.done(change)
+
+    def settle(self) -> None:
+        change = self.change()
+        before = self.account.equity(self.market)
+        change.settle(self.market)
+        self.done(change)
+        assert abs(self.account.equity(self.market) - before) < GAP
+
+    def liquidate(self) -> None:
+        change = self.change()
+        change.liquidate(self.market, Decimal(1500))
+        self.done(change)
+
+
+rate = st.decimals(-1, 1, places=9)
+slip = st.decimals("-0.01", "0.01", places=5)
+small = st.decimals(-100, 100, places=4)
+act = st.one_of(
+    st.tuples(st.just("price"), prices, prices),
+    st.tuples(st.just("record"), st.integers(1, 7200), rate, rate),
+    st.tuples(st.just("trade"), st.integers(-5000, 5000).filter(bool), slip, st.booleans(), st.decimals(-1, 5, places=6)),
+    st.tuples(st.just("move"), small.filter(bool), st.booleans()),
+    st.tuples(st.just("settle")),
+    st.tuples(st.just("liquidate")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(act, min_size=1, max_size=40), st.sampled_from([0, 0, 28_800]), st.integers(1, 5))
+def test_the_ledger_identity_holds_over_any_history(acts: list[tuple], period_s: int, batch: int) -> None:  # type: ignore[type-arg]
+    """R10.4: opening + entries + unrealised = the exchange's own equity from balances, after every step."""
+    life = Life(period_s)
+    heard = 0
+    for number, (name, *arguments) in enumerate(acts):
+        getattr(life, name)(*arguments)
+        if number % batch:
+            continue
+        life.books.ingest(life.events[heard:])
+        heard = len(life.events)
+        equity = life.account.equity(life.market)
+        ledger = life.books.closing_equity({PERP: life.market.mark, SPOT: life.market.oracle})
+        assert abs(equity - ledger) < GAP, (name, arguments)
+        marks = {PERP: life.market.mark, SPOT: life.market.oracle}
+        split = sum(life.books.unrealized(marks, spot=spot) for spot in (True, False))
+        assert abs(ledger - (life.books.opening_equity + sum(life.books.totals.values()) + split)) < GAP
+    assert [event.sequence for event in life.events] == list(range(1, len(life.events) + 1))
+    # A restart goes on where it stood, and hearing everything again changes nothing.
+    life.books.ingest(life.events)
+    raw = msgspec.json.encode(books_image(life.books))
+    again = books_from_image(msgspec.json.decode(raw, type=BooksImage), frozenset({SPOT}))
+    assert again.ingest(life.events) == []
+    assert books_image(again) == books_image(life.books)
+    fresh = Books(life.books.opening_equity, frozenset({SPOT}))
+    fresh.ingest(life.events)
+    assert books_image(fresh) == books_image(life.books)
+
+
+@examples
+@given(st.integers(1, 20), st.integers(2, 20))
+def test_a_missing_event_is_critical_and_books_nothing(known: int, jump: int) -> None:
+    def flow(sequence: int) -> VenueEvent:
+        return VenueEvent(sequence, 0.0, PERP, kind=FlowKind.FUNDING, amount=Decimal(1))
+
+    books = Books(Decimal(0), frozenset())
+    books.ingest([flow(n) for n in range(1, known + 1)])
+    with pytest.raises(CriticalError, match=f"event {known + 2} is missing"):
+        books.ingest([flow(known + 1), flow(known + 1 + jump)])
+    assert books.cursor == known
+    assert books.sequence == known
+    assert books.totals[FlowKind.FUNDING] == known
+
+
+def test_only_what_was_paid_in_as_such_is_no_hedge() -> None:
+    books = Books(Decimal(0), frozenset({SPOT}))
+    books.ingest(
+        [
+            VenueEvent(1, 0.0, SPOT, base=Decimal(5), price=Decimal(100)),
+            VenueEvent(2, 0.0, SPOT, base=Decimal(2), price=Decimal(100), note=TRANSFER_NOTE),
+            VenueEvent(3, 0.0, SPOT, base=Decimal("0.1"), price=Decimal(100), note="interest"),
+        ]
+    )
+    assert books.transferred == {SPOT: Decimal(2)}
+
+
+def test_funding_since_open_begins_anew_with_each_position() -> None:
+    books = Books(Decimal(0), frozenset())
+
+    def fill(number: int, base: int) -> VenueEvent:
+        return VenueEvent(number, 0.0, PERP, base=Decimal(base), price=Decimal(100))
+
+    def pay(number: int) -> VenueEvent:
+        return VenueEvent(number, 0.0, PERP, kind=FlowKind.FUNDING, amount=Decimal(1))
+
+    books.ingest([fill(1, -2), pay(2), fill(3, -1), pay(4)])
+    assert books.funding_since_open[PERP] == 2
+    books.ingest([fill(5, 6), pay(6)])
+    assert books.funding_since_open[PERP] == 1
+    books.ingest([fill(7, -3)])
+    assert books.funding_since_open[PERP] == 0
+    assert books.totals[FlowKind.FUNDING] == 3
