@@ -30,6 +30,9 @@ bench: $(READY_DEV)
 soak: $(READY_DEV)
 	@$(BIN)/python -m pytest -m soak -s
 
+screenshot: $(READY)
+	@$(BIN)/python tools/screenshot.py
+
 # The official Python SDK pins old versions of almost everything, so it gets an environment of its own.
 drift: $(READY_DEV)
 	@$(BIN)/python tests/drift_oracle.py

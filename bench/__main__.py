@@ -1,4 +1,4 @@
-"""``python -m bench [replay|command|terminal ...]``: exit code 1 if a hard limit is missed."""
+"""``python -m bench [replay|command|chain|terminal ...]``: exit code 1 if a hard limit is missed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 from bench.table import Row, render
 
-PARTS = ("replay", "command", "terminal")
+PARTS = ("replay", "command", "chain", "terminal")
 
 
 def main(words: list[str]) -> int:
@@ -19,11 +19,16 @@ def main(words: list[str]) -> int:
         return 2
     began_s = time.perf_counter()
     rows: list[Row] = []
-    for part in words or PARTS:
-        rows += importlib.import_module(f"bench.{part}").measure()
-    load = os.getloadavg()[0]
-    print(f"Python {platform.python_version()}, {os.cpu_count()} processors ({platform.machine()}), load {load:.1f}")
-    print(render(rows))
+    try:
+        for part in words or PARTS:
+            rows += importlib.import_module(f"bench.{part}").measure()
+    finally:
+        # Also of a run that breaks off: what was measured, was.
+        load = os.getloadavg()[0]
+        print(
+            f"Python {platform.python_version()}, {os.cpu_count()} processors ({platform.machine()}), load {load:.1f}"
+        )
+        print(render(rows))
     failed = [row.what for row in rows if row.failed]
     print(
         f"{time.perf_counter() - began_s:.0f} s; "

@@ -1,4 +1,4 @@
-"""The least that Textual can be: what start, key and memory cost before a line of ours runs. ``x`` draws a token."""
+"""The least that Textual can be: what start, key and memory cost before a line of ours runs. ``x`` draws a word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textual.app import App, ComposeResult
 from textual.widgets import Static
 
 READY = "BAREREADY"
-TOKEN = "BARETOKEN"
+DRAWN = "BAREPRESS"
 
 
 class BareApp(App[None]):
@@ -18,7 +18,7 @@ class BareApp(App[None]):
 
     def key_x(self) -> None:
         self.presses += 1
-        self.query_one("#text", Static).update(f"{TOKEN}{self.presses}.")
+        self.query_one("#text", Static).update(f"{DRAWN}{self.presses}.")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``limit`` is hard: beyond it the run fails. ``target`` is only reported. Both are bounds from above, or from below
+    """``limit`` is hard: beyond it the run fails; ``target`` is only reported. Both bound from above, or from below
     where ``more_is_better``. ``beside`` tells what was measured in the same run for comparison."""
 
     what: str

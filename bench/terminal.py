@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from bench import bare_app
 from bench.table import Row
@@ -82,7 +82,7 @@ def _help_keys(terminal: PtyTerminal) -> list[float]:
     for _ in range(KEYS // 2):
         terminal.forget()
         terminal.press("?")
-        took.append(_until(terminal, "Show the pane"))
+        took.append(_until(terminal, "Close"))
         terminal.press("q")
         time.sleep(0.3)
     return took
@@ -93,7 +93,7 @@ def _bare_keys(terminal: PtyTerminal) -> list[float]:
     for number in range(1, KEYS + 1):
         terminal.forget()
         terminal.press("x")
-        took.append(_until(terminal, rf"{bare_app.TOKEN}{number}\."))
+        took.append(_until(terminal, rf"{bare_app.DRAWN}{number}\."))
         time.sleep(0.05)
     return took
 
@@ -204,7 +204,7 @@ def _measure(engine: EngineProcess, home: Path) -> list[Row]:
             statistics.median(paint),
             "s",
             target=0.8,
-            beside=f"best {min(paint):.2f}; bare app: {statistics.median(bare_paint):.2f}, best {min(bare_paint):.2f} s",
+            beside=f"best {min(paint):.2f}; bare app: {statistics.median(bare_paint):.2f}, {min(bare_paint):.2f} s",
         ),
         Row(f"terminal, key to paint at x{SLOW}, p50", slow_keys[0], "ms", target=20, beside=bare_key),
         Row(f"terminal, key to paint at x{SLOW}, p95", slow_keys[1], "ms", target=50),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from deltatui import __version__
+from deltatui import __version__, cli_chain
 from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ config_app = typer.Typer(help="The configuration and where its values come from.
 vault_app = typer.Typer(help="The engine's own memory of the account.", rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 app.add_typer(vault_app, name="vault")
+app.add_typer(cli_chain.keys_app, name="keys")
+app.command()(cli_chain.doctor)
 
 T = TypeVar("T")
 
@@ -130,12 +132,16 @@ def attach(
 
 @app.command()
 def engine(
-    profile: ProfileOption = "default", tape: TapeOption = None, speed: SpeedOption = None, fresh: FreshOption = False
+    profile: ProfileOption = "default",
+    tape: TapeOption = None,
+    speed: SpeedOption = None,
+    fresh: FreshOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log to the file only, not to stderr.")] = False,
 ) -> None:
     """The engine alone, without a terminal, until it is told to stop."""
     from deltatui.assembly import run_engine
 
-    _run(run_engine(_load(profile, _flags(tape, speed)), fresh=fresh))
+    _run(run_engine(_load(profile, _flags(tape, speed)), fresh=fresh, headless=not quiet))
 
 
 @app.command()
@@ -327,7 +333,8 @@ def _flags(tape: Path | None, speed: int | None) -> dict[str, object]:
 
 
 def _engine_arguments(tape: Path | None, speed: int | None, fresh: bool) -> list[str]:
-    arguments: list[str] = []
+    # What it prints would go to a file that nobody rotates; its log has everything.
+    arguments = ["--quiet"]
     if tape is not None:
         arguments += ["--tape", str(tape.absolute())]
     if speed is not None:

@@ -13,8 +13,8 @@ from deltatui.api.client import Client
 from deltatui.api.endpoint import lock_holder, private_folder
 from deltatui.api.protocol import Welcome
 from deltatui.domain.errors import CriticalError, TransientError
+from deltatui.domain.redact import Redactor
 from deltatui.paths import Paths
-from deltatui.redact import Redactor
 
 START_TIMEOUT_S = 20.0
 START_LOG = "engine-start.log"

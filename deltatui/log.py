@@ -24,7 +24,7 @@ from loguru import logger
 
 from deltatui.api.endpoint import private_folder
 from deltatui.domain.event import Level, LogLine
-from deltatui.redact import MASK, Redactor, secret_field
+from deltatui.domain.redact import MASK, Redactor, secret_field
 
 if TYPE_CHECKING:
     from loguru import Message, Record

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from deltatui.redact import key_bytes
+from deltatui.domain.redact import key_bytes
 
 PAPER_MAX_LEVERAGE = 10.0
 LIVE_MAX_LEVERAGE = 5.0

@@ -265,6 +265,16 @@ async def _automatic(session: Session) -> None:
     await session.price()
 
 
+async def _tape(session: Session) -> None:
+    """The next two records, each only once, as a tape gives them: from where the exchange stands."""
+    for number in (3, 4):
+        market = session.venue.market(_MARKET)
+        if market is not None and market.as_of_s < START_S + 3600 * number:
+            await session.record("0.25")
+        else:
+            await session.engine.step()
+
+
 def _take(intent: str) -> Take:
     return Take(intent_id=intent, market=SOL_PERP.symbol, base_1e9=SIZE_1E9)
 
@@ -293,6 +303,7 @@ SCENARIOS: dict[str, Scenario] = {
     "automatic leave": Scenario(_held_by_engine, _automatic, hold=(Stance.CARRY, Stance.FLAT)),
     "automatic take with an odd leg": Scenario(_flat, _automatic, faults=_ODD, hold=(Stance.FLAT, Stance.CARRY)),
     "kill and flatten": Scenario(_held, _asks(Kill(intent_id="kill", flatten=True, reason="test"))),
+    "funding": Scenario(_held, _tape),
     "pause": Scenario(_held, _asks(Pause(intent_id="pause"))),
     "automation off": Scenario(_held_by_engine, _asks(SetAutomation(on=False)), hold=(Stance.CARRY, Stance.CARRY)),
 }

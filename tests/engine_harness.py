@@ -120,7 +120,7 @@ class HauntedDatabase(Database):
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         name = getattr(getattr(work, "func", work), "__name__", "?")
-        arguments = getattr(work, "args", ())
+        arguments: tuple[Any, ...] = getattr(work, "args", ())
         if name == "_append_journal":
             name = f"journal {arguments[0].state}"
         self.gremlin.count += 1
@@ -230,6 +230,7 @@ class World:
             await self.venue.on_price(reached_s, self.price, self.price, interpolated=False)
         await self.engine.start()
         self.engine.prime_funding([record for record in self.history if record.ts_s <= reached_s])
+        await self.engine.step()
         for record in self.history:
             if record.ts_s > reached_s:
                 await self.venue.on_record(record)

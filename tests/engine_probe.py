@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -134,6 +135,7 @@ class Probe:
         self.engine = engine
         self.client = client
         self._arrivals: list[tuple[float, Snapshot]] = []
+        self._news = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -144,6 +146,7 @@ class Probe:
         async for message in self.client:
             if isinstance(message, SnapshotMessage):
                 self._arrivals.append((time.perf_counter(), message.snapshot))
+                self._news.set()
 
     async def measure(self, seconds: float) -> Lag:
         """Ping as fast as is polite for so long."""
@@ -157,6 +160,7 @@ class Probe:
             await asyncio.sleep(_PING_EVERY_S)
         times = [at for at, _ in self._arrivals]
         snapshots = [snapshot for _, snapshot in self._arrivals]
+        market = [snapshot.clock.market_s for snapshot in snapshots if snapshot.clock.market_s is not None]
         cuts = statistics.quantiles(rounds, n=100)
         return Lag(
             seconds=seconds,
@@ -164,22 +168,22 @@ class Probe:
             p50_ms=cuts[49],
             p99_ms=cuts[98],
             worst_ms=max(rounds),
-            gap_worst_ms=max((b - a for a, b in zip(times, times[1:], strict=False)), default=math.inf) * 1e3,
+            gap_worst_ms=max((after - before for before, after in pairwise(times)), default=math.inf) * 1e3,
             loop_worst_ms=max((snapshot.engine.loop_lag_ms or 0.0 for snapshot in snapshots), default=math.inf),
-            market_s=snapshots[-1].clock.market_s - snapshots[0].clock.market_s if snapshots else 0.0,
+            market_s=market[-1] - market[0] if market else 0.0,
             snapshots=len(snapshots),
         )
 
     def _waited_s(self) -> float:
         return _run_queue_s(self.engine.pid) + _run_queue_s(os.getpid())
 
-    async def snapshot(self) -> Snapshot:
-        """One that was made after this call."""
-        known = self.client.snapshot.version if self.client.snapshot is not None else 0
-        async with asyncio.timeout(10):
-            while self.client.snapshot is None or self.client.snapshot.version <= known:
-                await asyncio.sleep(0.01)
-        return self.client.snapshot
+    async def until(self, condition: Callable[[Snapshot], bool]) -> Snapshot:
+        """The first snapshot of which ``condition`` is true; TimeoutError if none comes within 20 s."""
+        async with asyncio.timeout(20):
+            while (snapshot := self.client.snapshot) is None or not condition(snapshot):
+                self._news.clear()
+                await self._news.wait()
+        return snapshot
 
     async def close(self) -> None:
         await self.client.close()
@@ -216,11 +220,11 @@ def attach(engine: EngineProcess, *words: str, ignores_hangup: bool = False) -> 
     return terminal
 
 
-async def disturb(probe: Probe, how: str, seconds: float, baseline_s: float = 1.5) -> tuple[Lag, Lag]:
+async def disturb(probe: Probe, how: str, seconds: float) -> tuple[Lag, Lag]:
     """The engine's lag beside a healthy terminal, and after ``how`` has befallen it."""
     terminal = await asyncio.to_thread(attach, probe.engine)
     try:
-        baseline = await probe.measure(baseline_s)
+        baseline = await probe.measure(max(1.5, seconds / 6))
         DISTURBANCES[how](terminal)
         lag = await probe.measure(seconds)
         if how == "stalled":

@@ -26,7 +26,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 _ESCAPES = re.compile(
-    rb"\x1b\[[0-9;:?<>=$! ]*[A-Za-z@`~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-Z0-9]|\x1bP[^\x1b]*\x1b\\|\x1b[=>78M]"
+    rb"\x1b\[[0-9;:?<>=$! ]*[A-Za-z@`~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+    rb"|\x1b[()][A-Z0-9]|\x1bP[^\x1b]*\x1b\\|\x1b[=>78M]"
 )
 
 SYNC_QUERY, SYNC_ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
@@ -104,8 +105,11 @@ class PtyTerminal:
         """Seconds from the start until ``text`` has been drawn. AssertionError if it is not in time."""
         end_s = time.perf_counter() + timeout_s
         while time.perf_counter() < end_s:
+            gone = self.process.poll() is not None
             if text in self.text:
                 return time.perf_counter() - self.started_s
+            if gone:
+                raise AssertionError(f"it ended before it drew '{text}'; the end was: {self.text[-2000:]}")
             time.sleep(0.003)
         raise AssertionError(f"'{text}' was not drawn within {timeout_s:g} s; the end was: {self.text[-2000:]}")
 

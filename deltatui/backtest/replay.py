@@ -21,6 +21,7 @@ _TICK_S = 0.1
 _LONGEST_STEP_S = 0.5
 _SLICE_S = 0.008
 _HISTORY_S = 2.0
+_BEAT_S = 0.5
 _RUNNING = (EngineState.RUNNING, EngineState.REDUCING, EngineState.HALTED)
 
 
@@ -123,7 +124,10 @@ class Replay:
 
     async def run(self) -> None:
         """Until cancelled."""
-        before_s = self._clock.operator_s()
+        if not self._venue.trouble:
+            # What the exchange had booked and the engine not seen when it died.
+            await self._engine.step()
+        before_s = beat_s = self._clock.operator_s()
         while True:
             asleep_s = self._clock.operator_s()
             await self._clock.sleep(_TICK_S)
@@ -138,6 +142,10 @@ class Replay:
             self._send_history(now_s)
             if await self._saved() and not self.standing:
                 await self._advance(min(elapsed_s, _LONGEST_STEP_S) * self.speed)
+            elif now_s - beat_s >= _BEAT_S:
+                # Clients take silence for a dead engine, also while the tape stands.
+                beat_s = now_s
+                self._on_change()
 
     async def _saved(self) -> bool:
         """Whether the exchange could save its last step; the tape waits until it can (R9.7)."""
@@ -187,7 +195,8 @@ class Replay:
         self._clock.advance_to(target_s)
         oracle, mark, interpolated = self.tape.price_at(target_s)
         await self._venue.on_price(target_s, oracle, mark, interpolated=interpolated)
-        await self._engine.step()
+        if not self._venue.trouble:
+            await self._engine.step()
 
     async def _end(self) -> None:
         self.ended = True

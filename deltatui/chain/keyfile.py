@@ -44,7 +44,7 @@ class _File(msgspec.Struct, frozen=True):
 
 def read_keypair_file(path: Path) -> Secret:
     """A Solana keypair file (JSON array of 64 numbers). Refuses one that other users of the machine can read."""
-    _check_private(path)
+    check_private(path)
     text = _read(path)
     try:
         return parse_secret(text.decode("ascii"))
@@ -122,7 +122,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _parse(path: Path) -> _File:
-    _check_private(path)
+    check_private(path)
     try:
         found = msgspec.json.decode(_read(path), type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -157,7 +157,8 @@ def _read(path: Path) -> bytes:
     raise ValidationError("NO_KEY", f"the key file {path} cannot be read: {why}")
 
 
-def _check_private(path: Path) -> None:
+def check_private(path: Path) -> None:
+    """Raise ValidationError unless the file is there and nobody else can read it."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

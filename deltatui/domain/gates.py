@@ -89,6 +89,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
 
     ``not_applicable`` maps the code of a gate that the venue does not have to the reason.
     """
+    skew_s = None if facts.clock_skew_s is None else abs(facts.clock_skew_s)
     verdicts = (
         _venue(facts),
         _age("funding_age", facts.funding_age_s, limits.max_funding_age_s, facts, "the newest funding record"),
@@ -103,7 +104,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _at_most("latency", facts.latency_ms, limits.max_latency_ms, "ms", facts),
         _age("oracle_age", facts.oracle_age_s, limits.max_oracle_age_s, facts, "the oracle price"),
         _at_most("slot_lag", facts.slot_lag, limits.max_slot_lag, "slots", facts),
-        _at_most("clock_skew", None if facts.clock_skew_s is None else abs(facts.clock_skew_s), limits.max_clock_skew_s, "s", facts),
+        _at_most("clock_skew", skew_s, limits.max_clock_skew_s, "s", facts),
         _guards(facts),
         _open_interest(facts),
         _rate(facts),
@@ -209,7 +210,9 @@ def _margin(facts: GateFacts) -> Verdict:
     free = facts.free_collateral_after
     if free is None:
         return Verdict("margin", _UNKNOWN, "unknown", "> $0", "free collateral after the trade is not known")
-    return Verdict("margin", _ALLOWED if free > 0 else _BLOCKED, f"${free:,.2f}", "> $0", "initial margin")
+    if not free > 0:
+        return Verdict("margin", _BLOCKED, f"${free:,.2f}", "> $0", "initial margin would not be covered")
+    return Verdict("margin", _ALLOWED, f"${free:,.2f}", "> $0", "initial margin")
 
 
 def _at_least(

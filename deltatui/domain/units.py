@@ -29,6 +29,8 @@ SECONDS_PER_YEAR = HOURS_PER_YEAR * 3600
 
 _BASE = Decimal(BASE_PRECISION)
 _PRICE = Decimal(PRICE_PRECISION)
+_MOST_BASE = Decimal(2**63 - 1) / _BASE
+"""What fits the program's signed 64-bit amounts."""
 
 
 def div_trunc(numerator: int, denominator: int) -> int:
@@ -73,6 +75,8 @@ def base_from_text(text: str | Decimal) -> int:
         raise ValidationError("BAD_SIZE", f"'{text}' is not a number; a size looks like 1.5") from None
     if not value.is_finite():
         raise ValidationError("BAD_SIZE", f"'{text}' is not a finite number; a size looks like 1.5")
+    if not -_MOST_BASE <= value <= _MOST_BASE:
+        raise ValidationError("BAD_SIZE", f"'{text}' is more than any market trades; a size looks like 1.5")
     return int((value * _BASE).to_integral_value(ROUND_DOWN))
 
 

@@ -71,6 +71,8 @@ class Core:
         self.check: HedgeCheck | None = None
         self.operation: OperationView | None = None
         self.unresolved: dict[str, OpenOperation] = {}
+        self.link_lost = ""
+        """Why nothing can be reached, until recovery is over."""
         self._saving = asyncio.Lock()
         self._unsaved_state = False
         self.saved_operator_s = float("-inf")
@@ -127,8 +129,8 @@ class Core:
         while accountant.books.cursor < facts.account.events:
             events = await self.venue.events_after(accountant.books.cursor)
             if not events:
-                missing = accountant.books.cursor + 1
-                raise CriticalError("EVENT_GAP", f"the venue counts {facts.account.events} events, but has no {missing}")
+                known, counted = accountant.books.cursor, facts.account.events
+                raise CriticalError("EVENT_GAP", f"the venue counts {counted} events and has none after {known}")
             entries = accountant.ingest(events)
             self._unsaved_state = True
             if self.board.tell is not None:
@@ -143,14 +145,18 @@ class Core:
                 self.reduce(reason)
 
     def prime_funding(self, records: Iterable[FundingRecord]) -> None:
-        """Fill the averages with past records up to now, so that a restart judges as if it had never ended."""
-        for record in records:
+        """Fill the averages with past records up to now, so that a restart judges as if it had never ended: the record
+        that the venue had booked and the engine had not judged when it died is left to the next step."""
+        past = list(records)
+        market = self.venue.market(self.spec.symbol)
+        if past and market is not None and market.funding_count == self.flags.records + 1:
+            past.pop()
+        elif market is not None:
+            self.set_flags(records=market.funding_count)
+        for record in past:
             fractions = hour_fractions(record)
             self.window.add(fractions)
             self.week.add(fractions)
-        market = self.venue.market(self.spec.symbol)
-        if market is not None:
-            self.set_flags(records=market.funding_count)
 
     def judge_record(self, facts: Facts, record: FundingRecord) -> None:
         """Take one new funding record into the averages and decide anew."""
@@ -212,12 +218,14 @@ class Core:
         self.go(EngineState.REDUCING, reason)
 
     def go_after_reconciliation(self) -> None:
-        """To RUNNING, or back to the state that was kept."""
+        """To RUNNING, or back to the state that was kept; to RECOVERING while the connection is lost."""
         flags = self.flags
         if flags.halted:
             self.board.alert("halted", Level.CRITICAL, flags.halted)
             if self.state is not EngineState.HALTED:
                 self.go(EngineState.HALTED, flags.halted)
+        elif self.link_lost:
+            self.go(EngineState.RECOVERING, self.link_lost)
         elif flags.reducing:
             self.board.alert("reducing", Level.ERROR, flags.reducing)
             self.go(EngineState.REDUCING, flags.reducing)

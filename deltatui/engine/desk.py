@@ -189,12 +189,12 @@ class Desk:
 
     async def finish(self) -> None:
         """Return when no trade is running and nobody is asked any more."""
-        if self._resolving is not None:
-            self._resolving.cancel()
-            await asyncio.gather(self._resolving, return_exceptions=True)
-            self._resolving = None
         async with self._serial:
-            return
+            # Whoever asks holds no trade while the right to trade is ours.
+            if self._resolving is not None:
+                self._resolving.cancel()
+                await asyncio.gather(self._resolving, return_exceptions=True)
+                self._resolving = None
 
     # Checks
 
@@ -380,7 +380,10 @@ class Desk:
             try:
                 plan = self.plan(leave)
             except ValidationError as error:
-                return _done("KILLED", f"halted, automation off ({reason}); {error.sentence}")
+                if error.code == "NOTHING_TO_LEAVE":
+                    return _done("KILLED", f"halted, automation off ({reason}); {error.sentence}")
+                text = f"halted, but closing failed: {error.sentence}"
+                return CommandResult(ResultStatus.REJECTED, error.code, text)
             result = await self._execute(await self._trader.next_id(), leave, plan, ())
         if result.status is ResultStatus.DONE:
             return _done("KILLED", f"halted, automation off, positions closed ({reason})")
@@ -403,7 +406,11 @@ class Desk:
             self._position_times.append(core.clock.operator_s())
         before_1e9 = core.known_facts().account.perp_1e9
         source, intent_id = ("operator", "") if command is None else (command.source, command.intent_id)
-        outcome = await self._trader.carry_out(operation_id, plan, source, intent_id)
+        try:
+            outcome = await self._trader.carry_out(operation_id, plan, source, intent_id)
+        except UnresolvedError as error:
+            status = ResultStatus.UNRESOLVED
+            return CommandResult(status, error.code, error.sentence, operation_id, verdicts=verdicts)
         word = plan.kind.lower()
         if outcome.state is not OperationState.LANDED:
             message = f"{word} failed: {outcome.detail or outcome.error_code}"
@@ -419,7 +426,8 @@ class Desk:
                 return CommandResult(ResultStatus.REJECTED, "ODD_LEG", message, operation_id, verdicts=verdicts)
             if filled != plan.size:
                 code = "PARTIAL"
-                message = f"took {filled:f} of {plan.size:f} {core.spec.base_symbol}, on both legs; the rest did not fill"
+                sizes = f"{filled:f} of {plan.size:f} {core.spec.base_symbol}"
+                message = f"took {sizes} on both legs; the rest did not fill"
         return CommandResult(ResultStatus.DONE, code, message, operation_id, verdicts=verdicts)
 
     async def _settle_after_close(self) -> str:
@@ -502,6 +510,8 @@ class Desk:
         core.board.clear("halted")
         core.board.clear("reducing")
         core.go_after_reconciliation()
+        if core.state is EngineState.RECOVERING:
+            return _done("RECOVERING", "resumed, but the connection is lost; nothing trades until it is back")
         return _done("RUNNING", f"running; automation is {'on' if core.flags.automation else 'off'}")
 
     def _set_speed(self, speed: int) -> CommandResult:

@@ -58,6 +58,8 @@ class Engine:
         await core.load()
         core.go(EngineState.RECONCILING, "comparing the journal with the venue")
         await self._trader.reconcile()
+        if self.recovery is not None:
+            self.recovery.notice()
         if core.state is EngineState.RECONCILING:
             core.go_after_reconciliation()
 
@@ -75,7 +77,7 @@ class Engine:
         self.core.prime_funding(records)
 
     def undone(self, signed: Signed) -> None:
-        """The chain took back for good what it had confirmed, and the books hold it: halt (a sender's ``on_undone``)."""
+        """A sender's ``on_undone``: the chain took back for good what it had confirmed and the books hold. Halts."""
         core = self.core
         core.halt(
             f"operation {signed.operation_id} had landed and was taken back by a fork; signature {signed.signature}; "
@@ -147,7 +149,8 @@ class Engine:
             elif "ledger" in core.board.alerts:
                 core.board.clear("ledger")
         elif core.accountant.books.cursor > account.events:
-            text = f"the ledger knows {core.accountant.books.cursor} events of the venue, which tells of {account.events}"
+            known = core.accountant.books.cursor
+            text = f"the ledger knows {known} events of the venue, which tells of {account.events}"
             core.board.alert("ledger", Level.ERROR, text)
         losses, reason = watch_losses(
             core.flags.losses, core.settings.losses, account.equity, core.accountant.transfers, account.as_of_s
@@ -186,6 +189,7 @@ class Engine:
         board = self.core.board
         if crossed(self._health, level):
             severity = Level.CRITICAL if level is HealthLevel.CRITICAL else Level.WARNING
+            board.alerts.pop("health", None)  # said anew, even where it reads as it did the last time
             board.alert("health", severity, text, "health_alert")
         elif level is HealthLevel.OK and self._health is not HealthLevel.OK:
             board.clear("health")

@@ -74,6 +74,11 @@ def standing(book: MarginBook, spec: MarketSpec) -> Standing:
     return Standing(summary, leverage, liq_1e6 / 1e6, (liq_1e6 / oracle_1e6 - 1) * 100)
 
 
+def _only_closes(account: AccountState, spot_1e9: int) -> bool:
+    held_1e9 = account.spot_1e9
+    return abs(spot_1e9) <= abs(held_1e9) and (spot_1e9 > 0) != (held_1e9 > 0)
+
+
 def stance_of(perp_1e9: int) -> Stance:
     if perp_1e9 == 0:
         return Stance.FLAT
@@ -124,8 +129,7 @@ class Planner:
         if perp:
             legs.append(self._perp_leg(market, perp, True))
         if spot:
-            closes = abs(spot) <= abs(account.spot_1e9) and (spot > 0) != (account.spot_1e9 > 0)
-            legs.append(self._spot_leg(market, spot, closes))
+            legs.append(self._spot_leg(market, spot, _only_closes(account, spot)))
         if not legs:
             raise ValidationError("NOTHING_TO_LEAVE", f"there is no position in {market.spec.symbol}")
         stance = stance_of(account.perp_1e9)
@@ -160,7 +164,7 @@ class Planner:
         reason: str,
     ) -> Plan:
         """A single spot leg that brings the spot balance back."""
-        legs = (self._spot_leg(market, base_1e9, False),)
+        legs = (self._spot_leg(market, base_1e9, _only_closes(account, base_1e9)),)
         stance = stance_of(account.perp_1e9)
         return self._trade(kind, market, account, book, legs, False, reason, stance, reason)
 

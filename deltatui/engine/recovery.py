@@ -25,7 +25,7 @@ class Recovery:
         self._core = core
         self._desk = desk
         self._link = link
-        self._lost_s: float | None = None
+        self._lost_s = 0.0
         self._tries = 0
         self._next_try_s = 0.0
 
@@ -34,20 +34,25 @@ class Recovery:
             await self.look()
             await self._core.clock.sleep(LOOK_S)
 
+    def notice(self) -> None:
+        """Take note of a lost connection; the engine's state is not touched."""
+        core, reason = self._core, self._link.lost
+        if not reason or core.link_lost:
+            return
+        core.link_lost = reason
+        self._lost_s = self._next_try_s = core.clock.operator_s()
+        self._tries = 0
+        core.board.alert("link", Level.ERROR, f"connection lost: {reason}", "connection_lost")
+
     async def look(self) -> None:
         """Go to RECOVERING where the link is lost; try to get it back every ten seconds."""
         core = self._core
-        reason = self._link.lost
-        if reason and self._lost_s is None and (core.state in _LOSABLE or core.state is EngineState.HALTED):
-            self._lost_s = self._next_try_s = core.clock.operator_s()
-            self._tries = 0
-            core.board.alert("link", Level.ERROR, f"connection lost: {reason}", "connection_lost")
-        if self._lost_s is None:
-            return
-        if core.state in _LOSABLE:
-            core.go(EngineState.RECOVERING, reason or "the connection is not synced yet")
+        if core.state in _LOSABLE or core.state is EngineState.HALTED:
+            self.notice()
+        if core.link_lost and core.state in _LOSABLE:
+            core.go(EngineState.RECOVERING, core.link_lost)
             core.board.changed()
-        if core.state in _TRIES_IN and self._due():
+        if core.link_lost and core.state in _TRIES_IN and self._due():
             await self._try()
 
     def _due(self) -> bool:
@@ -91,7 +96,7 @@ class Recovery:
 
     def _over(self) -> None:
         core = self._core
-        lasted_s = core.clock.operator_s() - (self._lost_s or 0.0)
-        self._lost_s = None
+        lasted_s = core.clock.operator_s() - self._lost_s
+        core.link_lost = ""
         core.board.clear("link")
         core.board.emit("recovered", Level.INFO, f"recovered after {lasted_s:.0f} s and {self._tries} tries")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import msgspec
-
 from deltatui.domain.carry import Stance, holding
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
@@ -95,6 +93,8 @@ class Trader:
             core.keep_check(None)
         except CriticalError as error:
             core.halt(error.sentence)
+        except UnresolvedError:
+            return  # the connection was lost meanwhile; recovery comes back to it
         await core.save()
 
     async def forget_legs(self) -> None:

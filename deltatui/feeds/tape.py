@@ -31,6 +31,8 @@ COLUMNS = (
 )
 SHIPPED = "drift_SOL-PERP_funding_hourly_20250414_20260401.csv.gz"
 _MAX_BYTES = 256 * 1024 * 1024
+_LEAST_PRICE, _MOST_PRICE = Decimal("0.000001"), Decimal(10**12)
+"""What a price of precision 1e6 can say in 64 bits."""
 
 
 class Tape:
@@ -156,6 +158,9 @@ def _record(name: str, line: int, row: list[str], positions: list[int]) -> Fundi
         raise _bad(name, f"line {line}, ts: '{ts}' is not a time in whole unix seconds")
     if oracle <= 0 or mark <= 0:
         raise _bad(name, f"line {line}: prices must be positive, they are {oracle} and {mark}")
-    if max(abs(rate), abs(rate_long), abs(rate_short)) > oracle:
+    if not (min(oracle, mark) >= _LEAST_PRICE and max(oracle, mark) <= _MOST_PRICE):
+        bounds = f"{_LEAST_PRICE} and {_MOST_PRICE:.0e}"
+        raise _bad(name, f"line {line}: prices must be between {bounds}, they are {oracle} and {mark}")
+    if max(rate, rate_long, rate_short) > oracle or min(rate, rate_long, rate_short) < -oracle:
         raise _bad(name, f"line {line}: a funding rate above the price itself; rates are quote per base unit per hour")
     return FundingRecord(int(ts), rate, rate_long, rate_short, oracle, mark, revenue)

@@ -24,22 +24,25 @@ SPEEDS = (1, 60, 600, 3600, 21_600, 86_400, 604_800)
 
 
 class Context(StrEnum):
-    """Where a key works. EVERYWHERE and the one open screen are live at the same time; DIALOG with each dialog."""
+    """Where a key works. EVERYWHERE and the one open screen are live at the same time; DIALOG with each dialog, ROWS
+    with the panes: what has the focus takes its keys first."""
 
     EVERYWHERE = "everywhere"
     MAIN = "panes"
+    ROWS = "tables, log, charts"
     DIALOG = "any dialog"
-    TAKE = "take dialog"
+    TAKE = "amount dialogs"
     CONFIRM = "confirmation"
     KILL = "kill dialog"
     QUIT = "quit dialog"
+    PROMPT = "text dialogs"
 
 
 TOGETHER: tuple[frozenset[Context], ...] = (
-    frozenset({Context.EVERYWHERE, Context.MAIN}),
+    frozenset({Context.EVERYWHERE, Context.MAIN, Context.ROWS}),
     *(
         frozenset({Context.EVERYWHERE, Context.DIALOG, dialog})
-        for dialog in (Context.TAKE, Context.CONFIRM, Context.KILL, Context.QUIT)
+        for dialog in (Context.TAKE, Context.CONFIRM, Context.KILL, Context.QUIT, Context.PROMPT)
     ),
 )
 """Sets of contexts that are live at once; a key may mean one thing in each."""
@@ -87,6 +90,17 @@ def _pause_or_resume(view: View, now: float) -> str | None:
     if said is None:
         return "this engine does not offer it"
     return None if said.enabled else said.reason or "not possible now"
+
+
+def _delegated(view: View, now: float) -> str | None:
+    """Who may trade for the account is decided on the chain; where there is no chain, or no command, this says so."""
+    if view.snapshot is None:
+        return connected(view, now) or "no data from the engine yet"
+    if view.snapshot.account.delegate:
+        return None
+    if view.snapshot.engine.mode != "live":
+        return f"a delegate belongs to an account on the chain; {view.snapshot.engine.mode} has none"
+    return "no delegate is set, and this engine has no command that sets one"
 
 
 def pause_command(view: View) -> str:
@@ -142,6 +156,7 @@ _TRADE = "Trade"
 _ENGINE = "Engine"
 _PANES = "Panes"
 _LOG = "Log"
+_ROWS = "Rows and lines"
 _TERMINAL = "Terminal"
 _DIALOGS = "Dialogs"
 
@@ -151,6 +166,10 @@ PANES: tuple[tuple[str, str], ...] = (
     ("3", "Why"),
     ("4", "Delta and carry"),
     ("5", "Opportunities"),
+    ("6", "Market"),
+    ("7", "Funding"),
+    ("8", "Equity"),
+    ("9", "Liquidations"),
     ("0", "Log"),
 )
 """Number and name of each pane, in the order of the tab key."""
@@ -164,7 +183,7 @@ def _zoom(number: str, name: str) -> Action:
         f"Show the pane {name} alone; the same key, or back, shows all panes again.",
         _PANES,
         handler=lambda operator, target: operator.zoom(number),
-        footer=10 if number == "1" else 0,
+        footer=12 if number == "1" else 0,
         footer_to=("-", "pane-0") if number == "1" else None,
         footer_label="panes" if number == "1" else "",
     )
@@ -205,11 +224,40 @@ ACTIONS: tuple[Action, ...] = (
         "settle",
         ("s",),
         "settle",
-        "Move unsettled profit and loss of the selected market into the quote balance.",
+        "Move unsettled profit and loss of the selected market into the quote balance; asks first.",
         _TRADE,
         enabled=offered("SETTLE", fresh=True),
         handler=lambda operator, target: operator.settle(target),
         footer=4,
+    ),
+    Action(
+        "deposit",
+        ("d",),
+        "deposit",
+        "Move USDC or SOL from the wallet into the account: asks the amount.",
+        _TRADE,
+        enabled=offered("DEPOSIT", fresh=True),
+        handler=lambda operator, target: operator.deposit(target),
+        footer=5,
+    ),
+    Action(
+        "withdraw",
+        ("w",),
+        "withdraw",
+        "Move USDC or SOL from the account into the wallet: asks the amount; health bounds it.",
+        _TRADE,
+        enabled=offered("WITHDRAW", fresh=True),
+        handler=lambda operator, target: operator.withdraw(target),
+        footer=6,
+    ),
+    Action(
+        "delegate",
+        ("D",),
+        "delegate",
+        "Show who may trade on the account's behalf.",
+        _TRADE,
+        enabled=_delegated,
+        handler=lambda operator, target: operator.delegate(),
     ),
     Action(
         "pause",
@@ -219,7 +267,7 @@ ACTIONS: tuple[Action, ...] = (
         _ENGINE,
         enabled=_pause_or_resume,
         handler=lambda operator, target: operator.pause(target),
-        footer=5,
+        footer=7,
     ),
     Action(
         "automation",
@@ -229,7 +277,7 @@ ACTIONS: tuple[Action, ...] = (
         _ENGINE,
         enabled=offered("SET_AUTOMATION"),
         handler=lambda operator, target: operator.automation(target),
-        footer=6,
+        footer=8,
     ),
     Action(
         "speed-up",
@@ -239,7 +287,7 @@ ACTIONS: tuple[Action, ...] = (
         _ENGINE,
         enabled=_speed(up=True),
         handler=lambda operator, target: operator.speed(target, up=True),
-        footer=7,
+        footer=9,
         footer_to=("/", "speed-down"),
         footer_label="speed",
     ),
@@ -261,7 +309,7 @@ ACTIONS: tuple[Action, ...] = (
         Context.EVERYWHERE,
         enabled=connected,
         handler=lambda operator, target: operator.kill(target),
-        footer=8,
+        footer=10,
     ),
     *(_zoom(number, name) for number, name in PANES),
     Action(
@@ -279,6 +327,46 @@ ACTIONS: tuple[Action, ...] = (
         "Focus the pane before.",
         _PANES,
         handler=lambda operator, target: operator.focus_pane(-1),
+    ),
+    Action(
+        "jump",
+        ("ctrl+o",),
+        "jump",
+        "Put a letter on every pane; the letter focuses it.",
+        _PANES,
+        handler=lambda operator, target: operator.jump(),
+    ),
+    Action(
+        "sort",
+        ("o",),
+        "sort",
+        "Sort the focused table by its next column, after the last in the engine's order.",
+        _PANES,
+        handler=lambda operator, target: operator.sort(),
+    ),
+    Action(
+        "sort-reverse",
+        ("O",),
+        "reverse sort",
+        "Turn the sorting of the focused table around.",
+        _PANES,
+        handler=lambda operator, target: operator.reverse_sort(),
+    ),
+    Action(
+        "filter-rows",
+        ("F",),
+        "filter rows",
+        "Show only rows of the focused table that contain a text; an empty text shows all.",
+        _PANES,
+        handler=lambda operator, target: operator.filter_rows(),
+    ),
+    Action(
+        "picture",
+        ("i",),
+        "picture",
+        "Pane 9: liquidations by price, open interest, funding by the hour of the day in turn.",
+        _PANES,
+        handler=lambda operator, target: operator.next_picture(),
     ),
     Action(
         "copy",
@@ -308,16 +396,16 @@ ACTIONS: tuple[Action, ...] = (
         "log-filter",
         ("slash",),
         "filter",
-        "Show only log lines that contain a text; an empty text shows all.",
+        "Show only log lines that contain a text or match a regular expression; an empty text shows all.",
         _LOG,
         handler=lambda operator, target: operator.log_filter(),
-        footer=9,
+        footer=11,
     ),
     Action(
         "log-search",
         ("ctrl+f",),
         "search",
-        "Find a text in the log; again with an empty text: the next hit.",
+        "Find a text or a regular expression in the log; n and N go on from hit to hit.",
         _LOG,
         handler=lambda operator, target: operator.log_search(),
     ),
@@ -354,13 +442,30 @@ ACTIONS: tuple[Action, ...] = (
         handler=lambda operator, target: operator.log_follow(),
     ),
     Action(
+        "wrap",
+        ("W",),
+        "wrap",
+        "Go on in the next line with log lines that are too long, or cut them.",
+        _LOG,
+        handler=lambda operator, target: operator.log_wrap(),
+    ),
+    Action("next-match", ("n",), "next hit", "Focused log: the next hit of the search.", _LOG, Context.ROWS),
+    Action("previous-match", ("N",), "previous hit", "Focused log: the hit before.", _LOG, Context.ROWS),
+    Action("row-up", ("up", "k"), "up", "One row, line or bucket up.", _ROWS, Context.ROWS),
+    Action("row-down", ("down", "j"), "down", "One row, line or bucket down.", _ROWS, Context.ROWS),
+    Action("page-up", ("pageup",), "page up", "One page up.", _ROWS, Context.ROWS),
+    Action("page-down", ("pagedown",), "page down", "One page down.", _ROWS, Context.ROWS),
+    Action("first-row", ("home",), "first", "The first row or line.", _ROWS, Context.ROWS),
+    Action("last-row", ("end",), "last", "The last row; in the log: follow the newest line.", _ROWS, Context.ROWS),
+    Action("open-row", ("enter",), "open", "Show the focused pane alone.", _ROWS, Context.ROWS),
+    Action(
         "palette",
         ("colon", "ctrl+p"),
         "palette",
         "Find an action by its name.",
         _TERMINAL,
         handler=lambda operator, target: operator.palette(target),
-        footer=11,
+        footer=13,
     ),
     Action(
         "help",
@@ -369,7 +474,7 @@ ACTIONS: tuple[Action, ...] = (
         "Show every key, and why an action cannot be done now.",
         _TERMINAL,
         handler=lambda operator, target: operator.help(),
-        footer=12,
+        footer=14,
     ),
     Action(
         "theme",
@@ -395,7 +500,7 @@ ACTIONS: tuple[Action, ...] = (
         _TERMINAL,
         Context.EVERYWHERE,
         handler=lambda operator, target: operator.quit(),
-        footer=13,
+        footer=15,
     ),
     Action("dialog-no", ("n", "escape", "ctrl+c"), "cancel", "Close the dialog, do nothing.", _DIALOGS, Context.DIALOG),
     Action(
@@ -406,7 +511,9 @@ ACTIONS: tuple[Action, ...] = (
         _DIALOGS,
         Context.DIALOG,
     ),
-    Action("take-go", ("enter",), "go on", "Send the size to the engine.", _DIALOGS, Context.TAKE),
+    Action("take-go", ("enter",), "go on", "Send the size or amount to the engine.", _DIALOGS, Context.TAKE),
+    Action("transfer-asset", ("a",), "asset", "Deposit and withdraw: the other asset.", _DIALOGS, Context.TAKE),
+    Action("transfer-most", ("m",), "maximum", "Deposit and withdraw: all there is.", _DIALOGS, Context.TAKE),
     Action(
         "take-direction",
         ("d",),
@@ -434,6 +541,14 @@ ACTIONS: tuple[Action, ...] = (
         Context.KILL,
     ),
     Action("kill-reason", ("r",), "reason", "Write the reason that is recorded.", _DIALOGS, Context.KILL),
+    Action(
+        "prompt-regex",
+        ("ctrl+r",),
+        "regular expression",
+        "Take the text as a regular expression, or as it stands.",
+        _DIALOGS,
+        Context.PROMPT,
+    ),
     Action("quit-keep", ("k",), "keep", "Quit and let the engine run on.", _DIALOGS, Context.QUIT),
 )
 

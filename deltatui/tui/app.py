@@ -19,9 +19,11 @@ from textual.filter import LineFilter
 
 import deltatui
 from deltatui.domain.event import Level
+from deltatui.domain.redact import for_report
 from deltatui.tui import life
 from deltatui.tui.commands import Operator, Target
 from deltatui.tui.connection import Connector, EngineClient
+from deltatui.tui.histories import tapped
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.modals.base import Dialog
 from deltatui.tui.modals.confirm import ConfirmDialog
@@ -129,7 +131,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         self.store = Store()
         self.operator = Operator(self, options.clock, keymap)
         self.connector = Connector(
-            connect,
+            tapped(connect, self.store),
             self.store,
             options.clock,
             sleep=options.sleep,
@@ -247,7 +249,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         with self.console.capture() as capture:
             for item in renderables:
                 self.console.print(item)
-        super().panic(Text(self._report(life.redact(capture.get()), "error")))
+        super().panic(Text(self._report(for_report(capture.get()), "error")))
 
     def _report(self, body: str, kind: str) -> str:
         folder = self.options.state_dir

@@ -16,13 +16,14 @@ from deltatui.domain.command import (
     Resume,
     SetAutomation,
     SetSpeed,
-    Settle,
     Stop,
 )
 from deltatui.domain.errors import DeltatuiError, UnresolvedError
 from deltatui.tui import fmt
 from deltatui.tui.actions import BY_ID, Action, next_speed, pause_command
 from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.jump import JumpScreen
+from deltatui.tui.modals.orders import SettleDialog, TransferDialog
 from deltatui.tui.modals.palette import HelpDialog, PaletteDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, PromptDialog, QuitDialog
 from deltatui.tui.modals.take import TakeDialog
@@ -30,7 +31,7 @@ from deltatui.tui.modals.take import TakeDialog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deltatui.domain.command import AnyCommand, Cancel, Confirm, Kill, Take
+    from deltatui.domain.command import AnyCommand, Cancel, Confirm, Deposit, Kill, Settle, Take, Withdraw
     from deltatui.domain.verdict import Verdict
     from deltatui.tui.app import DeltatuiApp
     from deltatui.tui.keymap import Keymap
@@ -69,6 +70,7 @@ class Operator:
         self.clock = clock
         self.keymap = keymap
         self._running: set[str] = set()
+        self._regex = {"filter": False, "search": False}
 
     # What dialogs and panes ask
 
@@ -201,8 +203,28 @@ class Operator:
     def settle(self, target: Target) -> None:
         market = self._market(target, "settle")
         if market is not None:
-            command = Settle(market=market, intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
-            self.send(command, f"settle {market}", action_id="settle")
+            self.app.push_screen(SettleDialog(self, market, target.snapshot_version))
+
+    def send_settle(self, command: Settle) -> None:
+        self.send(command, f"settle {command.market}", action_id="settle")
+
+    def deposit(self, target: Target) -> None:
+        self.app.push_screen(TransferDialog(self, target.snapshot_version, deposit=True))
+
+    def withdraw(self, target: Target) -> None:
+        self.app.push_screen(TransferDialog(self, target.snapshot_version, deposit=False))
+
+    def send_transfer(self, command: Deposit | Withdraw, dialog: TransferDialog) -> None:
+        def done(result: CommandResult | None) -> None:
+            if dialog.is_attached:
+                dialog.answered(result)
+
+        self.send(command, f"{dialog.word} {command.asset}", action_id=dialog.word, done=done)
+
+    def delegate(self) -> None:
+        snapshot = self.view.snapshot
+        who = snapshot.account.delegate if snapshot is not None else ""
+        self.toast(f"{who} may trade for this account; it cannot withdraw", timeout_s=12.0)
 
     def confirm(self, command: Confirm, dialog: ConfirmDialog) -> None:
         def done(result: CommandResult | None) -> None:
@@ -282,6 +304,41 @@ class Operator:
     def focus_pane(self, step: int) -> None:
         self.app.main.focus_pane(step)
 
+    def jump(self) -> None:
+        main = self.app.main
+        self.app.push_screen(JumpScreen(main.places(), main.focus_number))
+
+    def sort(self) -> None:
+        grid = self.app.main.focused_grid()
+        if grid is None:
+            self.toast("sort: focus a table first", "warning")
+        else:
+            grid.cycle_sort()
+
+    def reverse_sort(self) -> None:
+        grid = self.app.main.focused_grid()
+        if grid is None or grid.sorting[0] is None:
+            self.toast("reverse sort: sort the focused table first", "warning")
+        else:
+            grid.reverse_sort()
+
+    def filter_rows(self) -> None:
+        grid = self.app.main.focused_grid()
+        if grid is None:
+            self.toast("filter rows: focus a table first", "warning")
+            return
+
+        def take(text: str, regex: bool) -> str | None:
+            grid.set_filter(text)
+            self.app.tick_soon()
+            return None
+
+        help_text = "Only rows with this text in one of their cells; empty shows all."
+        self.app.push_screen(PromptDialog(self, "Filter the table", help_text, grid.filter_text, take))
+
+    def next_picture(self) -> None:
+        self.app.main.next_picture()
+
     def back(self) -> None:
         if not self.app.main.zoom(None):
             self.dismiss()
@@ -303,27 +360,43 @@ class Operator:
 
     def log_filter(self) -> None:
         log = self.app.main.log_view
-        help_text = "Only lines with this text; empty shows all."
-        self.app.push_screen(PromptDialog(self, "Filter the log", help_text, log.status.filter, self._set_log_filter))
 
-    def _set_log_filter(self, text: str) -> None:
-        self.app.main.log_view.set_filter(text)
-        self.app.tick_soon()
+        def take(text: str, regex: bool) -> str | None:
+            if not log.set_filter(text, regex=regex):
+                return log.status.error
+            self._regex["filter"] = regex
+            self.app.tick_soon()
+            return None
+
+        help_text = "Only lines with this text; empty shows all."
+        self.app.push_screen(
+            PromptDialog(self, "Filter the log", help_text, log.status.filter, take, regex=self._regex["filter"])
+        )
 
     def log_search(self) -> None:
         log = self.app.main.log_view
 
-        def search(text: str) -> None:
-            found = log.search(text) if text != log.status.search else log.next_match()
+        def take(text: str, regex: bool) -> str | None:
+            same = (text, regex) == (log.status.search, self._regex["search"])
+            found = log.next_match() if same else log.search(text, regex=regex)
+            if log.status.error:
+                return log.status.error
+            self._regex["search"] = regex
             log.focus()
             if text and not found:
-                self.toast(f"'{text}' is not in the log", "warning")
+                self.toast(f"'{text}' is not in the log" + (" below this line" if same else ""), "warning")
+            return None
 
+        keys = f"{self.keymap.display('next-match')} and {self.keymap.display('previous-match')}"
+        help_text = f"In the log {keys} go to the next and the previous hit."
         self.app.push_screen(
-            PromptDialog(
-                self, "Search the log", "n and N in the log: next and previous hit.", log.status.search, search
-            )
+            PromptDialog(self, "Search the log", help_text, log.status.search, take, regex=self._regex["search"])
         )
+
+    def log_wrap(self) -> None:
+        log = self.app.main.log_view
+        log.set_wrap(not log.status.wrap)
+        self.app.tick_soon()
 
     def log_level(self) -> None:
         self.app.main.cycle_log_level()

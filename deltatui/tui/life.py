@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deltatui.domain.redact import for_report
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -24,42 +25,10 @@ if TYPE_CHECKING:
 EXIT_WITHIN_S = 0.9
 """After this a shutdown that hangs (a terminal that does not read) is ended the hard way (R13.9: one second)."""
 
-_SECRETS = (
-    # NAME=value, name: value and JSON members whose name says that it is a secret
-    re.compile(
-        r"(?i)\b([\w-]*(?:api[-_]?key|secret|token|passw(?:or)?d|private[-_]?key|mnemonic|seed|authorization|bearer)"
-        r"[\w-]*[\"']?\s*[=: ]\s*[\"']?)(?:bearer\s+)?[^\s\"',;&]{3,}"
-    ),
-)
-_URL = re.compile(r"(?i)\b((?:https?|wss?|redis)://)[^\s\"'<>]+")
-_HOST = re.compile(r"^(?:[^@/]*@)?([^/?#]+)")
-_BLOBS = (
-    re.compile(r"\[\s*(?:\d{1,3}\s*,\s*){15,}\d{1,3}\s*\]"),  # a keypair file: sixty-four numbers
-    re.compile(r"\b[1-9A-HJ-NP-Za-km-z]{60,}\b"),  # base58, longer than any public key
-    re.compile(r"\b[0-9a-fA-F]{40,}\b"),
-    re.compile(r"\b[A-Za-z0-9+/_-]{60,}={0,2}"),
-)
-
-
-def redact(text: str) -> str:
-    """``text`` without what could be a key: named secrets, everything of a URL after its host, long blobs."""
-
-    def host_only(match: re.Match[str]) -> str:
-        rest = match.group(0)[len(match.group(1)) :]
-        host = _HOST.match(rest)
-        return match.group(1) + (host.group(1) if host else "") + "/[redacted]"
-
-    text = _URL.sub(host_only, text)
-    for pattern in _SECRETS:
-        text = pattern.sub(r"\1[redacted]", text)
-    for pattern in _BLOBS:
-        text = pattern.sub("[redacted]", text)
-    return text
-
 
 def crash_text(error: BaseException) -> str:
     """A traceback without local variables, redacted."""
-    return redact("".join(traceback.format_exception(error)))
+    return for_report("".join(traceback.format_exception(error)))
 
 
 def write_crash_report(folder: Path, body: str, version: str) -> Path | None:
@@ -88,6 +57,8 @@ class Leaving(Protocol):
     def leave(self, return_code: int) -> None: ...
 
     def continued(self) -> None: ...
+
+    def refresh(self, *, layout: bool = False) -> object: ...
 
 
 class Life:
@@ -139,7 +110,12 @@ class Life:
 
     def _on_continue(self, number: int, frame: FrameType | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._app.continued)
+            self._loop.call_soon_threadsafe(self._go_on)
+
+    def _go_on(self) -> None:
+        self._app.continued()
+        # The shell has had the screen; only the driver comes back by itself.
+        self._app.refresh(layout=True)
 
     def tty_lost(self) -> bool:
         """True once a terminal that was there at the start is gone; SIGHUP may have been ignored (nohup)."""

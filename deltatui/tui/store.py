@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deltatui.domain.event import Event, LogLine
-    from deltatui.domain.snapshot import ActionView, Snapshot
+    from deltatui.domain.snapshot import ActionView, HistoryView, Snapshot
 
 FRESH_S = 2.0
 """Data older than this disarm a confirmation (R13.10)."""
@@ -49,12 +49,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts every change."""
+    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts every change of
+    snapshot and link, ``history_version`` those of what the charts draw."""
 
     snapshot: Snapshot | None = None
     received_at: float | None = None
     link: Link = Link()
     version: int = 0
+    history: HistoryView | None = None
+    history_version: int = 0
 
     def age_s(self, now: float) -> float | None:
         """Seconds since the snapshot arrived; None before the first one."""
@@ -110,6 +113,11 @@ class Store:
         if held is not None and held.engine.pid == snapshot.engine.pid and snapshot.version < held.version:
             return
         self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + 1)
+
+    def put_history(self, history: HistoryView) -> None:
+        """Replace what the charts draw; the engine sends only the newest."""
+        if history != self._view.history:
+            self._view = replace(self._view, history=history, history_version=self._view.history_version + 1)
 
     def put_link(self, link: Link) -> None:
         if link != self._view.link:

@@ -84,6 +84,7 @@ _FOR_WIDGETS = {
 """Textual's own variables, which widgets use, follow ours."""
 
 DEFAULT_THEME = "dark"
+MAX_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +194,28 @@ def load_themes(user_dir: Path | None, shipped_dir: Path | None = None) -> Theme
     """Every good theme, the user's last so that a file of the same name replaces a shipped one, and every fault."""
     themes: dict[str, Theme] = {}
     faults: list[str] = []
+    owner: dict[tuple[Path, str], str] = {}
     stamp = theme_stamp(user_dir)
     for folder in (shipped_dir or builtin_dir(), user_dir):
-        for path in sorted(folder.glob("*.toml")) if folder is not None else ():
+        if folder is None:
+            continue
+        for path in sorted(folder.glob("*.toml")):
             try:
+                # A pipe would never end, and a theme has a few hundred bytes.
+                if not path.is_file() or path.stat().st_size > MAX_BYTES:
+                    faults.append(f"{path.name}: not a file of at most {MAX_BYTES:,} bytes")
+                    continue
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(f"{path.name}: cannot be read ({type(error).__name__})")
                 continue
             theme, found = parse_theme(text, path.name)
             faults += found
-            if theme is not None:
-                themes[theme.name] = theme
+            if theme is None:
+                continue
+            first = owner.setdefault((folder, theme.name), path.name)
+            if first != path.name:
+                faults.append(f"{path.name}: the name '{theme.name}' is taken by {first}")
+                continue
+            themes[theme.name] = theme
     return ThemeSet(tuple(themes.values()), tuple(faults), stamp)

@@ -27,9 +27,9 @@ from deltatui.domain.errors import (
     ValidationError,
 )
 from deltatui.domain.event import Level
+from deltatui.domain.redact import base58_encode
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.log import Logs, setup
-from deltatui.redact import base58_encode
 
 KINDS: tuple[type[DeltatuiError], ...] = (TransientError, ValidationError, CriticalError, UnresolvedError)
 kinds = st.sampled_from(KINDS)

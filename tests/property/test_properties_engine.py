@@ -6,9 +6,22 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from engine_harness import FREE, GAP, PRICE, SOL, USD, World, blocked_by, deposit, in_world, leave, rate_of
+from engine_harness import (
+    FREE,
+    GAP,
+    PRICE,
+    SOL,
+    USD,
+    World,
+    blocked_by,
+    deposit,
+    in_world,
+    leave,
+    rate_of,
+    take,
+    withdraw,
+)
 from engine_harness import rebalance as rebalance_command
-from engine_harness import take, withdraw
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -265,9 +278,7 @@ def test_property_15_a_close_offsets_exactly_and_only_reduces(base_1e9: int, way
 
 @examples
 @given(sizes, ways, moves, st.integers(0, 3599))
-def test_property_53_after_a_close_nothing_is_left(
-    base_1e9: int, way: Direction, move: Decimal, after_s: int
-) -> None:
+def test_property_53_after_a_close_nothing_is_left(base_1e9: int, way: Direction, move: Decimal, after_s: int) -> None:
     """Within 0.0001 as documented; in fact exactly, interest included."""
 
     async def scenario(w: World) -> None:
@@ -303,39 +314,48 @@ def test_property_16_a_close_settles_what_is_due(base_1e9: int, move: Decimal) -
     in_world(scenario, paper=CALM, opening=10_000)
 
 
-@examples
-@given(st.floats(1, 1799), st.integers(11, 24), st.booleans())
-def test_property_20_and_24_the_cooldown(after_s: float, cents: int, fails: bool) -> None:
-    """Only a success stamps; within the cooldown the signal is skipped and the remaining time logged."""
+async def drift(w: World, cents: int) -> None:
+    """So many hundredths of a SOL more in the wallet."""
+    more = w.venue._account.wallet_spot + Decimal(cents) / 100
+    w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=more)
+    w.venue._told = None
 
+
+@examples
+@given(st.floats(60, 1799), st.integers(11, 24))
+def test_property_20_within_the_cooldown_the_signal_is_skipped_and_the_rest_logged(after_s: float, cents: int) -> None:
     async def scenario(w: World) -> None:
-        wallet = w.venue._account.wallet_spot
-        if fails:
-            w.venue._settings = msgspec.structs.replace(
-                CALM, faults=msgspec.structs.replace(CALM.faults, fail_rate=1.0)
-            )
         await w.take(5)
-        w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=wallet + Decimal(cents) / 100)
-        w.venue._told = None
-        w.lines.clear()
-        result = await w.give(Rebalance(market="SOL-PERP", source="engine"))
-        stamped = w.core.flags.last_rebalance_s
-        if fails:
-            assert result.status is ResultStatus.REJECTED
-            assert stamped is None
-            return
-        assert result.status is ResultStatus.DONE
+        await drift(w, cents)
+        assert (await w.give(Rebalance(market="SOL-PERP", source="engine"))).status is ResultStatus.DONE
+        stamped, legs = w.core.flags.last_rebalance_s, w.legs
         assert stamped == w.clock.market_s()
-        w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=wallet + Decimal(2 * cents) / 100)
+        await drift(w, cents)
         await w.give(SetAutomation(on=True))
-        await w.to_price(PRICE, after_s=max(after_s, 60.0))
-        if after_s < 1800:
-            remaining = 1800 - max(after_s, 60.0)
-            assert w.core.flags.last_rebalance_s == stamped
-            (line,) = [x for x in w.lines if x.tag == "REBALANCER" and "cooldown" in x.message]
-            assert line.fields["cooldown_remaining_s"] == pytest.approx(remaining)
+        await w.to_price(PRICE, after_s=after_s)
+        assert (w.core.flags.last_rebalance_s, w.legs) == (stamped, legs)
+        (line,) = [x for x in w.lines if x.tag == "REBALANCER" and "cooldown" in x.message]
+        assert line.fields["cooldown_remaining_s"] == pytest.approx(1800 - after_s)
+        await w.to_price(PRICE, after_s=1800 - after_s + 60)
+        assert w.core.flags.last_rebalance_s == w.clock.market_s()
 
     in_world(scenario, paper=CALM, hold=Stance.CARRY)
+
+
+@examples
+@given(st.integers(11, 400), st.booleans(), st.booleans())
+def test_property_24_only_a_success_stamps_the_cooldown(cents: int, fails: bool, by_hand: bool) -> None:
+    async def scenario(w: World) -> None:
+        await w.take(5)
+        await drift(w, cents)
+        if fails:
+            faults = msgspec.structs.replace(CALM.faults, fail_rate=1.0)
+            w.venue._settings = msgspec.structs.replace(CALM, faults=faults)
+        result = await w.sure(Rebalance(market="SOL-PERP", source="operator" if by_hand else "engine"))
+        assert result.status is (ResultStatus.REJECTED if fails else ResultStatus.DONE)
+        assert w.core.flags.last_rebalance_s == (None if fails else w.clock.market_s())
+
+    in_world(scenario, paper=CALM)
 
 
 @examples
@@ -361,30 +381,43 @@ def test_property_21_and_23_a_correction_by_hand_ends_neutral(cents: int, way: D
 
 @examples
 @given(sizes, ways, moves, st.lists(st.floats(-300, 300), max_size=3))
-def test_property_32_and_34_the_vault_keeps_positions_and_capital(
+def test_property_32_the_vault_keeps_size_and_entry_of_every_position(
     base_1e9: int, way: Direction, move: Decimal, aprs: list[float]
 ) -> None:
+    """Also over a restart."""
+
     async def scenario(w: World) -> None:
         await w.sure(order(base_1e9, way))
         for apr in aprs:
             await w.record(rate_of(apr))
-        await w.to_price(PRICE * move)
-        assume(w.account.perp_1e9)
         for _ in range(2):
-            holdings = w.core.accountant.books.holdings
-            perp = holdings["SOL-PERP"]
-            assert perp.base == base_to_decimal(w.account.perp_1e9)
-            assert w.account.perp_entry is not None
-            assert abs(perp.price - w.account.perp_entry) < GAP
-            assert abs(holdings["SOL"].base - w.venue._account.spot) < GAP
-            vault = w.snapshot().vault
-            assert vault.allocated_capital == pytest.approx(abs(w.account.perp_1e9) / SOL * float(PRICE * move))
-            free = margin_summary(w.core.known_book()).free_initial_1e6 / USD
-            assert vault.balance == vault.available_capital == pytest.approx(free)
-            await w.restart()
             await w.to_price(PRICE * move)
+            holdings = w.core.accountant.books.holdings
+            assert holdings["SOL-PERP"].base == base_to_decimal(w.account.perp_1e9) != 0
+            assert w.account.perp_entry is not None
+            assert abs(holdings["SOL-PERP"].price - w.account.perp_entry) < GAP
+            assert abs(holdings["SOL"].base - w.venue._account.spot) < GAP
+            await w.restart()
 
-    in_world(scenario, opening=10_000)
+    in_world(scenario, opening=10_000, confirm_above_usd=0.0)
+
+
+@examples
+@given(sizes, ways, moves)
+def test_property_34_vault_status(base_1e9: int, way: Direction, move: Decimal) -> None:
+    """balance, allocated_capital, available_capital: the venue's free collateral and the notional at work."""
+
+    async def scenario(w: World) -> None:
+        assert w.snapshot().vault.allocated_capital == 0.0
+        await w.sure(order(base_1e9, way))
+        await w.to_price(PRICE * move)
+        vault = w.snapshot().vault
+        assert vault.allocated_capital == pytest.approx(base_1e9 / SOL * float(PRICE * move))
+        free = margin_summary(w.core.known_book()).free_initial_1e6 / USD
+        assert vault.balance == vault.available_capital == pytest.approx(free)
+        assert vault.sol == pytest.approx(w.account.spot_1e9 / SOL)
+
+    in_world(scenario, opening=10_000, confirm_above_usd=0.0)
 
 
 @examples
@@ -393,6 +426,7 @@ def test_property_33_funding_goes_to_realised_pnl(base_1e9: int, way: Direction,
     async def scenario(w: World) -> None:
         await w.sure(order(base_1e9, way))
         base = base_to_decimal(w.account.perp_1e9)
+        assert base
         for apr in aprs:
             before = w.core.accountant.books.totals[FlowKind.FUNDING]
             rate = round(rate_of(apr), 9)
@@ -402,7 +436,7 @@ def test_property_33_funding_goes_to_realised_pnl(base_1e9: int, way: Direction,
                 float(w.core.accountant.books.totals[FlowKind.FUNDING])
             )
 
-    in_world(scenario, opening=10_000)
+    in_world(scenario, opening=10_000, confirm_above_usd=0.0)
 
 
 @examples

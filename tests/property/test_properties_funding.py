@@ -122,8 +122,7 @@ def test_fractions_are_of_the_records_own_oracle_price(rate_long: Decimal, rate_
 )
 def test_the_running_mean_is_the_mean_of_the_last_records(hours: int, values: list[tuple[float, float]]) -> None:
     window = FundingWindow(hours)
-    assert window.latest is None
-    assert window.mean is None
+    assert (window.latest, window.mean) == (None, None)
     for number, (short, long) in enumerate(values, 1):
         window.add(HourFractions(short, long))
         kept = values[max(0, number - hours) : number]

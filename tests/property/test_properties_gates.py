@@ -208,7 +208,7 @@ def test_a_clock_may_be_wrong_either_way(skew: float) -> None:
 
 def test_a_problem_in_words_blocks_with_its_words() -> None:
     for name, code in [("venue_problem", "venue"), ("size_problem", "size"), ("rate_problem", "rate")]:
-        found = verdict(code, **{name: "it is so"})
+        found = verdict(code, PAPER, **{name: "it is so"})
         assert not found.allowed
         assert found.reason == "it is so"
     assert not verdict("venue", venue_problem="closed", increases_risk=False).allowed

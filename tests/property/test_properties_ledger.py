@@ -173,7 +173,9 @@ small = st.decimals(-100, 100, places=4)
 act = st.one_of(
     st.tuples(st.just("price"), prices, prices),
     st.tuples(st.just("record"), st.integers(1, 7200), rate, rate),
-    st.tuples(st.just("trade"), st.integers(-5000, 5000).filter(bool), slip, st.booleans(), st.decimals(-1, 5, places=6)),
+    st.tuples(
+        st.just("trade"), st.integers(-5000, 5000).filter(bool), slip, st.booleans(), st.decimals(-1, 5, places=6)
+    ),
     st.tuples(st.just("move"), small.filter(bool), st.booleans()),
     st.tuples(st.just("settle")),
     st.tuples(st.just("liquidate")),

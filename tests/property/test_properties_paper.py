@@ -41,9 +41,7 @@ class Exchange:
                  transfer: Transfer | None = None) -> tuple[str, str]:  # fmt: skip
         """(state, error code) of one operation."""
         self.number += 1
-        operation = Operation(
-            name or f"op-{self.number}", kind, "SOL-PERP", "test", 0.0, 0.0, legs, transfer=transfer
-        )
+        operation = Operation(name or f"op-{self.number}", kind, "SOL-PERP", "test", 0.0, 0.0, legs, transfer=transfer)
         signed = await self.venue.sign(await self.venue.build(operation))
         await self.venue.send(signed)
         outcome = await self.venue.outcome(signed)

@@ -48,7 +48,9 @@ async def test_it_reverses_where_the_other_side_pays_by_way_of_flat() -> None:
             seen.append(held(w))
         assert Stance.FLAT in seen
         assert seen[-1] is Stance.REVERSE
-        assert w.legs == (pytest.approx(-5.0, abs=1e-2), 5.0)
+        spot, perp = w.legs
+        assert perp == 5.0
+        assert spot == pytest.approx(-5.0, abs=1e-2)
         await w.check()
 
 
@@ -324,8 +326,8 @@ async def test_health_alerts_once_per_crossing() -> None:
             seen.append((w.core.standing().summary.health, w.kinds().count("health_alert"), levels))  # type: ignore[union-attr]
         assert [health for health, _, _ in seen] == [91, 73, 36, 43, 17, 91, 28, 91]
         assert [count for _, count, _ in seen] == [0, 0, 1, 1, 2, 2, 3, 3]
-        levels = [levels for _, _, levels in seen]
-        assert levels == [[], [], ["WARNING"], ["WARNING"], ["CRITICAL"], [], ["WARNING"], []]
+        shown = [levels for _, _, levels in seen]
+        assert shown == [[], [], ["WARNING"], ["WARNING"], ["CRITICAL"], [], ["WARNING"], []]
         (critical,) = [e for e in w.events if e.level == "CRITICAL"]
         assert "liquidation at 19" in critical.message
 
@@ -336,8 +338,9 @@ async def test_health_alerts_once_per_crossing() -> None:
 async def test_after_a_liquidation_nothing_is_taken_by_itself() -> None:
     paper = PaperSettings(costs=FREE, base_borrow_apr_pct=Decimal(0), quote_borrow_apr_pct=Decimal(0))
     limits = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0)
-    async with world(automation=True, hold=Stance.CARRY, opening=100, carry_size_1e9=2 * SOL, paper=paper,
-                     limits=limits) as w:
+    async with world(
+        automation=True, hold=Stance.CARRY, opening=100, carry_size_1e9=2 * SOL, paper=paper, limits=limits
+    ) as w:
         assert w.legs == (2.0, -2.0)
         await w.to_price("700")
         assert w.account.liquidations == 1

@@ -10,6 +10,7 @@ from deltatui.domain.command import Direction, Kill, ResultStatus, Resume
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.operation import OperationState
+from deltatui.domain.units import base_to_decimal
 from deltatui.venues.paper.settings import PaperFaults
 
 WAYS = [Direction.CARRY, Direction.REVERSE]
@@ -64,7 +65,7 @@ async def test_a_take_that_fills_in_part_is_made_even(way: Direction) -> None:
         assert w.state == "RUNNING"
         assert result.status is ResultStatus.DONE
         assert result.code == "PARTIAL"
-        assert f"took {abs(perp):g} of 5 SOL" in result.message.replace("0 of", " of").replace(".0 ", " ")
+        assert result.message.startswith(f"took {base_to_decimal(abs(w.account.perp_1e9)):f} of 5 SOL on both legs")
         await w.check()
 
 

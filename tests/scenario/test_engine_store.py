@@ -1,4 +1,4 @@
-"""A disk that refuses, a sender that keeps silent, a process that dies: one outcome, a balanced ledger, nothing lost."""
+"""A disk that refuses, a sender that keeps silent, a process that dies: one outcome, a balanced ledger."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ async def test_killed_around_every_transaction(kind: str, number: int, after: bo
         assert w.state == ("HALTED" if kind == "flatten" and w.core.flags.halted else "RUNNING")
         assert not w.core.unresolved
         await w.check()
-        new = [outcome for outcome in await w.outcomes()][operations:]
+        new = (await w.outcomes())[operations:]
         assert len([o for o in new if o[0] != "SETTLE"]) <= 1
         landed = any(state == "LANDED" for _, state in new)
         spot, perp = w.legs

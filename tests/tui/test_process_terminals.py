@@ -44,8 +44,16 @@ def engine() -> Iterator[EngineProcess]:
     with tempfile.TemporaryDirectory(prefix="dtui-") as home:
         tape = write_tape(Path(home) / "tape.csv")
         with engine_process(Path(home), tape) as running:
+            asyncio.run(_ready(running))
             yield running
             assert running.process.poll() is None, running.output()
+
+
+async def _ready(engine: EngineProcess) -> None:
+    """Return when it answers and holds its position."""
+    probe = await Probe.attach(engine)
+    await probe.until(lambda snapshot: bool(snapshot.positions))
+    await probe.close()
 
 
 @pytest.fixture
@@ -56,27 +64,20 @@ def terminals(engine: EngineProcess) -> Iterator[list[PtyTerminal]]:
         terminal.close()
 
 
-async def state_of(probe: Probe, name: str) -> Snapshot:
-    async with asyncio.timeout(10):
-        while (snapshot := await probe.snapshot()).engine.state != name:
-            await asyncio.sleep(0.01)
-    return snapshot
-
-
 async def assert_a_new_terminal_shows_the_same(probe: Probe, before: Snapshot) -> None:
     """The engine is the one it was, has gone on, and a terminal that comes now draws what it holds."""
     assert (await probe.client.command(Pause())).success
-    async with asyncio.timeout(10):
-        while (now := probe.client.snapshot) is None or now.engine.state != "PAUSED":
-            await asyncio.sleep(0.01)
+    now = await probe.until(lambda snapshot: snapshot.engine.state == "PAUSED")
     assert now.engine.pid == before.engine.pid == probe.engine.pid
     assert now.version > before.version
+    assert before.clock.market_s is not None
+    assert now.clock.market_s is not None
     assert now.clock.market_s > before.clock.market_s
     assert [(held.market, held.size) for held in now.positions] == [("SOL-PERP", -10.0), ("SOL", 10.0)]
     assert now.account.equity is not None
     terminal = await asyncio.to_thread(attach, probe.engine)
     try:
-        for text in (f"${now.account.equity:,.2f}", f"{now.positions[0].entry_price:.4f}", "PAUSED", "REPLAY"):
+        for text in (f"${now.account.equity:,.2f}", "-10.000", "+10.000", "PAUSED", "REPLAY"):
             await asyncio.to_thread(terminal.wait_for, text)
     finally:
         await asyncio.to_thread(terminal.close)
@@ -86,7 +87,7 @@ async def assert_a_new_terminal_shows_the_same(probe: Probe, before: Snapshot) -
 async def check(engine: EngineProcess, how: str, seconds: float) -> str:
     probe = await Probe.attach(engine)
     try:
-        before = await state_of(probe, "RUNNING")
+        before = await probe.until(lambda snapshot: snapshot.engine.state == "RUNNING" and bool(snapshot.positions))
         quiet, seen = await undisturbed(probe, how, seconds, most_ms=MOST_MS, tries=TRIES)
         story = "\n".join(f"  beside a healthy one: {base}\n  {how}: {lag}" for base, lag in seen)
         assert quiet, f"the engine's loop was moved in every try:\n{story}"
@@ -108,19 +109,10 @@ async def test_a_terminal_does_not_move_the_engine(engine: EngineProcess, how: s
 @pytest.mark.parametrize("how", DISTURBANCES)
 async def test_a_terminal_does_not_move_the_engine_for_a_minute(how: str) -> None:
     with tempfile.TemporaryDirectory(prefix="dtui-") as home:
-        tape = write_tape(Path(home) / "tape.csv", 120_000)
+        tape = write_tape(Path(home) / "tape.csv")
         with engine_process(Path(home), tape) as engine:
-            await _begun(engine)
+            await _ready(engine)
             print(f"\n{how} for 60 s\n{await check(engine, how, 60.0)}")  # noqa: T201  what make soak shows
-
-
-async def _begun(engine: EngineProcess) -> None:
-    """Wait until the engine holds its position."""
-    probe = await Probe.attach(engine)
-    async with asyncio.timeout(30):
-        while not (await probe.snapshot()).positions:
-            await asyncio.sleep(0.1)
-    await probe.close()
 
 
 async def test_a_block_of_the_engine_is_seen(engine: EngineProcess) -> None:
@@ -138,10 +130,8 @@ async def test_a_block_of_the_engine_is_seen(engine: EngineProcess) -> None:
 
 async def test_the_engine_forgets_a_terminal_that_is_gone(engine: EngineProcess) -> None:
     probe = await Probe.attach(engine)
-    await disturb(probe, "killed", 0.2, 0.2)
-    async with asyncio.timeout(5):
-        while (await probe.snapshot()).engine.clients != 1:
-            await asyncio.sleep(0.01)
+    await disturb(probe, "killed", 0.2)
+    await probe.until(lambda snapshot: snapshot.engine.clients == 1)
     await probe.close()
 
 
@@ -232,7 +222,7 @@ def test_a_terminal_that_was_stopped_goes_on(engine: EngineProcess, terminals: l
     terminal.wait_for("equity")
     terminal.forget()
     terminal.press("?")
-    terminal.wait_for("Show the pane Log alone")
+    terminal.wait_for("Close")
     terminal.signal(signal.SIGTERM)
     assert terminal.wait(5) == 128 + signal.SIGTERM
     assert terminal.settings == terminal.before

@@ -50,7 +50,7 @@ def pending(**changes: Any) -> FakeEngine:
 
 @pytest.mark.parametrize(
     ("key", "command"),
-    [("r", Rebalance), ("s", Settle), ("l", Leave), ("p", Pause), ("plus", SetSpeed), ("minus", SetSpeed)],
+    [("r", Rebalance), ("l", Leave), ("p", Pause), ("plus", SetSpeed), ("minus", SetSpeed)],
 )
 async def test_a_key_is_one_command_with_intent_and_version(key: str, command: type) -> None:
     async with terminal(FakeEngine(make_snapshot(version=41))) as t:
@@ -60,7 +60,7 @@ async def test_a_key_is_one_command_with_intent_and_version(key: str, command: t
         assert sent.snapshot_version == 41
         assert len(sent.intent_id) == 32
         assert sent.source == "operator"
-        if isinstance(sent, (Rebalance, Settle, Leave)):
+        if isinstance(sent, (Rebalance, Leave)):
             assert sent.market == "SOL-PERP"
         assert any("done" in toast for toast in t.toasts())
 
@@ -87,6 +87,8 @@ async def test_pause_becomes_resume() -> None:
         ("l", "LEAVE"),
         ("r", "REBALANCE"),
         ("s", "SETTLE"),
+        ("d", "DEPOSIT"),
+        ("w", "WITHDRAW"),
         ("p", "PAUSE"),
         ("a", "SET_AUTOMATION"),
         ("plus", "SET_SPEED"),
@@ -104,7 +106,7 @@ async def test_a_refused_action_says_why_and_sends_nothing(key: str, action: str
 async def test_no_order_on_stale_data() -> None:
     async with terminal() as t:
         await t.wait(5.0, publish=False)
-        for key in ("t", "l", "r", "s"):
+        for key in ("t", "l", "r", "s", "d", "w"):
             await t.press(key)
         assert t.engine.commands == []
         assert isinstance(t.app.screen, MainScreen)
@@ -114,7 +116,7 @@ async def test_no_order_on_stale_data() -> None:
 async def test_a_read_only_terminal_sends_nothing() -> None:
     async with terminal(FakeEngine(read_only=True)) as t:
         assert "read-only" in t.text()
-        for key in ("t", "l", "r", "s", "p", "a", "plus", "exclamation_mark"):
+        for key in ("t", "l", "r", "s", "d", "w", "p", "a", "plus", "exclamation_mark"):
             await t.press(key)
         assert t.engine.commands == []
 

@@ -15,8 +15,8 @@ import pytest
 
 from deltatui.config import Loaded, Origin, entries, load, render, secret_values
 from deltatui.domain.errors import ValidationError
+from deltatui.domain.redact import base58_encode
 from deltatui.paths import Paths
-from deltatui.redact import base58_encode
 from deltatui.settings import Settings
 
 KEY = base58_encode(bytes(range(64)))

@@ -43,9 +43,7 @@ def test_an_alert_is_due_only_on_the_way_down() -> None:
         assert not crossed(before, after)
 
 
-def watch(
-    equities: list[tuple[str, str]], limits: LossLimits, step_s: float = 60.0
-) -> tuple[LossState, list[str]]:
+def watch(equities: list[tuple[str, str]], limits: LossLimits, step_s: float = 60.0) -> tuple[LossState, list[str]]:
     """(equity, transfers so far) in time; returns the last state and every reason."""
     state, reasons = LossState(), []
     for number, (equity, transfers) in enumerate(equities):

@@ -21,8 +21,8 @@ from loguru import logger
 from deltatui.domain import audit
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Level, LogLine
+from deltatui.domain.redact import MASK, Redactor, base58_decode, base58_encode, for_report, key_bytes, secret_field
 from deltatui.log import MAX_FILES_PER_DAY, MAX_TEXT, RETENTION_DAYS, Logs, _expire, _Rotation, _StandardHandler, setup
-from deltatui.redact import MASK, Redactor, base58_decode, base58_encode, key_bytes, secret_field
 
 KEY = base58_encode(bytes(range(7, 71)))
 SIGNATURE = base58_encode(bytes(range(100, 164)))
@@ -182,6 +182,53 @@ def test_fields_with_secret_names_and_bytes_are_masked(logs: Logs, folder: Path)
 def test_redacting_hostile_lines_takes_linear_time(hostile: str) -> None:
     began = time.perf_counter()
     Redactor(("known-secret",))(hostile)
+    assert time.perf_counter() - began < 1.0
+
+
+REPORT_SECRET = "4wBqpZM9xaSheZzJSMawUKKwhdpChKbZ5eu5ky4Vigw3" * 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"key {REPORT_SECRET}",
+        f"https://rpc.example.com/v2/{REPORT_SECRET[:20]}?api-key=abc123",
+        f"https://rpc.example.com?x={REPORT_SECRET[:20]}",
+        "wss://user:hunter2@rpc.example.com/ws",
+        "SOLANA_PRIVATE_KEY=hunter2",
+        '{"api_key": "hunter2"}',
+        "Authorization: Bearer hunter2",
+        "password: hunter2",
+        "seed phrase: abandon hunter2",
+        "mnemonic = legal winner thank year wave sausage worth useful legal winner thank yellow",
+        "[" + ", ".join(str(i % 256) for i in range(100, 120)) + "]",
+        "a1" * 32,
+    ],
+)
+def test_a_report_has_no_secrets(said: str) -> None:
+    redacted = for_report(f"before {said}\nafter")
+    for secret in (REPORT_SECRET[:20], "hunter2", "abc123", "101, 102", "a1a1", "legal", "yellow"):
+        assert secret not in redacted
+    assert redacted.startswith("before ")
+    assert redacted.endswith("\nafter")
+    assert MASK in redacted
+
+
+def test_a_report_keeps_what_explains() -> None:
+    said = (
+        'File "/work/main/.venv/lib/python3.11/site-packages/textual/widgets/_some_long_package/app.py", line 12, '
+        "in test_a_function_whose_name_is_a_very_long_sentence_indeed\nTypeError: cannot add; 'SOL-PERP' 1,238.02"
+    )
+    assert for_report(said) == said
+    assert for_report("https://rpc.example.com/x timed out") == f"https://rpc.example.com/{MASK} timed out"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["1, " * 30_000, "a-" * 30_000, "[1" * 30_000, "https://" * 8_000, "seed:" + " a" * 30_000, "9" * 60_000]
+)
+def test_a_hostile_report_takes_linear_time(hostile: str) -> None:
+    began = time.perf_counter()
+    for_report(hostile)
     assert time.perf_counter() - began < 1.0
 
 

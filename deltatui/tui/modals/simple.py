@@ -159,13 +159,29 @@ class AskDialog(Dialog[None]):
 
 
 class PromptDialog(Dialog[None]):
-    """One line of text. Enter takes it, empty included; escape leaves things as they are."""
+    """One line of text. Enter takes it, empty included; escape leaves things as they are.
+
+    ``take`` gets the text and whether it is a regular expression, and answers with what is wrong with it: then the
+    dialog stays. ``regex`` None: the text is always taken as it stands.
+    """
 
     AUTO_FOCUS = "#text"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(Context.PROMPT, priority=frozenset({"prompt-regex"}))]
 
-    def __init__(self, operator: Operator, title: str, help_text: str, value: str, take: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        operator: Operator,
+        title: str,
+        help_text: str,
+        value: str,
+        take: Callable[[str, bool], str | None],
+        *,
+        regex: bool | None = None,
+    ) -> None:
         super().__init__(operator)
         self._title, self._help, self._value, self._take = title, help_text, value, take
+        self.regex = regex
+        self._fault = ""
 
     def compose(self) -> ComposeResult:
         text = Input(self._value, max_length=200, id="text")
@@ -173,10 +189,27 @@ class PromptDialog(Dialog[None]):
         yield self.frame(self._title, text, choices=[Choice("Cancel", "cancel")])
 
     def apply(self, view: View, now: float) -> None:
-        if self._painted:
-            self.show([*wrapped(self._help, self.cells, "$label", 3)])
+        if not self._painted:
+            return
+        lines = wrapped(self._help, self.cells, "$label", 3)
+        if self.regex is not None:
+            kind = "a regular expression" if self.regex else "text as it stands"
+            key = self.keymap.display("prompt-regex")
+            lines.append([label(fit("taken as", 10)), Part(kind), faint(f"   {key} changes it")])
+        if self._fault:
+            lines += wrapped(self._fault, self.cells, "bold $warn", 3)
+        self.show(lines)
+
+    def do(self, action_id: str) -> None:
+        if action_id == "prompt-regex" and self.regex is not None:
+            self.regex = not self.regex
+            self._fault = ""
+            self.apply(self.operator.view, self.now)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.dismiss(None)
-        self._take(event.value)
+        self._fault = self._take(event.value, bool(self.regex)) or ""
+        if self._fault:
+            self.apply(self.operator.view, self.now)
+        else:
+            self.dismiss(None)

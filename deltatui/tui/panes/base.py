@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -104,9 +105,22 @@ class Body(Static):
         self.update(content(lines), layout=True)
 
 
-class Pane(Vertical):
-    """One numbered pane. ``EVERY`` is how many ticks of the 4 Hz clock lie between two applications."""
+class Pane(Vertical, can_focus=True, inherit_bindings=False):
+    """One numbered pane. ``EVERY`` is how many ticks of the 4 Hz clock lie between two applications.
 
+    Focused, it hands the focus to what can be moved in inside it; a pane of plain text keeps it, and scrolls when it
+    is shown alone and is longer than the screen.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_by(-1)", "line up", show=False, id="row-up"),
+        Binding("down,j", "scroll_by(1)", "line down", show=False, id="row-down"),
+        Binding("pageup", "scroll_by(-10)", "page up", show=False, id="page-up"),
+        Binding("pagedown", "scroll_by(10)", "page down", show=False, id="page-down"),
+        Binding("home", "scroll_by(-100000)", "top", show=False, id="first-row"),
+        Binding("end", "scroll_by(100000)", "bottom", show=False, id="last-row"),
+        Binding("enter", "show_alone", "show alone", show=False, id="open-row"),
+    ]
     NUMBER: ClassVar[str] = ""
     NAME: ClassVar[str] = ""
     EVERY: ClassVar[int] = 2
@@ -117,6 +131,8 @@ class Pane(Vertical):
         super().__init__(id=f"pane-{self.NUMBER}", classes="pane")
         self.clock = clock
         self.ascii_only = ascii_only
+        self.view: View | None = None
+        """The view that was applied last."""
         self._drawn: tuple[object, ...] = ()
         self._title: tuple[object, ...] = ()
 
@@ -134,6 +150,11 @@ class Pane(Vertical):
         """Show ``lines`` in the place of data that have never come."""
         raise NotImplementedError
 
+    @property
+    def heading(self) -> str:
+        """The name in the title."""
+        return self.NAME
+
     def headline(self) -> list[Part]:
         """What follows the name in the title."""
         return []
@@ -149,6 +170,29 @@ class Pane(Vertical):
                 age += max(0.0, inside)
         return Part(fmt.age(age) + (" old" if self.old(view, now) else ""), "$label")
 
+    def stamp(self, view: View) -> object:
+        """What the drawing depends on besides size and theme: the pane is drawn anew when it changes."""
+        return view.version
+
+    # Focus and scrolling
+
+    @property
+    def zoomed(self) -> bool:
+        """Shown alone, with all it has."""
+        return self.has_class("-zoomed")
+
+    def on_focus(self) -> None:
+        inside = next((child for child in self.query("*") if child.focusable), None)
+        if inside is not None:
+            inside.focus()
+
+    def action_show_alone(self) -> None:
+        if not self.zoomed:
+            self.screen.action_do(f"pane-{self.NUMBER}")  # type: ignore[attr-defined]
+
+    def action_scroll_by(self, lines: int) -> None:
+        self.scroll_relative(y=lines, animate=False)
+
     # What the tick calls
 
     def old(self, view: View, now: float) -> bool:
@@ -160,8 +204,9 @@ class Pane(Vertical):
     def apply(self, view: View, now: float) -> None:
         """Show ``view``. Cheap when nothing changed."""
         self.set_class(view.snapshot is not None and self.old(view, now), "-old")
+        self.view = view
         self._draw_title(view, now)
-        state = (view.version, self.size, self.app.theme)
+        state = (self.stamp(view), view.snapshot is None, view.link.state, self.size, self.zoomed, self.app.theme)
         if state == self._drawn:
             return
         self._drawn = state
@@ -171,7 +216,7 @@ class Pane(Vertical):
             self.draw(view.snapshot, now)
 
     def _draw_title(self, view: View, now: float) -> None:
-        head = [Part(f"{self.NUMBER} ", "$faint"), Part(self.NAME, "bold $foreground"), *self.headline()]
+        head = [Part(f"{self.NUMBER} ", "$faint"), Part(self.heading, "bold $foreground"), *self.headline()]
         tail = self.tail(view, now)
         state = (tuple(head), tail, self.size.width, self.screen.classes, self.has_class("-old"))
         if state == self._title:

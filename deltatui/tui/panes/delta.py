@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, ClassVar
 from deltatui.tui import fmt
 from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
 from deltatui.tui.panes.health import per_hour, stance_parts
-from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.panes.positions import attribution_lines
+from deltatui.tui.widgets.gauge import bar
+from deltatui.tui.widgets.glyphs import UNICODE, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import CarryView, DeltaView, Snapshot
+    from deltatui.domain.snapshot import CarryView, DeltaView, PricesView, Snapshot
 
 
 def band_line(delta: DeltaView, cells: int) -> list[Part]:
@@ -95,6 +97,57 @@ def carry_lines(carry: CarryView, cells: int) -> list[list[Part]]:
     ]
 
 
+def held(carry: CarryView) -> bool:
+    return carry.stance != "FLAT" and carry.held_since_market_s is not None
+
+
+def left_to_earn(carry: CarryView) -> Part:
+    """How long until the carry has paid the way in and out, at the present rate."""
+    if carry.held_earned is None or carry.round_trip_cost is None:
+        return faint(fmt.NA)
+    missing = carry.round_trip_cost - carry.held_earned
+    if missing <= 0:
+        return Part("earned back", "$up")
+    if carry.expected_per_hour is None:
+        return faint(fmt.NA)
+    if carry.expected_per_hour <= 0:
+        return Part("never", "bold $warn")
+    return bright(fmt.hours(missing / carry.expected_per_hour))
+
+
+def clock_line(carry: CarryView, cells: int) -> list[Part]:
+    """``earned +3.03 of 8.91  left 5 d 02 h``: the break-even clock of what is held."""
+    return joined(
+        [
+            [
+                label("earned "),
+                by_sign(carry.held_earned, fmt.signed(carry.held_earned)),
+                label(" of "),
+                Part(fmt.number(carry.round_trip_cost)),
+            ],
+            [label("left "), left_to_earn(carry)],
+        ],
+        cells,
+        gap=2,
+    )
+
+
+def clock_lines(carry: CarryView, cells: int) -> list[list[Part]]:
+    """The clock with its bar, for the pane alone."""
+    if not held(carry):
+        return [[label("break-even clock  "), faint("nothing is held")]]
+    lines = [
+        [label("break-even clock  "), label("held since "), Part(fmt.when(carry.held_since_market_s))],
+        clock_line(carry, cells),
+    ]
+    if carry.held_earned is not None and carry.round_trip_cost:
+        share = carry.held_earned / carry.round_trip_cost
+        room = max(8, min(40, cells - 12))
+        filled = bar(max(0.0, min(1.0, share)), room, UNICODE.eighths)
+        lines.append([faint(UNICODE.bar_left), Part(filled, "$up"), faint(UNICODE.bar_right), label(f" {share:.0%}")])
+    return lines
+
+
 class DeltaPane(Pane):
     NUMBER: ClassVar[str] = "4"
     NAME: ClassVar[str] = "Delta and carry"
@@ -108,25 +161,37 @@ class DeltaPane(Pane):
 
     def draw(self, snapshot: Snapshot, now: float) -> None:
         cells = self.inner
-        lines = [
-            *delta_lines(snapshot.delta, cells),
-            [],
-            *carry_lines(snapshot.carry, cells),
-        ]
-        prices = snapshot.prices
-        mark = "~" if prices.interpolated else ""
-        lines.append(
-            joined(
-                [
-                    [label("oracle "), Part(mark + fmt.price(prices.oracle))],
-                    [label("mark "), Part(mark + fmt.price(prices.mark))],
-                    [
-                        label("basis "),
-                        Part(f"{fmt.signed(prices.basis_bps, 1)} bps" if prices.basis_bps is not None else fmt.NA),
-                    ],
-                ],
-                cells,
-                gap=2,
-            )
-        )
+        carry = carry_lines(snapshot.carry, cells)
+        prices = prices_line(snapshot.prices, cells)
+        if self.zoomed:
+            lines = [
+                *delta_lines(snapshot.delta, cells),
+                [],
+                *carry,
+                prices,
+                [],
+                *clock_lines(snapshot.carry, cells),
+                [],
+            ]
+            self.query_one(Body).show([*lines, *attribution_lines(snapshot, cells)[2:]])
+            return
+        if held(snapshot.carry):
+            carry.insert(3, clock_line(snapshot.carry, cells))
+        lines = [*delta_lines(snapshot.delta, cells), [], *carry]
+        if len(lines) < self.rows:
+            lines.append(prices)
         self.query_one(Body).show(lines)
+
+
+def prices_line(prices: PricesView, cells: int) -> list[Part]:
+    mark = "~" if prices.interpolated else ""
+    basis = f"{fmt.signed(prices.basis_bps, 1)} bps" if prices.basis_bps is not None else fmt.NA
+    return joined(
+        [
+            [label("oracle "), Part(mark + fmt.price(prices.oracle))],
+            [label("mark "), Part(mark + fmt.price(prices.mark))],
+            [label("basis "), Part(basis)],
+        ],
+        cells,
+        gap=2,
+    )

@@ -47,7 +47,12 @@ class HealthPane(Pane):
         gauge.display = not small
         account = snapshot.account
         gauge.set_value(account.health, account.reason or "not known")
-        body.show(small_lines(snapshot, self.inner) if small else account_lines(account, self.inner))
+        if small:
+            body.show(small_lines(snapshot, self.inner))
+        elif self.zoomed:
+            body.show([*account_lines(account, min(self.inner, 60)), *account_details(snapshot, self.inner)])
+        else:
+            body.show(account_lines(account, self.inner))
 
 
 def account_age_s(snapshot: Snapshot) -> float | None:
@@ -126,6 +131,34 @@ def account_lines(account: AccountView, cells: int) -> list[list[Part]]:
     if account.reason:
         lines.insert(0, [Part(fit(fmt.safe_text(account.reason), cells).rstrip(), "$warn")])
     return lines
+
+
+def delegate_text(account: AccountView) -> str:
+    """The delegate's key, shortened so that both ends can be compared."""
+    key = fmt.safe_text(account.delegate, 64)
+    return key if len(key) <= 12 else f"{key[:4]}…{key[-4:]}"
+
+
+def account_details(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """What the pane has no room for among the others."""
+    account, vault = snapshot.account, snapshot.vault
+
+    def row(name: str, value: str, note: str = "") -> list[Part]:
+        line = [label(fit(name, 18)), Part(fit(value, 14, "right"))]
+        return [*line, faint("  " + note)] if note else line
+
+    return [
+        [],
+        row("initial collat.", money(account.collateral_initial)),
+        row("available", money(vault.available_capital), "free to use"),
+        row("deployed", money(vault.allocated_capital)),
+        row("realised funding", fmt.signed(vault.realized_funding)),
+        [
+            label(fit("delegate", 18)),
+            Part(fmt.safe_text(account.delegate, 64)) if account.delegate else faint("none"),
+        ],
+        row("account as of", fmt.when(account.as_of_market_s)),
+    ]
 
 
 def small_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:

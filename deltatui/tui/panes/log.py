@@ -63,6 +63,8 @@ class LogPane(Pane):
     def headline(self) -> list[Part]:
         status = self.log_view.status
         parts = [label("  follow" if status.follow else "  stopped"), label(f"  level {status.minimum}")]
+        if status.wrap:
+            parts.append(label("  wrap"))
         if status.filter:
             parts.append(
                 Part(f"  filter {fmt.safe_text(status.filter, 24)} ({status.shown} of {status.total})", "$mark")

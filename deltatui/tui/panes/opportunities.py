@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, by_sign, joined, label
+from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, joined, label
+from deltatui.tui.widgets.glyphs import fit, width_of
 from deltatui.tui.widgets.grid import Cell, Column, LiveGrid, Row
 
 if TYPE_CHECKING:
@@ -44,15 +45,21 @@ def _dollars(value: float | None) -> Cell:
     return Cell(fmt.compact_usd(value), "muted" if value is None else "")
 
 
+def break_even(row: OpportunityView) -> str:
+    """Without hours from a hundred days on: nobody waits for them, and the column is narrow."""
+    if row.break_even_h is not None and row.break_even_h >= 2_400:
+        return f"{row.break_even_h / 24:,.0f} d"
+    return fmt.hours(row.break_even_h, never=row.break_even_h is None and row.net_apr_pct is not None)
+
+
 def opportunity_row(row: OpportunityView) -> Row:
-    never = row.break_even_h is None and row.net_apr_pct is not None
     return Row(
         row.key,
         {
             "market": Cell(row.market, "bright"),
             "apr": _percent(row.apr_pct, 1),
             "net": _percent(row.net_apr_pct, 1),
-            "even": fmt.hours(row.break_even_h, never=never),
+            "even": break_even(row),
             "day": _percent(row.day_apr_pct, 1),
             "rate": _percent(row.rate_hour_pct, 4),
             "rate8": _percent(row.rate_8h_pct, 4),
@@ -102,7 +109,27 @@ class OpportunitiesPane(Pane):
             snapshot.opportunities, key=lambda row: -row.net_apr_pct if row.net_apr_pct is not None else float("inf")
         )
         grid.set_rows(opportunity_row(row) for row in rows)
-        self.query_one(Body).show([totals_line(snapshot.opportunities, self.inner)])
+        totals = totals_line(snapshot.opportunities, self.inner)
+        room = self.zoomed or (self.rows >= 11 and self.inner >= 60 and len(rows) <= 4)
+        best = [*card_lines(rows[:3], self.inner), []] if rows and room else []
+        self.query_one(Body).show([*best, totals])
+
+
+def card_lines(rows: Sequence[OpportunityView], cells: int) -> list[list[Part]]:
+    """The best markets as cards of four lines: name, net APR, APR now, break-even."""
+    each = max(18, min(36, cells // 3 - 2))
+
+    def line(name: str, value: Part) -> list[Part]:
+        room = max(0, each - width_of(name) - 1)
+        return [label(name + " "), Part(fit(value.text, room, "right"), value.style), Part("  ")]
+
+    lines: list[list[Part]] = [[], [], [], []]
+    for rank, row in enumerate(rows, 1):
+        lines[0] += line(f"{rank}.", bright(fmt.safe_text(row.market, each - 4)))
+        lines[1] += line("net APR", by_sign(row.net_apr_pct, fmt.apr(row.net_apr_pct)))
+        lines[2] += line("APR now", by_sign(row.apr_pct, fmt.apr(row.apr_pct)))
+        lines[3] += line("break-even", Part(break_even(row)))
+    return lines
 
 
 def totals_line(rows: Sequence[OpportunityView], cells: int) -> list[Part]:

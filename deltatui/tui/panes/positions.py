@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, by_sign, joined, label
-from deltatui.tui.panes.health import account_age_s
+from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label, width
+from deltatui.tui.panes.health import NEAR_PCT, account_age_s
+from deltatui.tui.widgets.glyphs import fit
 from deltatui.tui.widgets.grid import Cell, Column, LiveGrid, Row
 
 if TYPE_CHECKING:
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import PositionView, Snapshot
+    from deltatui.domain.snapshot import AttributionView, PositionView, Snapshot
     from deltatui.tui.widgets.palette import StyleName
 
 COLUMNS = (
-    Column("market", "market", 10),
+    Column("market", "market", 9),
     Column("side", "side", 6),
     Column("size", "size", 8, "right"),
     Column("entry", "entry", 8, "right", priority=3),
@@ -26,6 +27,7 @@ COLUMNS = (
     Column("upnl", "uPnL", 8, "right"),
     Column("funding", "funding", 8, "right", priority=1),
     Column("liq", "liq", 8, "right", priority=2),
+    Column("away", "to liq", 8, "right", priority=1),
     Column("notional", "notional", 11, "right", priority=4),
     Column("unsettled", "unsettled", 9, "right", priority=5),
 )
@@ -37,6 +39,15 @@ def signed_cell(value: float | None, *, missing: str = fmt.NA) -> Cell:
         return Cell(missing, "muted")
     style: StyleName = "good" if value > 0 else "bad" if value < 0 else ""
     return Cell(fmt.signed(value), style)
+
+
+def away_cell(position: PositionView, missing: str) -> Cell:
+    """How far the price is from the leg's liquidation, signed; a near one with a sign of its own."""
+    distance = position.liq_distance_pct
+    if distance is None:
+        return Cell(missing, "muted")
+    text = fmt.pct(distance, 0 if abs(distance) >= 100 else 1, plus=True).replace(" %", "%")
+    return Cell(f"!{text}", "bad") if abs(distance) < NEAR_PCT else Cell(text)
 
 
 def position_row(position: PositionView) -> Row:
@@ -53,6 +64,7 @@ def position_row(position: PositionView) -> Row:
             "upnl": signed_cell(position.unrealized_pnl),
             "funding": signed_cell(position.funding, missing=missing),
             "liq": Cell(missing, "muted") if position.liq_price is None else fmt.price(position.liq_price, 2),
+            "away": away_cell(position, missing),
             "notional": fmt.usd(position.notional),
             "unsettled": signed_cell(position.unsettled_pnl, missing=missing),
         },
@@ -63,6 +75,7 @@ def position_row(position: PositionView) -> Row:
             "upnl": position.unrealized_pnl,
             "funding": position.funding,
             "liq": position.liq_price,
+            "away": None if position.liq_distance_pct is None else abs(position.liq_distance_pct),
             "notional": position.notional,
             "unsettled": position.unsettled_pnl,
         },
@@ -94,27 +107,72 @@ class PositionsPane(Pane):
         totals = self.query_one(Body)
         # The small layout has no line to spare.
         totals.display = self.rows >= 6
-        if totals.display:
-            totals.show([totals_line(snapshot, self.inner)])
+        if self.zoomed:
+            totals.show(attribution_lines(snapshot, self.inner))
+        elif totals.display:
+            totals.show(totals_lines(snapshot, self.inner, 2 if self.rows >= 8 else 1))
 
 
-def totals_line(snapshot: Snapshot, cells: int) -> list[Part]:
-    """Net exposure and the attribution of the equity; all amounts positive when received."""
-    delta, parts = snapshot.delta, snapshot.attribution
+def net_parts(snapshot: Snapshot) -> list[Part]:
+    net = snapshot.delta.net
+    return [label("net "), Part(f"{fmt.signed(net, 4)} SOL" if net is not None else fmt.NA, "$bright")]
 
-    def amount(name: str, value: float | None) -> list[Part]:
-        return [label(f"{name} "), by_sign(value, fmt.signed(value))]
 
-    net = f"{fmt.signed(delta.net, 4)} SOL" if delta.net is not None else fmt.NA
-    groups = [
-        [label("net "), Part(net, "$bright")],
-        amount("funding", parts.funding),
-        amount("fees", parts.fees),
-        amount("interest", parts.interest),
-        amount("trading", parts.trading),
-        amount("perp", parts.unrealized_perp),
-        amount("spot", parts.spot_revaluation),
+def sources(parts: AttributionView) -> list[tuple[str, str, float]]:
+    """Where the equity came from: short name, long name and amount, positive when received."""
+    return [
+        ("funding", "funding", parts.funding),
+        ("fees", "fees, tips, gas", parts.fees),
+        ("interest", "interest", parts.interest),
+        ("trading", "realised trading", parts.trading),
+        ("perp", "perp, unrealised", parts.unrealized_perp),
+        ("spot", "spot, revaluation", parts.spot_revaluation),
     ]
+
+
+def totals_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
+    """Net exposure and the attribution of the equity on at most ``rows`` lines."""
+    parts = snapshot.attribution
+    groups = [net_parts(snapshot)]
+    if parts.opening_equity is None:
+        return [groups[0]]
     if parts.gap is not None and abs(parts.gap) >= 0.005:
         groups.insert(0, [Part(f"UNEXPLAINED {fmt.signed(parts.gap)}", "bold $down")])
-    return joined(groups, cells, gap=2)
+    groups += [[label(f"{name} "), by_sign(value, fmt.signed(value))] for name, _, value in sources(parts)]
+    lines: list[list[Part]] = []
+    while groups and len(lines) < rows:
+        taken = 1
+        while taken < len(groups) and sum(width(group) + 2 for group in groups[: taken + 1]) - 2 <= cells:
+            taken += 1
+        lines.append(joined(groups[:taken], cells, gap=2))
+        del groups[:taken]
+    return lines
+
+
+def attribution_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """From the opening to the present equity, a source a line; all amounts positive when received."""
+    parts = snapshot.attribution
+    if parts.opening_equity is None:
+        return [net_parts(snapshot), [faint("where the equity came from is not known yet")]]
+
+    def row(name: str, amount: Part) -> list[Part]:
+        return [label(fit(name, 20)), Part(fit(amount.text, 14, "right"), amount.style)]
+
+    found = sources(parts)
+    largest = max(abs(value) for _, _, value in found) or 1.0
+    lines = [net_parts(snapshot), [], row("opening equity", Part(fmt.number(parts.opening_equity)))]
+    room = max(0, min(40, cells - 38))
+    for _, name, value in found:
+        length = round(abs(value) / largest * room)
+        sign = by_sign(value, ("+" if value > 0 else "-") * length if value else "")
+        lines.append([*row(name, by_sign(value, fmt.signed(value))), Part("  "), sign])
+    if parts.transfers:
+        lines.append(row("in and out", Part(fmt.signed(parts.transfers))))
+    lines.append(row("equity now", bright(fmt.number(parts.closing_equity))))
+    gap = parts.gap
+    if gap is None:
+        lines.append(row("unexplained", faint(fmt.NA)))
+    else:
+        wrong = abs(gap) >= 0.005
+        lines.append([*row("unexplained", Part(fmt.signed(gap), "bold $down" if wrong else "$label"))])
+    return lines

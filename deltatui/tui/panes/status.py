@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from textual.widgets import Static
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Part, bright, by_sign, content, label, width
+from deltatui.tui.panes.base import Part, bright, by_sign, content, faint, label, width
+from deltatui.tui.panes.health import delegate_text
 from deltatui.tui.store import LinkState
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) ->
     ]
     if cells >= 110:
         del optional[-1]
+        optional.append((3, plumbing(snapshot)))
+    if snapshot.account.delegate:
+        optional.append((1, [Part(f"delegate {delegate_text(snapshot.account)}", "bold $mark")]))
     alerts = len(snapshot.alerts)
     if alerts:
         optional.append((0, [Part(f"▲ {alerts} alert{'s' if alerts != 1 else ''}", "bold $down")]))
@@ -91,6 +95,16 @@ def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) ->
     short = [[*head, Part(" "), *when], [*state, Part(" "), *short_auto]]
     # The small terminal has health in its own pane and room for the short form only.
     return _fit(fixed if cells >= 110 else short, optional, right, cells)
+
+
+def plumbing(snapshot: Snapshot) -> list[Part]:
+    """Wallet, RPC and feeds. A tape has no RPC and no feed; where an engine does not tell, they are not known."""
+    engine, account = snapshot.engine, snapshot.account
+    if engine.mode == "live":
+        known = account.wallet_quote is not None or account.wallet_sol is not None
+        wallet = Part("read" if known else fmt.NA, "$foreground" if known else "$faint")
+        return [label("wallet "), wallet, label(" · rpc "), faint(fmt.NA), label(" · feeds "), faint(fmt.NA)]
+    return [label("wallet "), Part("paper"), label(" · rpc, feeds "), faint(f"n/a {engine.mode}")]
 
 
 def _fit(fixed: list[list[Part]], optional: list[tuple[int, list[Part]]], right: list[Part], cells: int) -> list[Part]:

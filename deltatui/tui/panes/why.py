@@ -44,13 +44,14 @@ def limit_text(verdict: Verdict) -> str:
     return limit if not limit or limit[0] in "<>=" else f"limit {limit}"
 
 
-def aside(verdicts: Sequence[Verdict], status: VerdictStatus, cells: int) -> list[list[Part]]:
-    """All gates of one status by name, on as many lines as they need: ``- n/a: gas, latency``."""
+def aside(verdicts: Sequence[Verdict], status: VerdictStatus, cells: int, most: int = 4) -> list[list[Part]]:
+    """All gates of one status by name, on as many lines as they need up to ``most``: ``- n/a: gas, latency``."""
     names = [gate_name(verdict) for verdict in verdicts if verdict.status is status]
     if not names:
         return []
     mark, style, word = MARKS[status]
-    lines = wrapped(f"{word}: {', '.join(names)}", cells - 2, "$faint", 4)
+    count = f" {len(names)}" if most == 1 else ""
+    lines = wrapped(f"{word}{count}: {', '.join(names)}", cells - 2, "$faint", most)
     return [[Part(f"{mark} " if index == 0 else "  ", style), *line] for index, line in enumerate(lines)]
 
 
@@ -109,6 +110,10 @@ def gate_lines(verdicts: Sequence[Verdict], cells: int, rows: int) -> list[list[
     short = [gate_line(verdict, cells) for verdict in by_gravity(verdicts)]
     if len(short) <= rows:
         return short
+    named = [gate_line(verdict, cells, with_reason=False) for verdict in verdicts if verdict.status not in ASIDE]
+    named += [line for status in ASIDE for line in aside(verdicts, status, cells, 1)]
+    if len(named) <= rows:
+        return named
     kept = max(0, rows - 1)
     return [*short[:kept], [faint(f"  and {len(short) - kept} more: {counts(by_gravity(verdicts)[kept:])}")]]
 
@@ -150,13 +155,13 @@ class WhyPane(Pane):
         self.query_one(Body).show(lines)
 
     def draw(self, snapshot: Snapshot, now: float) -> None:
-        self.query_one(Body).show(why_lines(snapshot, self.inner, self.rows))
+        lines = zoomed_lines(snapshot, self.inner) if self.zoomed else why_lines(snapshot, self.inner, self.rows)
+        self.query_one(Body).show(lines)
 
 
-def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
-    if rows <= 1:
-        return [one_line(snapshot, cells)]
-    carry, delta = snapshot.carry, snapshot.delta
+def head_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """What is held, what would be better, and the reason in a sentence."""
+    carry = snapshot.carry
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
     held = {"nobody": "", "engine": "  by engine", "operator": "  by hand"}[carry.held_by]
     change = [] if stance == decision else [label("  best "), Part(decision, "bold $warn")]
@@ -164,15 +169,65 @@ def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
     head += wrapped(carry.sentence, cells, "$foreground", 2)
     if snapshot.engine.state_reason:
         head += wrapped(f"{snapshot.engine.state}: {snapshot.engine.state_reason}", cells, "$warn", 2)
+    return head
+
+
+def foot_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """What comes next: the rebalancer's reason and the next funding."""
     foot: list[list[Part]] = []
-    if delta.reason and rows > 12:
-        foot += wrapped(f"rebalancer: {delta.reason}", cells, "$label", 2)
-    if carry.next_funding_in_s is not None and rows > 12:
-        foot.append([label("next funding in "), Part(fmt.age(carry.next_funding_in_s))])
+    if snapshot.delta.reason:
+        foot += wrapped(f"rebalancer: {snapshot.delta.reason}", cells, "$label", 2)
+    if snapshot.carry.next_funding_in_s is not None:
+        foot.append([label("next funding in "), Part(fmt.age(snapshot.carry.next_funding_in_s))])
+    return foot
+
+
+def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
+    """The gates come first where there is no room for all: the foot gives way, then the gates' reasons."""
+    if rows <= 1:
+        return [one_line(snapshot, cells)]
+    head, foot = head_lines(snapshot, cells), foot_lines(snapshot, cells)
     subject = fmt.safe_text(snapshot.gates_subject, 40)
-    title = [[], [label(f"gates of {subject}" if subject else "gates")]] if rows > 12 else []
-    room = rows - len(head) - len(title) - (len(foot) + 1 if foot else 0)
-    gates = (
-        gate_lines(snapshot.gates, cells, max(1, room)) if snapshot.gates else [[faint("no gate has been judged yet")]]
+    title = [[], [label(f"gates of {subject}" if subject else "gates")]]
+    if not snapshot.gates:
+        said = [[faint("no gate has been judged yet")]]
+        return [*head, *title, *said, [], *foot] if rows > len(head) + 4 + len(foot) else [*head, *said]
+    for chosen, under in ((title, foot), (title, []), ([], [])):
+        room = rows - len(head) - len(chosen) - (len(under) + 1 if under else 0)
+        gates = gate_lines(snapshot.gates, cells, max(1, room))
+        counted = any("more: " in part.text for part in gates[-1])
+        if not counted:
+            break
+    return [*head, *chosen, *gates, *([[]] if under else []), *under]
+
+
+def zoomed_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+    """Every gate with verdict, value, limit, age and reason, what refuses first."""
+    subject = fmt.safe_text(snapshot.gates_subject, 60)
+    lines = [*head_lines(snapshot, cells), []]
+    foot = foot_lines(snapshot, cells)
+    lines += [*foot, []] if foot else []
+    if not snapshot.gates:
+        return [*lines, [faint("no gate has been judged yet")]]
+    names = max(12, min(26, max(width_of(gate_name(verdict)) for verdict in snapshot.gates)))
+    lines.append([label(f"gates of {subject}" if subject else "gates"), faint(f"   {counts(snapshot.gates)}")])
+    lines.append(
+        [label("  " + fit("verdict", 9) + fit("gate", names + 2) + fit("value", 14) + fit("limit", 12) + "age")]
     )
-    return [*head, *title, *gates, *([[]] if foot else []), *foot]
+    for verdict in by_gravity(snapshot.gates):
+        mark, style, word = MARKS[verdict.status]
+        refused = not verdict.allowed
+        lines.append(
+            [
+                Part(f"{mark} ", style),
+                Part(fit(word, 9), style),
+                Part(fit(gate_name(verdict), names + 2), "$foreground" if refused else "$label"),
+                Part(fit(fmt.safe_text(verdict.observed, 40) or fmt.NA, 13) + " ", style if refused else "$bright"),
+                label(fit(fmt.safe_text(verdict.limit, 40) or "–", 11) + " "),
+                faint("–" if verdict.age_s is None else fmt.age(verdict.age_s)),
+            ]
+        )
+        if verdict.reason:
+            reason = wrapped(verdict.reason, max(20, cells - 11), "$warn" if refused else "$faint", 6)
+            lines += [[Part(" " * 11), *line] for line in reason]
+    return lines

@@ -14,10 +14,13 @@ from deltatui.tui.actions import PANES, Context
 from deltatui.tui.commands import Target
 from deltatui.tui.keymap import bindings
 from deltatui.tui.panes.banner import Banner
+from deltatui.tui.panes.charts import EquityPane, FundingPane
 from deltatui.tui.panes.delta import DeltaPane
 from deltatui.tui.panes.footer import FooterLine
 from deltatui.tui.panes.health import HealthPane
+from deltatui.tui.panes.liquidations import LiquidationsPane
 from deltatui.tui.panes.log import LEVELS, LogPane
+from deltatui.tui.panes.market import MarketPane
 from deltatui.tui.panes.opportunities import OpportunitiesPane
 from deltatui.tui.panes.positions import PositionsPane
 from deltatui.tui.panes.status import StatusLine
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from textual import events
     from textual.app import ComposeResult
+    from textual.geometry import Offset
 
     from deltatui.domain.snapshot import Snapshot
     from deltatui.tui.commands import Operator
@@ -81,8 +85,19 @@ class MainScreen(Screen[None], inherit_bindings=False):
         yield Static("", id="too-small")
         yield StatusLine(self._timezone)
         yield Banner()
-        # In the order of the grid's cells; Why spans two rows where there are three columns.
-        panes = (HealthPane, PositionsPane, WhyPane, DeltaPane, OpportunitiesPane, LogPane)
+        # In the order of the grid's cells.
+        panes = (
+            HealthPane,
+            PositionsPane,
+            WhyPane,
+            DeltaPane,
+            OpportunitiesPane,
+            MarketPane,
+            FundingPane,
+            EquityPane,
+            LiquidationsPane,
+            LogPane,
+        )
         yield Container(*(pane(self._clock, self._ascii) for pane in panes), id="panes")
         yield FooterLine()
 
@@ -135,7 +150,9 @@ class MainScreen(Screen[None], inherit_bindings=False):
             grid.freeze = frozen
             grid.tick(now)
         for pane in self.panes:
-            if pane.is_on_screen and pane.display and (force or self._ticks % pane.EVERY == 0):
+            # A pane that has drawn nothing yet does not wait for its turn.
+            due = force or self._ticks % pane.EVERY == 0 or pane.view is None
+            if pane.is_on_screen and pane.display and due:
                 pane.apply(view, now)
         self.query_one(FooterLine).apply(self.operator.keymap, self.operator.why_not, self.operator.label_of)
 
@@ -158,16 +175,44 @@ class MainScreen(Screen[None], inherit_bindings=False):
         for pane in self.panes:
             pane.set_class(target == pane.NUMBER, "-zoomed")
         if target is not None:
-            self._focus_in(self.pane(target))
+            self.focus_number(target)
         self.call_after_refresh(self.app.tick_soon)  # type: ignore[attr-defined]
         return True
 
     def _focus_in(self, pane: Pane) -> bool:
+        """Focus what can be moved in inside ``pane``; False where nothing can."""
         for child in pane.query("*"):
             if child.focusable:
                 child.focus()
                 return True
         return False
+
+    def focus_number(self, number: str) -> None:
+        """Focus a pane, whether or not it has something to move in."""
+        pane = self.pane(number)
+        if not self._focus_in(pane):
+            pane.focus()
+
+    def places(self) -> list[tuple[str, Offset]]:
+        """Number and upper left corner of each pane on the screen."""
+        return [(pane.NUMBER, pane.region.offset) for pane in self.panes if pane.display and pane.is_on_screen]
+
+    def focused_grid(self) -> LiveGrid | None:
+        return self.focused if isinstance(self.focused, LiveGrid) else None
+
+    def next_picture(self) -> None:
+        pane = self.query_one(LiquidationsPane)
+        held = pane.has_focus_within
+        pane.switch()
+        pane.apply(self.operator.view, self._clock())
+        if held:
+            self.call_after_refresh(self.focus_number, pane.NUMBER)
+
+    def on_live_grid_activated(self, event: LiveGrid.Activated) -> None:
+        event.stop()
+        pane = self._focused_pane()
+        if pane is not None:
+            pane.action_show_alone()
 
     def focus_pane(self, step: int) -> None:
         """Focus the next pane that has something to move in; where one is shown alone, show its neighbour."""

@@ -50,13 +50,13 @@ class LiveGrid(ScrollView, can_focus=True):
         *(f"livegrid--{name}" for name in STYLE_NAMES),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "row up", show=False, id="grid.up"),
-        Binding("down,j", "move(1)", "row down", show=False, id="grid.down"),
-        Binding("pageup", "page(-1)", "page up", show=False, id="grid.page_up"),
-        Binding("pagedown", "page(1)", "page down", show=False, id="grid.page_down"),
-        Binding("home", "move(-1000000000)", "first row", show=False, id="grid.first"),
-        Binding("end", "move(1000000000)", "last row", show=False, id="grid.last"),
-        Binding("enter", "activate", "open row", show=False, id="grid.activate"),
+        Binding("up,k", "move(-1)", "row up", show=False, id="row-up"),
+        Binding("down,j", "move(1)", "row down", show=False, id="row-down"),
+        Binding("pageup", "page(-1)", "page up", show=False, id="page-up"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="page-down"),
+        Binding("home", "move(-1000000000)", "first row", show=False, id="first-row"),
+        Binding("end", "move(1000000000)", "last row", show=False, id="last-row"),
+        Binding("enter", "activate", "open row", show=False, id="open-row"),
     ]
 
     class Activated(Message):

@@ -55,8 +55,8 @@ class HeatMap(Widget, can_focus=True):
         *(f"heatmap--{name}" for name in STYLE_NAMES),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1, 0)", "up", show=False, id="heat.up"),
-        Binding("down", "move(1, 0)", "down", show=False, id="heat.down"),
+        Binding("up,k", "move(-1, 0)", "up", show=False, id="row-up"),
+        Binding("down,j", "move(1, 0)", "down", show=False, id="row-down"),
         Binding("left", "move(0, -1)", "left", show=False, id="heat.left"),
         Binding("right", "move(0, 1)", "right", show=False, id="heat.right"),
     ]
@@ -324,7 +324,7 @@ class HeatMap(Widget, can_focus=True):
     def _reading_strip(self, low: float, high: float, width: int) -> Strip:
         cell = self.cursor_cell
         if cell is None:
-            text = f"{self._format(low)} to {self._format(high)}; an arrow key reads a cell"
+            text = f"{self._format(low)} to {self._format(high)}; arrows read a cell"
             style = self._palette.get("muted")
         else:
             parts = (cell.row_label, cell.column_label, self._format(cell.value), cell.note)

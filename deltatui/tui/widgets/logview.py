@@ -45,14 +45,14 @@ class LogView(ScrollView, can_focus=True):
         *(f"logview--{name}" for name in STYLE_NAMES),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "line up", show=False, id="log.up"),
-        Binding("down,j", "move(1)", "line down", show=False, id="log.down"),
-        Binding("pageup", "page(-1)", "page up", show=False, id="log.page_up"),
-        Binding("pagedown", "page(1)", "page down", show=False, id="log.page_down"),
-        Binding("home", "move(-1000000000)", "first line", show=False, id="log.first"),
-        Binding("end", "follow", "follow the tail", show=False, id="log.follow"),
-        Binding("n", "find(1)", "next match", show=False, id="log.next_match"),
-        Binding("N", "find(-1)", "previous match", show=False, id="log.previous_match"),
+        Binding("up,k", "move(-1)", "line up", show=False, id="row-up"),
+        Binding("down,j", "move(1)", "line down", show=False, id="row-down"),
+        Binding("pageup", "page(-1)", "page up", show=False, id="page-up"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="page-down"),
+        Binding("home", "move(-1000000000)", "first line", show=False, id="first-row"),
+        Binding("end", "follow", "follow the tail", show=False, id="last-row"),
+        Binding("n", "find(1)", "next match", show=False, id="next-match"),
+        Binding("N", "find(-1)", "previous match", show=False, id="previous-match"),
     ]
 
     class StatusChanged(Message):

@@ -351,6 +351,8 @@ class PaperVenue:
         market = self._market
         if market is None:
             raise ValidationError("MarketNotActive", "the paper exchange has no price yet")
+        if operation.legs and not self._active:
+            raise ValidationError("MarketNotActive", f"{self._spec.symbol} is closed: no prices come any more")
         dice = random.Random(f"{self._settings.faults.seed}:{operation.id}")  # noqa: S311  a scenario, not a secret
         chances = self._settings.faults
         if faults and dice.random() < chances.fail_rate:

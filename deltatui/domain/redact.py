@@ -49,6 +49,33 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _SIGNATURE = re.compile(rf"[{_BASE58}]{{64,88}}")
 
+# What a report for strangers loses on top: an endpoint's key stands anywhere after its host, and a text that nobody
+# wrote for others names its secrets with a colon or a blank, and holds blobs of every kind.
+_URL = re.compile(r"\b((?:https?|wss?|redis)://)[^\s\"'<>]+", re.IGNORECASE)
+_HOST = re.compile(r"(?:[^@/]*@)?([^/?#]+)")
+_QUOTED = r"\"[^\"]*\"|'[^']*'"
+_LOOSE: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(
+            rf"\b((?:mnemonic|seed)(?:[-_ ](?:phrase|words))?[\"']?\s{{0,8}}[:=]\s{{0,8}})"
+            rf"(?!\[redacted)(?:{_QUOTED}|[^\s\"']+(?:[ \t]{{1,4}}[a-z0-9]{{3,8}}\b){{0,23}})",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    (
+        re.compile(
+            rf"\b((?:[a-z0-9]{{1,32}}[-_]){{0,4}}(?:{_NAMES})[\"']?\s{{0,8}}:\s{{0,8}})"
+            rf"(?!\[redacted)(?:{_QUOTED}|[^\s\"']+)",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"\[\s{0,8}(?:\d{1,3}\s{0,8},\s{0,8}){15,}\d{1,3}\s{0,8}\]"), MASK),
+    # A digit, or long names of functions would go too.
+    (re.compile(r"(?<![A-Za-z0-9+_-])(?=[A-Za-z+_-]*\d)[A-Za-z0-9+_-]{40,}={0,2}"), MASK),
+)
+
 
 class Redactor:
     """Masks secrets in texts. ``allowed`` texts (a transaction signature looks like a key) are kept unless they are
@@ -69,6 +96,20 @@ class Redactor:
             return _mask_shapes(text)
         parts = re.split("(" + "|".join(re.escape(value) for value in kept) + ")", text)
         return "".join(part if index % 2 else _mask_shapes(part) for index, part in enumerate(parts))
+
+
+def for_report(text: str) -> str:
+    """``text`` for a report that strangers may read: what ``Redactor`` masks, everything of a URL after its host, and
+    whatever else could be a secret. Rather too much than too little."""
+    text = _mask_shapes(_URL.sub(_host_only, text))
+    for shape, mask in _LOOSE:
+        text = shape.sub(mask, text)
+    return text
+
+
+def _host_only(match: re.Match[str]) -> str:
+    host = _HOST.match(match.string, match.end(1), match.end())
+    return f"{match.group(1)}{host.group(1) if host else ''}/{MASK}"
 
 
 def secret_field(name: str) -> bool:

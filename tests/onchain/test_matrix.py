@@ -1,0 +1,39 @@
+"""The scenario matrix, cell by cell, with the real engine, sender and node."""
+
+from __future__ import annotations
+
+import pytest
+from chainkit import run
+from faultbook import FAULTS, play
+from matrix import DOCUMENT, MATRIX, PHASES, WHAT, Told, written
+
+from deltatui.domain.operation import OperationState
+from deltatui.engine.states import EngineState
+
+CELLS = [(fault, phase, cell) for fault, cells in MATRIX.items() for phase, cell in zip(PHASES, cells, strict=True)]
+
+
+def test_the_table_has_every_fault_in_every_phase() -> None:
+    assert list(MATRIX) == list(FAULTS) == list(WHAT)
+    assert len(CELLS) == 100
+    for _, _, cell in CELLS:
+        assert isinstance(cell, Told) or cell.startswith("cannot occur: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "phase", "expected"),
+    [pytest.param(*cell, id=f"{cell[0]}, {cell[1]}") for cell in CELLS if isinstance(cell[2], Told)],
+)
+def test_cell(fault: str, phase: str, expected: Told) -> None:
+    assert run(play(fault, phase)) == expected
+
+
+def test_the_document_names_every_state() -> None:
+    text = DOCUMENT.read_text()
+    for state in (*OperationState, *EngineState):
+        assert f"| {state} |" in text, state
+
+
+def test_the_document_has_the_table_as_it_is() -> None:
+    text = DOCUMENT.read_text()
+    assert written(text) == text, "run: python tests/onchain/matrix.py"

@@ -1,0 +1,86 @@
+"""A connection that goes while legs are being mended: nothing trades until it is back, then they are mended first."""
+
+from __future__ import annotations
+
+import msgspec
+from engine_harness import World, world
+
+from deltatui.domain.command import ResultStatus
+from deltatui.engine.states import EngineState
+from deltatui.venues.paper.settings import PaperFaults, PaperSettings
+
+
+async def lose_with_the_first_trade(w: World) -> None:
+    """One leg fails, and when the trade has gone out the connection is lost."""
+
+    async def before_sending() -> None:
+        w.venue._settings = _with(w, PaperFaults(odd_leg_rate=1.0) if len(w.sender.sent) == 1 else PaperFaults())
+        if len(w.sender.sent) == 1:
+            w.core.go(EngineState.RECOVERING, "test")
+
+    w.sender.on_send = before_sending
+
+
+def _with(w: World, faults: PaperFaults) -> PaperSettings:
+    return msgspec.structs.replace(w.venue._settings, faults=faults)
+
+
+async def test_an_odd_leg_waits_for_the_connection_and_is_mended_before_anything_else() -> None:
+    async with world() as w:
+        await lose_with_the_first_trade(w)
+        result = await w.take(5)
+        assert (result.status, result.code) == (ResultStatus.UNRESOLVED, "RECOVERING")
+        assert result.operation_id
+        assert w.legs == (0.0, -5.0)
+        assert w.sender.sent == [result.operation_id]
+        # Neither by itself while it lasts ...
+        await w.engine.tick()
+        assert len(w.sender.sent) == 1
+        assert w.state == "RECOVERING"
+        # ... but first of all when it is over.
+        w.core.go(EngineState.RECONCILING, "test")
+        await w.engine.desk.reconcile()
+        w.core.go_after_reconciliation()
+        assert w.legs == (0.0, 0.0)
+        assert await w.outcomes() == [("TAKE", "LANDED"), ("UNWIND", "LANDED")]
+        assert w.core.check is None
+        assert w.state == "RUNNING"
+        await w.check()
+
+
+async def test_what_is_mended_by_itself_stops_when_the_connection_goes() -> None:
+    async with world() as w:
+        w.sender.mute = True
+        w.venue._settings = _with(w, PaperFaults(odd_leg_rate=1.0))
+        assert (await w.take(5)).status is ResultStatus.UNRESOLVED
+        w.sender.mute = False
+        w.venue._settings = _with(w, PaperFaults(fail_rate=1.0))
+
+        async def before_sending() -> None:
+            w.core.go(EngineState.RECOVERING, "test")
+            w.sender.on_send = None
+
+        w.sender.on_send = before_sending
+        await w.engine.tick()
+        assert w.state == "RECOVERING"
+        assert len(w.sender.sent) == 2
+        assert w.core.check is not None
+        w.venue._settings = _with(w, PaperFaults())
+        w.core.go(EngineState.RECONCILING, "test")
+        await w.engine.desk.reconcile()
+        w.core.go_after_reconciliation()
+        assert w.legs == (0.0, 0.0)
+        assert w.state == "RUNNING"
+        await w.check()
+
+
+async def test_stopping_lets_a_trade_end_and_asks_nobody_any_more() -> None:
+    async with world() as w:
+        w.sender.mute = True
+        result = await w.take(5)
+        assert result.status is ResultStatus.UNRESOLVED
+        assert list(w.core.unresolved) == [result.operation_id]
+        await w.engine.tick()
+        await w.engine.stop()
+        assert w.state == "STOPPED"
+        assert w.engine.desk._resolving is None

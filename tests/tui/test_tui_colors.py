@@ -1,0 +1,166 @@
+"""256 colours, 16, none, and no UTF-8: everything is still read, and nothing is told by colour alone."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from painted import contrast, painted
+from rich.color import ColorSystem
+from snapshots import make_confirmation, make_snapshot
+from test_tui_screen import full_snapshot, log_lines
+from tui_fakes import FakeEngine, log_line, replace, terminal
+
+from deltatui.domain.event import Level
+from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.verdict import Verdict, VerdictStatus
+from deltatui.tui.themes import load_themes
+
+HEX_THEMES = [theme.name for theme in load_themes(None).themes if not theme.ansi]
+MODES = (("replay", ""), ("paper", ""), ("live", "watch"), ("live", "manage"), ("live", "trade"), ("live", "auto"))
+LEAST = {ColorSystem.TRUECOLOR: 4.5, ColorSystem.EIGHT_BIT: 4.5, ColorSystem.STANDARD: 3.0}
+
+
+def in_mode(mode: str, live_mode: str = "", snapshot: Snapshot | None = None) -> Snapshot:
+    base = snapshot or full_snapshot()
+    return replace(base, engine=replace(base.engine, mode=mode, live_mode=live_mode))
+
+
+@pytest.mark.parametrize("system", LEAST, ids=lambda system: system.name.lower())
+@pytest.mark.parametrize("theme", HEX_THEMES)
+async def test_every_word_on_the_screen_is_readable(theme: str, system: ColorSystem) -> None:
+    """The painted screen itself, main panes and a dialog, after the terminal has rounded the colours."""
+    engine = FakeEngine(in_mode("live", "trade"))
+    async with terminal(engine, size=(160, 48), theme=theme) as t:
+        log_lines(engine)
+        await t.settle()
+        pieces = list(painted(t.app, system))
+        await t.press("question_mark")
+        # What lies under a dialog is dimmed on purpose.
+        dialog = t.app.screen.query_one("#dialog").region
+        inside = [piece for piece in painted(t.app, system) if dialog.contains(piece.x, piece.y)]
+    assert len(pieces) > 150
+    assert len(inside) > 50
+    poor = {
+        (piece.text, piece.ink, piece.paper)
+        for piece in (*pieces, *inside)
+        if any(char.isalnum() for char in piece.text) and contrast(piece.ink, piece.paper) < LEAST[system]
+    }
+    assert poor == set()
+
+
+async def _looks(mode: str, live_mode: str, theme: str, ascii_only: bool = False) -> tuple[str, str]:
+    """The badge's line, and the frame's first characters down the left edge."""
+    async with terminal(FakeEngine(in_mode(mode, live_mode)), size=(80, 24), theme=theme, ascii_only=ascii_only) as t:
+        lines = t.lines()
+        return lines[0], "".join(line[:1] for line in lines[1:-1])
+
+
+@pytest.mark.parametrize("theme", [theme.name for theme in load_themes(None).themes])
+async def test_the_mode_is_word_frame_and_colour_in_every_theme(theme: str) -> None:
+    words = {"replay": "REPLAY", "paper": "PAPER", "live": "LIVE"}
+    frames: dict[str, str] = {}
+    for mode, live_mode in (("replay", ""), ("paper", ""), ("live", "trade")):
+        top, frame = await _looks(mode, live_mode, theme)
+        said = f"{words[mode]} {live_mode.upper()}".strip()
+        assert said in top
+        assert not any(word in top for other, word in words.items() if other != mode)
+        frames[mode] = frame
+    assert len(set(frames.values())) == 3
+
+
+@pytest.mark.parametrize(("mode", "live_mode"), MODES)
+async def test_the_mode_is_a_word_without_utf8(mode: str, live_mode: str) -> None:
+    top, _ = await _looks(mode, live_mode, "dark", ascii_only=True)
+    assert f"{mode.upper()} {live_mode.upper()}".strip() in top
+    assert top.isascii()
+
+
+@pytest.mark.parametrize("mode", ["replay", "paper", "live"])
+async def test_a_dialog_says_the_mode(mode: str) -> None:
+    engine = FakeEngine(in_mode(mode, "trade" if mode == "live" else ""))
+    async with terminal(engine, size=(80, 24), theme="ansi") as t:
+        await t.publish(confirmation=make_confirmation())
+        assert f"· {mode.upper()}" in t.text()
+
+
+async def test_no_color_leaves_only_greys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    engine = FakeEngine(in_mode("live", "trade"))
+    async with terminal(engine, size=(160, 48)) as t:
+        log_lines(engine)
+        await t.settle()
+        pieces = list(painted(t.app))
+        assert len(pieces) > 150
+        # Rounded to a grey, each of the three parts on its own.
+        assert all(max(piece.ink) - min(piece.ink) <= 1 for piece in pieces)
+        assert all(max(piece.paper) - min(piece.paper) <= 1 for piece in pieces)
+        assert "LIVE TRADE" in t.lines()[0]
+
+
+def _gate(status: VerdictStatus) -> Snapshot:
+    return make_snapshot(gates=(Verdict("LEVERAGE", status, "1.00x", "10x"),))
+
+
+def _account(**changes: Any) -> Snapshot:
+    base = make_snapshot()
+    return replace(base, account=replace(base.account, **changes))
+
+
+def _pnl(value: float) -> Snapshot:
+    base = make_snapshot()
+    first, *others = base.positions
+    return replace(base, positions=(replace(first, unrealized_pnl=value, funding=value), *others))
+
+
+def _carry(value: float) -> Snapshot:
+    base = make_snapshot()
+    return replace(base, carry=replace(base.carry, now_apr=value, expected_per_hour=value))
+
+
+def _state(state: str) -> Snapshot:
+    base = make_snapshot()
+    return replace(base, engine=replace(base.engine, state=state))
+
+
+TELLS = {
+    "a gate's verdict": [_gate(status) for status in VerdictStatus],
+    "health": [_account(health=value) for value in (97, 40, 10)],
+    "profit or loss": [_pnl(31.2), _pnl(-31.2)],
+    "carry": [_carry(7.9), _carry(-7.9)],
+    "state": [_state(state) for state in ("RUNNING", "PAUSED", "REDUCING", "HALTED", "RECOVERING")],
+}
+
+
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["utf8", "ascii"])
+@pytest.mark.parametrize("what", TELLS)
+async def test_a_difference_is_told_without_colour(what: str, ascii_only: bool) -> None:
+    """Two states of one thing differ in their characters, digits aside."""
+    pages = []
+    for snapshot in TELLS[what]:
+        async with terminal(FakeEngine(snapshot), size=(160, 48), ascii_only=ascii_only) as t:
+            pages.append("".join(char for char in t.text() if not char.isdigit()))
+    for one, other in combinations(pages, 2):
+        assert one != other
+
+
+@pytest.mark.parametrize("level", list(Level))
+async def test_a_log_line_has_its_level_as_a_word(level: Level) -> None:
+    engine = FakeEngine()
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("v", "v", "v")
+        engine.log(log_line(1, "something happened", level))
+        await t.settle()
+        await t.press("0")
+        for _ in range(4):
+            if "something happened" in t.text():
+                break
+            await t.press("v")
+        line = next(line for line in t.lines() if "something happened" in line)
+        assert str(level.value) in line
+
+
+async def test_the_chosen_row_has_a_mark() -> None:
+    async with terminal(size=(160, 48), ascii_only=True) as t:
+        assert any("> SOL-PERP" in line for line in t.lines())

@@ -1,0 +1,78 @@
+"""Snapshots as lines of text: everything that matters is said, and unknown is said to be unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from engine_harness import World, in_world, take
+from snapshots import make_confirmation, make_snapshot
+
+from deltatui.domain.snapshot import AlertView
+from deltatui.plain import confirmation_lines, status_lines
+
+
+def text(**changes: Any) -> str:
+    return "\n".join(status_lines(make_snapshot(**changes)))
+
+
+def test_a_status_says_mode_state_and_what_is_held() -> None:
+    said = text()
+    assert said.startswith("REPLAY paper profile default: RUNNING")
+    assert "automation: on" in said
+    assert "record 720 of 7920" in said
+    assert "position: SOL-PERP short" in said
+    assert "blocked by PROFITABILITY: a short pays" in said
+    assert "ledger gap" in said
+
+
+def test_a_reason_and_alerts_are_said() -> None:
+    engine = msgspec.structs.replace(make_snapshot().engine, state="HALTED", state_reason="kill switch: test")
+    alert = AlertView("health@1", "CRITICAL", "health 12, liquidation at 250", 0.0)
+    said = text(engine=engine, alerts=(alert,))
+    assert "HALTED (kill switch: test)" in said
+    assert "alert CRITICAL: health 12, liquidation at 250" in said
+
+
+def test_unknown_is_neither_zero_nor_none() -> None:
+    account = make_snapshot().account
+    unknown = msgspec.structs.replace(
+        account, health=None, equity=None, free_collateral=None, leverage=None, liq_price=None
+    )
+    delta = msgspec.structs.replace(make_snapshot().delta, net=None, drift_pct=None, reason="no account data yet")
+    said = text(account=unknown, delta=delta, positions=())
+    assert "health: unknown; leverage: unknownx; liquidation price: unknown" in said
+    assert "equity: unknown; free collateral: unknown" in said
+    assert "net delta: unknown SOL (unknown %); no account data yet" in said
+    # A liquidation price that does not exist is another thing.
+    none = msgspec.structs.replace(account, liq_price=None)
+    assert "liquidation price: none" in text(account=none)
+
+
+def test_a_confirmation_says_what_it_would_do_and_cost() -> None:
+    said = "\n".join(confirmation_lines(make_confirmation()))
+    assert "take SOL-PERP: carry, 10 at 189.4200 (limit 188.4800), notional $1,894.20" in said
+    assert "fees $1.61, slippage $1.89; break-even never" in said
+    assert "health 100 -> 97" in said
+    assert "liquidation price none -> 412.50" in said
+    assert "refused by PROFITABILITY" in said
+    assert "expected to lose $5.25" in said
+    allowed = "\n".join(confirmation_lines(make_confirmation(can_force=False, loss_if_forced=None, break_even_h=40.0)))
+    assert "break-even 40 h" in allowed
+    assert "--force" not in allowed
+
+
+def test_a_real_engine_can_be_told_at_every_stage() -> None:
+    async def scenario(w: World) -> None:
+        assert "too few" in "\n".join(status_lines(w.snapshot()))
+        await w.records(8, 100)
+        asked = await w.give(take(5))
+        view = w.snapshot().confirmation
+        assert view is not None
+        assert "take SOL-PERP: short perp + buy spot, 5 at 150.0000" in confirmation_lines(view)[0]
+        await w.confirm(asked)
+        lines = status_lines(w.snapshot())
+        assert any(line.startswith("position: SOL-PERP short -5.0000, entry 149.9700") for line in lines)
+        assert any(line.startswith("stance: CARRY") for line in lines)
+
+    in_world(scenario, primed=2)

@@ -1,0 +1,198 @@
+"""From a command to exact legs: sizes, sides, limits, and what the account is promised to look like."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from engine_harness import PRICE, SOL, USD
+
+from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotMarket, SpotPosition, UserAccount
+from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.command import Direction
+from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, CostModel
+from deltatui.domain.errors import ValidationError
+from deltatui.domain.margin import MarginBook
+from deltatui.domain.market import MarketState
+from deltatui.domain.operation import OperationKind, Transfer
+from deltatui.engine.planner import Planner, loss_if_forced, stance_of, standing
+from deltatui.ports import AccountState
+from deltatui.venues.paper.settings import SOL_PERP
+
+SOL_KEY, USD_KEY = b"s" * 32, b"u" * 32
+PLANNER = Planner(50, CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
+MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False, True, None, 0, None)
+
+
+def account(spot_1e9: int = 0, perp_1e9: int = 0, quote: Decimal | int = 3000) -> AccountState:
+    quote = Decimal(quote)
+    worth = quote + PRICE * (spot_1e9 + perp_1e9) / SOL - PRICE * perp_1e9 / SOL
+    return AccountState(
+        0.0, 0, worth, quote, spot_1e9, perp_1e9, PRICE if perp_1e9 else None, Decimal(0), Decimal(0), 0
+    )
+
+
+def book(state: AccountState) -> MarginBook:
+    cash = int(-state.perp_1e9 * PRICE * USD / SOL)
+    quote = int(state.quote * SOL)
+    user = UserAccount(
+        (SpotPosition(0, abs(quote), quote < 0), SpotPosition(1, abs(state.spot_1e9), state.spot_1e9 < 0)),
+        (PerpPosition(0, state.perp_1e9, cash, cash, cash),) if state.perp_1e9 else (),
+    )
+    return MarginBook(
+        user,
+        {0: PerpMarket(0, SOL_KEY, 500, 300, order_step_1e9=SOL_PERP.step_base_1e9)},
+        {0: SpotMarket(0, USD_KEY, 6), 1: SpotMarket(1, SOL_KEY, 9, 8_000, 9_000, 12_000, 11_000)},
+        {SOL_KEY: OraclePrice(int(PRICE * USD)), USD_KEY: OraclePrice(USD)},
+    )
+
+
+def legs(plan: object) -> dict[str, tuple[int, bool]]:
+    return {leg.market: (leg.base_1e9, leg.reduce_only) for leg in plan.legs}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("way", "perp", "stance"),
+    [(Direction.CARRY, -2 * SOL, Stance.CARRY), (Direction.REVERSE, 2 * SOL, Stance.REVERSE)],
+)
+def test_take(way: Direction, perp: int, stance: Stance) -> None:
+    state = account()
+    plan = PLANNER.take(MARKET, state, book(state), 2 * SOL + 9_999_999, way)
+    assert legs(plan) == {"SOL-PERP": (perp, False), "SOL": (-perp, False)}
+    assert plan.increases_risk
+    assert plan.stance is stance
+    assert (plan.size, plan.notional) == (Decimal(2), Decimal(300))
+    # 3.5 bp and 5 bp of about 300, and 2 bp on each leg.
+    assert plan.fees == pytest.approx(Decimal("0.255"), rel=Decimal("0.001"))
+    assert plan.slippage == Decimal("0.12")
+    assert (plan.spot_after_1e9, plan.perp_after_1e9) == (-perp, perp)
+    first = plan.legs[0]
+    limit = Decimal(first.limit_price_1e6) / USD
+    assert limit == plan.limit_price == (PRICE * Decimal("0.995") if perp < 0 else PRICE * Decimal("1.005"))
+    lost = state.equity - Decimal(plan.after.summary.net_value_1e6) / USD
+    assert lost == pytest.approx(plan.fees + plan.slippage, abs=Decimal("0.00001"))
+
+
+def test_take_refuses_what_cannot_be() -> None:
+    state = account()
+    for size in (0, -SOL, 9_999_999):
+        with pytest.raises(ValidationError, match="SIZE_TOO_SMALL"):
+            PLANNER.take(MARKET, state, book(state), size, Direction.CARRY)
+    carrying = account(SOL, -SOL)
+    with pytest.raises(ValidationError, match="OTHER_STANCE"):
+        PLANNER.take(MARKET, carrying, book(carrying), SOL, Direction.REVERSE)
+    assert PLANNER.take(MARKET, carrying, book(carrying), SOL, Direction.CARRY).perp_after_1e9 == -2 * SOL
+
+
+@pytest.mark.parametrize(
+    ("spot", "perp", "own", "spot_leg"),
+    [
+        (5 * SOL, -5 * SOL, 0, (-5 * SOL, True)),
+        (-5 * SOL, 5 * SOL, 0, (5 * SOL, True)),
+        (7 * SOL, -5 * SOL, 2 * SOL, (-5 * SOL, True)),
+        (-3 * SOL, 5 * SOL, 2 * SOL, (5 * SOL, False)),
+        (5 * SOL + 123, -5 * SOL, 0, (-5 * SOL - 123, True)),
+        (3 * SOL, -5 * SOL, 4 * SOL, None),
+        (5 * SOL, -5 * SOL, -2 * SOL, (-5 * SOL, True)),
+    ],
+)
+def test_leave(spot: int, perp: int, own: int, spot_leg: tuple[int, bool] | None) -> None:
+    state = account(spot, perp)
+    plan = PLANNER.leave(MARKET, state, book(state), own)
+    expected = {"SOL-PERP": (-perp, True)}
+    if spot_leg is not None:
+        expected["SOL"] = spot_leg
+    assert legs(plan) == expected
+    assert plan.perp_after_1e9 == 0
+    assert not plan.increases_risk
+
+
+def test_leave_of_one_leg_alone_and_of_nothing() -> None:
+    naked = account(0, -5 * SOL)
+    assert legs(PLANNER.leave(MARKET, naked, book(naked), 0)) == {"SOL-PERP": (5 * SOL, True)}
+    spot = account(5 * SOL)
+    plan = PLANNER.leave(MARKET, spot, book(spot), 0)
+    assert legs(plan) == {"SOL": (-5 * SOL, True)}
+    assert plan.size == 5
+    nothing = account()
+    with pytest.raises(ValidationError, match="NOTHING_TO_LEAVE"):
+        PLANNER.leave(MARKET, nothing, book(nothing), 0)
+
+
+def test_single_orders() -> None:
+    state = account(5 * SOL, -4 * SOL)
+    plan = PLANNER.perp_order(
+        OperationKind.REBALANCE, MARKET, state, book(state), -SOL - 5, reduce_only=False, reason="drift"
+    )
+    assert legs(plan) == {"SOL-PERP": (-SOL, False)}
+    assert plan.increases_risk
+    assert plan.reason == "drift"
+    with pytest.raises(ValidationError, match="SIZE_TOO_SMALL"):
+        PLANNER.perp_order(OperationKind.UNWIND, MARKET, state, book(state), 5, reduce_only=True, reason="")
+    plan = PLANNER.spot_order(OperationKind.UNWIND, MARKET, state, book(state), -5 * SOL, "odd")
+    assert legs(plan) == {"SOL": (-5 * SOL, True)}
+    assert not plan.increases_risk
+    plan = PLANNER.spot_order(OperationKind.UNWIND, MARKET, state, book(state), SOL, "odd")
+    assert legs(plan) == {"SOL": (SOL, False)}
+    plan = PLANNER.close_rest(MARKET, state, book(state), 4 * SOL + 7, -SOL)
+    assert legs(plan) == {"SOL-PERP": (4 * SOL, True), "SOL": (-SOL, True)}
+
+
+def test_settle_and_transfers() -> None:
+    state = account(5 * SOL, -5 * SOL)
+    with pytest.raises(ValidationError, match="NOTHING_TO_SETTLE"):
+        PLANNER.settle(MARKET, state, book(state))
+    due = msgspec.structs.replace(state, unsettled=Decimal("-3.5"))
+    plan = PLANNER.settle(MARKET, due, book(due))
+    assert (plan.kind, plan.legs, plan.side) == (OperationKind.SETTLE, (), "settle -3.50")
+    plan = PLANNER.transfer(MARKET, state, book(state), Transfer("USDC", 100 * USD))
+    before = standing(book(state), SOL_PERP)
+    assert plan.kind is OperationKind.DEPOSIT
+    assert plan.after.summary.net_value_1e6 - before.summary.net_value_1e6 == 100 * USD
+    plan = PLANNER.transfer(MARKET, state, book(state), Transfer("SOL", -SOL))
+    assert plan.kind is OperationKind.WITHDRAW
+    assert plan.after.summary.net_value_1e6 - before.summary.net_value_1e6 == -150 * USD
+
+
+def test_standing() -> None:
+    flat = account()
+    now = standing(book(flat), SOL_PERP)
+    assert (now.leverage, now.liq_price, now.liq_distance_pct) == (0.0, None, None)
+    short = account(0, -10 * SOL, 1000)
+    now = standing(book(short), SOL_PERP)
+    assert now.leverage == pytest.approx(1.5)
+    assert now.liq_price is not None
+    assert now.liq_price > 150
+    assert now.liq_distance_pct == pytest.approx((now.liq_price / 150 - 1) * 100)
+    gone = account(0, -10 * SOL, -1)
+    assert standing(book(gone), SOL_PERP).leverage is None
+
+
+def test_the_trap_of_sol_in_the_wallet() -> None:
+    """R4.2: $1,700, short 100 SOL at 85: 5x and 85 % health, and a rally of a sixth takes all of it."""
+    price = Decimal(85)
+    state = AccountState(0.0, 0, Decimal(1700), Decimal(1700), 0, -100 * SOL, price, Decimal(0), Decimal(0), 100 * SOL)
+    user = UserAccount(
+        (SpotPosition(0, 1700 * SOL, False),), (PerpPosition(0, -100 * SOL, 8500 * USD, 8500 * USD, 8500 * USD),)
+    )
+    margin_book = msgspec.structs.replace(
+        book(state), user=user, oracles={SOL_KEY: OraclePrice(85 * USD), USD_KEY: OraclePrice(USD)}
+    )
+    now = standing(margin_book, SOL_PERP)
+    assert now.leverage == pytest.approx(5.0)
+    assert now.summary.health == 85
+    assert now.liq_distance_pct == pytest.approx(16.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("perp", "stance"), [(0, Stance.FLAT), (-1, Stance.CARRY), (1, Stance.REVERSE)])
+def test_stance_of(perp: int, stance: Stance) -> None:
+    assert stance_of(perp) is stance
+
+
+def test_what_forcing_costs() -> None:
+    state = account()
+    plan = PLANNER.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY)
+    bad = CarryEstimate(Stance.CARRY, -1e-5, -1e-5, -1e-5, None, False, "pays")
+    assert loss_if_forced(plan, bad, 0.0025, 168.0) == pytest.approx(300 * (0.0025 + 0.00168))
+    assert loss_if_forced(plan, None, 0.0025, 168.0) is None

@@ -1,0 +1,114 @@
+"""The backtest report: figures beside each other, a verdict that is true, a curve, and files that can be opened."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from tapes import FIRST_S, apr_rate, row, steady, tape
+
+from deltatui.backtest.report import Results, text_report, write_csv, write_html
+from deltatui.backtest.run import BacktestSettings, Fees, Policy, run_backtest
+from deltatui.domain.errors import ValidationError
+from deltatui.feeds.tape import Tape
+
+SOL = 10**9
+
+
+def results(t: Tape, fees: Fees = Fees.DRIFT) -> Results:
+    return {
+        policy: asyncio.run(run_backtest(t, BacktestSettings(policy=policy, size_1e9=SOL, fees=fees)))
+        for policy in Policy
+    }
+
+
+def table(report: str) -> dict[str, list[str]]:
+    return {
+        line.split()[0]: line.split()[1:]
+        for line in report.splitlines()
+        if re.match(r"(carry|always-short|flat) +[+-]", line)
+    }
+
+
+def test_three_policies_beside_each_other_the_asked_one_first() -> None:
+    report = text_report(Policy.FLAT, results(steady(100)))
+    rows = table(report)
+    assert list(rows) == ["flat", "always-short", "carry"]
+    assert rows["flat"][0] == "+0.0000"
+    assert float(rows["always-short"][0]) > 0
+    assert "336 funding records, 2023-11-14 to 2023-11-28" in report
+    assert "each leg, fees drift; start $300.00" in report
+
+
+@pytest.mark.parametrize(
+    ("apr", "best"), [(100.0, "always-short"), (-1.0, "flat"), (-300.0, "carry")], ids=["pays", "nothing", "turned"]
+)
+def test_the_verdict_names_the_one_that_won(apr: float, best: str) -> None:
+    found = results(steady(apr))
+    winner = max(found, key=lambda p: found[p][0].equity_end_usd - found[p][0].equity_start_usd)
+    assert winner == best
+    for policy in Policy:
+        report = text_report(policy, found)
+        assert f"{winner.value} did best on this tape" in report
+        net = found[policy][0].equity_end_usd - found[policy][0].equity_start_usd
+        assert f"{net:+.4f} $." in report
+
+
+def test_negative_carry_is_not_hidden() -> None:
+    report = text_report(Policy.ALWAYS_SHORT, results(steady(-50)))
+    assert "breaks even: never" in report
+    assert "-50.00 % APR" in report
+    assert table(report)["always-short"][0].startswith("-")
+
+
+def test_the_curve_has_its_bounds_and_stances() -> None:
+    found = results(steady(100))
+    report = text_report(Policy.CARRY, found)
+    _, curve = found[Policy.CARRY]
+    high, low = max(p.equity for p in curve), min(p.equity for p in curve)
+    assert f"{high:,.2f} │" in report
+    assert f"{low:,.2f} │" in report
+    (stances,) = [line for line in report.splitlines() if line.strip().startswith("stance")]
+    assert set(stances.split("│")[1]) == {"·", "C"}
+    assert len(stances.split("│")[1]) == 72
+    assert any(re.fullmatch(" +2023-11-14 +2023-11-28", line) for line in report.splitlines())
+
+
+def test_a_tape_of_one_record_and_one_without_movement() -> None:
+    one = text_report(Policy.CARRY, results(tape([row(FIRST_S, apr_rate(10))])))
+    assert "1 funding records" in one
+    flat = text_report(Policy.FLAT, results(steady(0, 5)))
+    assert flat.count("●") == 5
+
+
+def test_an_engine_that_did_not_end_running_is_told() -> None:
+    found = dict(results(steady(100, 30)))
+    result, curve = found[Policy.CARRY]
+    found[Policy.CARRY] = (msgspec.structs.replace(result, state="HALTED: odd leg"), curve)
+    assert text_report(Policy.CARRY, found).splitlines()[-1] == "the engine ended HALTED: odd leg"
+
+
+def test_files(tmp_path: Path) -> None:
+    found = results(steady(100, 600))
+    write_html(tmp_path / "r.html", Policy.CARRY, found)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == 3
+    assert {policy.value for policy in Policy} == set(re.findall("<title>([a-z-]+)</title></polyline>", page))
+    points = [float(n) for n in re.findall(r"-?\d+\.\d", "".join(re.findall('points="([^"]*)"', page)))]
+    assert all(0 <= n <= 1000 for n in points)
+    write_csv(tmp_path / "r.csv", found[Policy.CARRY][1])
+    assert (tmp_path / "r.csv").read_text().startswith("ts,equity_usd,stance\n")
+    with pytest.raises(ValidationError, match="cannot be written"):
+        write_html(tmp_path / "no" / "r.html", Policy.CARRY, found)
+    with pytest.raises(ValidationError, match="cannot be written"):
+        write_csv(tmp_path, found[Policy.CARRY][1])
+
+
+def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
+    raw = steady(100, 20)
+    found = results(Tape("<script>alert(1)</script>", raw.records, raw.digest))
+    write_html(tmp_path / "r.html", Policy.CARRY, found)
+    assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
