@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -186,19 +187,21 @@ async def run_engine(loaded: Loaded, *, fresh: bool = False, headless: bool = Tr
         stderr=headless,
         secrets=secret_values(settings),
     )
-    clock = ReplayClock(_tape_start(settings, tape))
-    holder = LockHolder(os.getpid(), socket.gethostname(), paths.profile, clock.operator_s())
-    lock = EngineLock.acquire(paths.lock, holder)
     try:
-        if fresh and paths.database.exists():
-            await _put_aside(paths.database, clock.operator_s())
-        database = await Database.open(paths.database, Durability(settings.storage.durability))
+        clock = ReplayClock(_tape_start(settings, tape))
+        holder = LockHolder(os.getpid(), socket.gethostname(), paths.profile, clock.operator_s())
+        lock = EngineLock.acquire(paths.lock, holder)
         try:
-            await _run(loaded, spec, tape, clock, database, logs)
+            if fresh and paths.database.exists():
+                await _put_aside(paths.database, clock.operator_s())
+            database = await Database.open(paths.database, Durability(settings.storage.durability))
+            try:
+                await _run(loaded, spec, tape, clock, database, logs)
+            finally:
+                await database.close()
         finally:
-            await database.close()
+            lock.release()
     finally:
-        lock.release()
         logs.close()
 
 
@@ -297,6 +300,9 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.desk.stopping.set)
+    # The tape and the program itself live as long as the process: no collection has to look at them again.
+    gc.collect()
+    gc.freeze()
     try:
         await engine.desk.stopping.wait()
     finally:

@@ -110,6 +110,9 @@ class Venue(Protocol):
     def margin_book(self) -> MarginBook | None:
         """Everything the margin formulas need, at current oracle prices."""
 
+    def health(self) -> int | None:
+        """0..100 (R2.3). Raises ValidationError where the account cannot be judged."""
+
     def costs(self) -> CostModel: ...
 
     def not_applicable(self) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ _TICK_S = 0.1
 _LONGEST_STEP_S = 0.5
 _SLICE_S = 0.008
 _HISTORY_S = 2.0
-_BEAT_S = 0.5
+_BEAT_S = 1.0
 _RUNNING = (EngineState.RUNNING, EngineState.REDUCING, EngineState.HALTED)
 
 

@@ -3,10 +3,11 @@
 CARRY is long spot and short perp, REVERSE its mirror with borrowed spot. Everything is a fraction of one leg's
 notional per hour. A forecast gain is halved, a forecast loss taken whole.
 
-Three things keep the engine from churning. The average alone must agree with the forecast, for entering as for
-leaving, so that one loud record decides nothing. It enters only after the rule has held for several records in a
-row. And it leaves like a ski renter who buys once the rents add up to the price of the skis: when the losses since
-the best moment have eaten what leaving and coming back would cost, or when the forecast says that they will.
+Three habits keep the engine from churning. The newest record and the average alone must each agree with the forecast
+before it enters, and the average before it leaves, so that one loud record decides nothing. It enters only after the
+rule has held for several records in a row, twice as many after each round trip that did not earn its costs. And it
+leaves like a ski renter who buys once the rents add up to the price of the skis: when the losses since the best
+moment have eaten what leaving and coming back would cost, or when the forecast says that they will.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
         reason = f"break-even after {break_even_h:.0f} h, limit {horizon_h:.0f} h"
     elif net * horizon_h <= settings.fee_multiple * cost.fees:
         reason = f"profit over {horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
+    elif side_fraction(stance, latest) <= 0:
+        reason = "the newest record pays the other side"
     elif net_by_average * horizon_h < total:
         reason = f"only the newest record pays; the average is {fraction_to_apr_pct(net_by_average):+.1f} % APR"
     else:
@@ -114,12 +117,18 @@ def _net(stance: Stance, gross: float, settings: CarrySettings) -> float:
 
 class CarryState(msgspec.Struct, frozen=True):
     """What the decision remembers. ``streak`` counts records in a row for which ``candidate`` was allowed, or for
-    which leaving was forecast to be cheaper; ``bleed`` is the loss since the best moment of the held stance."""
+    which leaving was forecast to be cheaper; ``bleed`` is the loss since the best moment of the held stance.
+    ``earned`` is what the held stance has earned, ``price`` what its round trip costs. ``setbacks`` counts round trips
+    that earned less than that, less those that earned it and one for every fortnight aside (``rested`` records)."""
 
     held: Stance = Stance.FLAT
     candidate: Stance = Stance.FLAT
     streak: int = 0
     bleed: float = 0.0
+    earned: float = 0.0
+    price: float = 0.0
+    setbacks: int = 0
+    rested: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -131,9 +140,18 @@ class Decision(msgspec.Struct, frozen=True):
     reverse: CarryEstimate | None
 
 
+_FORGET_RECORDS = 336
+_MOST_SETBACKS = 6
+
+
 def holding(state: CarryState, held: Stance) -> CarryState:
-    """The state after the account came to hold ``held``; a new stance starts with a clean memory."""
-    return state if state.held is held else CarryState(held=held)
+    """The state after the account came to hold ``held``; of the past only the setbacks are remembered."""
+    if state.held is held:
+        return state
+    setbacks = state.setbacks
+    if state.held is not Stance.FLAT:
+        setbacks = min(setbacks + 1, _MOST_SETBACKS) if state.earned < state.price else max(setbacks - 1, 0)
+    return CarryState(held=held, setbacks=setbacks)
 
 
 def decide(
@@ -154,13 +172,17 @@ def _decide_entry(
     state: CarryState, carry: CarryEstimate, reverse: CarryEstimate, settings: CarrySettings
 ) -> tuple[CarryState, Decision]:
     best = carry if carry.net >= reverse.net else reverse
+    setbacks, rested = state.setbacks, state.rested + 1
+    if setbacks and rested >= _FORGET_RECORDS:
+        setbacks, rested = setbacks - 1, 0
     if not best.allowed:
         sentence = f"FLAT is better: {best.stance} {best.reason}"
-        return CarryState(), Decision(Stance.FLAT, sentence, carry, reverse)
+        return CarryState(setbacks=setbacks, rested=rested), Decision(Stance.FLAT, sentence, carry, reverse)
     streak = state.streak + 1 if state.candidate is best.stance else 1
-    state = CarryState(candidate=best.stance, streak=streak)
-    if streak < settings.confirm_records:
-        sentence = f"{best.stance} looks good for {streak} of {settings.confirm_records} records: {best.reason}"
+    state = CarryState(candidate=best.stance, streak=streak, setbacks=setbacks, rested=rested)
+    wanted = settings.confirm_records << setbacks
+    if streak < wanted:
+        sentence = f"{best.stance} looks good for {streak} of {wanted} records: {best.reason}"
         return state, Decision(Stance.FLAT, sentence, carry, reverse)
     return state, Decision(best.stance, f"{best.stance} pays: {best.reason}", carry, reverse)
 
@@ -181,7 +203,14 @@ def _decide_exit(
     bleed = max(0.0, state.bleed - earned)
     forecast_loss = -max(held.net, held.net_by_average) * settings.horizon_h
     streak = state.streak + 1 if forecast_loss > total else 0
-    state = CarryState(held=state.held, candidate=Stance.FLAT, streak=streak, bleed=bleed)
+    state = CarryState(
+        held=state.held,
+        streak=streak,
+        bleed=bleed,
+        earned=state.earned + earned,
+        price=total,
+        setbacks=state.setbacks,
+    )
     if bleed > total:
         sentence = (
             f"leave {held.stance}: it lost {bleed * 1e4:.1f} bp since its best, leaving costs {total * 1e4:.1f} bp"

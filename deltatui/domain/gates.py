@@ -128,9 +128,9 @@ def blocking(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
 
 
 def only_profitability_blocks(verdicts: tuple[Verdict, ...]) -> bool:
-    """True where forcing (R6) could help: the profitability gate is the one and only that refuses."""
+    """True where forcing (R6) could help: the profitability gate is the one and only that refuses, and it knows why."""
     stopped = blocking(verdicts)
-    return len(stopped) == 1 and stopped[0].code == "profitability"
+    return len(stopped) == 1 and stopped[0].code == "profitability" and stopped[0].status is _BLOCKED
 
 
 def withdraw_health(health_after: int | None, limits: GateLimits) -> Verdict:

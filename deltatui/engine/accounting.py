@@ -70,6 +70,10 @@ class Accountant:
         ):
             if base_1e9:
                 books.holdings[instrument] = Holding(base_to_decimal(base_1e9), price)
+        # What the perp does not hedge was there before us and is not ours to sell.
+        unhedged = account.spot_1e9 + account.perp_1e9
+        if account.spot_1e9 > 0 and unhedged > 0:
+            books.transferred[self._spec.base_symbol] = base_to_decimal(unhedged)
         self.books = books
         self.opened = True
 

@@ -52,6 +52,13 @@ class Board:
         self.emit(kind, level, message)
         self.changed()
 
+    def restate(self, key: str, level: Level, message: str) -> None:
+        """A standing alert that has become milder: it reads otherwise, and nobody is called again."""
+        before = self.alerts.get(key)
+        if before is not None:
+            self.alerts[key] = AlertView(before.id, level, message, before.since_operator_s)
+            self.changed()
+
     def clear(self, key: str) -> None:
         if self.alerts.pop(key, None) is not None:
             self.emit("alert_cleared", Level.INFO, f"{key} is fine again")

@@ -202,6 +202,11 @@ class Desk:
         if why := refusal(self._core.state, command):
             raise ValidationError("NOT_ACCEPTED", why)
 
+    def _check_reduces(self, plan: Plan) -> None:
+        """Outside RUNNING a rebalance may shrink the perp, not widen it."""
+        if plan.increases_risk:
+            self._check_accepted(Take)
+
     def _check_market(self, symbol: str) -> None:
         listed, ours = self._core.venue.markets(), self._core.spec.symbol
         if symbol not in listed:
@@ -320,6 +325,7 @@ class Desk:
             raise ValidationError("CONFIRMATION_OPEN", "another trade waits for its confirmation; answer that first")
         operation_id = await self._new_id(command.intent_id)
         plan = self.plan(command)
+        self._check_reduces(plan)
         verdicts = self.judge(plan)
         asks = self._needs_confirmation(command, plan)
         if not allowed(verdicts) and not (asks and self.can_force(verdicts)):
@@ -345,6 +351,7 @@ class Desk:
         if core.known_facts().account.perp_1e9 != pending.perp_1e9:
             raise ValidationError("POSITION_CHANGED", "the position changed while the dialog was open; ask again")
         plan = self.plan(pending.command)
+        self._check_reduces(plan)
         verdicts = self.judge(plan)
         if not allowed(verdicts) and not (command.force and self.can_force(verdicts)):
             return _blocked(pending.operation_id, verdicts)
@@ -387,7 +394,8 @@ class Desk:
             result = await self._execute(await self._trader.next_id(), leave, plan, ())
         if result.status is ResultStatus.DONE:
             return _done("KILLED", f"halted, automation off, positions closed ({reason})")
-        return msgspec.structs.replace(result, message=f"halted, but closing failed: {result.message}")
+        word = "is unresolved" if result.status is ResultStatus.UNRESOLVED else "failed"
+        return msgspec.structs.replace(result, message=f"halted, but closing {word}: {result.message}")
 
     async def _new_id(self, intent_id: str) -> str:
         """A digest of the intent where the caller gave one, so that no restart makes two of it."""
@@ -437,9 +445,11 @@ class Desk:
             return ""
         try:
             result = await self._settle("")
-        except (ValidationError, TransientError, UnresolvedError) as error:
+        except (ValidationError, TransientError) as error:
             # The close itself is done, and that is what was asked.
             return f"; settling failed: {error.sentence}"
+        if result.status is ResultStatus.UNRESOLVED:
+            return f"; settling is unresolved: {result.message}"
         return "; PnL settled" if result.status is ResultStatus.DONE else f"; settling failed: {result.message}"
 
     # Capital

@@ -13,7 +13,6 @@ from deltatui.domain.command import AnyCommand, CommandResult, Direction, Leave,
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.health import HealthLevel, crossed, health_level, watch_losses
-from deltatui.domain.margin import health
 from deltatui.domain.market import FundingRecord
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import Core
@@ -166,13 +165,12 @@ class Engine:
 
     def _watch_health(self, market_s: float) -> None:
         core = self.core
-        book = core.venue.margin_book()
-        if book is None:
-            return
         try:
-            value = health(book)
+            value = core.venue.health()
         except ValidationError as error:
             core.board.alert("margin", Level.ERROR, f"the account cannot be judged: {error.sentence}")
+            return
+        if value is None:
             return
         level = health_level(value, core.settings.health_warning, core.settings.health_critical)
         text = f"health {value}"
@@ -193,6 +191,8 @@ class Engine:
             board.alert("health", severity, text, "health_alert")
         elif level is HealthLevel.OK and self._health is not HealthLevel.OK:
             board.clear("health")
+        elif level is HealthLevel.WARNING and self._health is HealthLevel.CRITICAL:
+            board.restate("health", Level.WARNING, text)
         self._health = level
 
     # Acting by itself

@@ -261,4 +261,4 @@ async def _told(s: Scene, answer: str) -> Told:
     return Told(", ".join(shown) or "none", ", ".join(states), answer, tuple(kinds))
 
 
-__all__ = ["FAULTS", "play"]
+__all__ = ["FAULTS", "Strike", "play"]

@@ -36,7 +36,7 @@ from deltatui.chain.transaction import AccountMeta, Instruction, Payload
 from deltatui.chain.ws import Subscriptions
 from deltatui.domain.command import CommandResult, Deposit
 from deltatui.domain.errors import TransientError
-from deltatui.domain.event import Event, Level
+from deltatui.domain.event import Event
 from deltatui.domain.operation import JournalRecord, Operation, OperationState
 from deltatui.engine.engine import Engine
 from deltatui.engine.supervisor import Supervisor
@@ -291,9 +291,6 @@ class Scene:
 
     async def journal(self, operation_id: str) -> list[JournalRecord]:
         return await self.store.journal(operation_id)
-
-    def lines(self, level: Level, tag: str) -> list[str]:
-        return [message for found, named, message, _ in self.log.lines if found is level and named == tag]
 
     async def until(self, holds: Callable[[], Any], limit_s: float = 400.0) -> None:
         """Wait in simulated time; fail where it does not come to hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from chainkit import run
-from faultbook import FAULTS, play
+from faultbook import FAULTS, Strike, play
 from matrix import DOCUMENT, MATRIX, PHASES, WHAT, Told, written
 
 from deltatui.domain.operation import OperationState
@@ -26,6 +26,17 @@ def test_the_table_has_every_fault_in_every_phase() -> None:
 )
 def test_cell(fault: str, phase: str, expected: Told) -> None:
     assert run(play(fault, phase)) == expected
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_clock_that_is_set_back_is_like_one_that_is_set_ahead(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = "clock off by 5 s"
+
+    def back(strike: Strike) -> None:
+        strike.s.clock.ahead_s -= 5.0
+
+    monkeypatch.setitem(FAULTS, fault, back)
+    assert run(play(fault, phase)) == MATRIX[fault][PHASES.index(phase)]
 
 
 def test_the_document_names_every_state() -> None:

@@ -170,6 +170,7 @@ async def test_sigkill_at_every_step_on_a_real_file_and_real_sockets(tmp_path: P
         operations = await EngineStore(opened).operations()
         await opened.close()
     states = [str(each.state) for each in reversed(operations)]
-    assert states == ["FAILED", "EXPIRED", "EXPIRED", "LANDED", "LANDED", "EXPIRED", "LANDED"]
+    # The fifth died when it booked how the fourth's operation had ended, before it came to its own.
+    assert states == ["FAILED", "EXPIRED", "EXPIRED", "LANDED", "EXPIRED", "LANDED"]
     assert node.double_landings == 0
     assert node.records.disagreements({each.operation.id: each.state.value for each in operations}) == []  # type: ignore[misc]

@@ -228,6 +228,15 @@ def test_flips_that_fit_into_the_average_do_not_churn_either(every: int) -> None
     adds_up(result)
 
 
+@pytest.mark.parametrize("every", [8, 16, 24])
+def test_flips_in_step_with_the_average_are_soon_given_up(every: int) -> None:
+    """Each round trip that did not earn its costs doubles the patience before the next."""
+    result, _ = play(flipping(300.0, 24 * 60, every), Policy.CARRY, fees=Fees.DRIFT)
+    assert result.switches <= 12
+    assert result.equity_end_usd > result.equity_start_usd * 0.98
+
+
+
 def test_free_trading_does_not_look_free() -> None:
     """Small noise around zero is not worth trading even where nothing is charged."""
     dice = random.Random(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from engine_harness import World, world
 
-from deltatui.domain.command import ResultStatus
+from deltatui.domain.command import Kill, ResultStatus
 from deltatui.engine.states import EngineState
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
@@ -71,6 +71,35 @@ async def test_what_is_mended_by_itself_stops_when_the_connection_goes() -> None
         w.core.go_after_reconciliation()
         assert w.legs == (0.0, 0.0)
         assert w.state == "RUNNING"
+        await w.check()
+
+
+async def test_a_flattening_kill_and_a_settlement_say_that_they_are_unresolved() -> None:
+    async with world() as w:
+        assert (await w.take(5)).status is ResultStatus.DONE
+        await w.record("3")
+
+        async def settling_is_mute() -> None:
+            w.sender.mute = len(w.sender.sent) == 3
+
+        w.sender.on_send = settling_is_mute
+        left = await w.leave()
+        assert left.status is ResultStatus.DONE
+        assert "settling is unresolved" in left.message
+        w.sender.on_send = None
+        w.sender.mute = False
+        await w.engine.tick()
+        assert not w.core.unresolved
+        assert (await w.take(5)).status is ResultStatus.DONE
+        w.sender.mute = True
+        killed = await w.give(Kill(flatten=True, reason="test"))
+        assert killed.status is ResultStatus.UNRESOLVED
+        assert killed.message.startswith("halted, but closing is unresolved")
+        assert list(w.core.unresolved) == [killed.operation_id]
+        assert w.state == "HALTED"
+        w.sender.mute = False
+        await w.engine.tick()
+        assert w.legs == (0.0, 0.0)
         await w.check()
 
 

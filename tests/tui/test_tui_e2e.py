@@ -135,7 +135,7 @@ def test_a_session_by_keys(session: Session) -> None:
     press(terminal, "\r", "cancels in")
     press(terminal, "y", "refused")
     assert session.held() == {}, "a refused trade is not sent by its confirm key"
-    press(terminal, "f", "FORCED")
+    until(lambda: forced(terminal), "the dialog takes the force key")
     taken = {"SOL-PERP": -1.0, "SOL": 1.0}
     press_until(terminal, "y", lambda: session.held() == taken, "both legs are held")
 
@@ -150,6 +150,17 @@ def test_a_session_by_keys(session: Session) -> None:
     assert terminal.wait(10) == 0
     assert terminal.settings == terminal.before
     until(lambda: session.status() is None, "the engine that this terminal started has stopped")
+
+
+def forced(terminal: PtyTerminal) -> bool:
+    """Press the force key; it is not taken before the dialog is armed, and a second one would take it back."""
+    terminal.forget()
+    terminal.press("f")
+    try:
+        terminal.wait_for("FORCED", 2.0)
+    except AssertionError:
+        return False
+    return True
 
 
 # What a terminal goes through

@@ -23,7 +23,6 @@ from deltatui.domain.command import (
     ResultStatus,
     Resume,
     SetSpeed,
-    Settle,
     Stop,
     Take,
 )

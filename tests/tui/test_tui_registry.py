@@ -40,8 +40,12 @@ def test_the_keys_document_is_what_the_registry_says() -> None:
 
 
 def test_the_default_keys_pass_their_own_check() -> None:
-    lines = "\n".join(f"{action.id} = {[display(key) for key in action.keys]}" for action in ACTIONS)
-    keymap = parse_keymap("[keys]\n" + lines.replace("esc'", "escape'").replace("'", '"'), "defaults")
+    def written(key: str) -> str:
+        """As a user may write it: some keys are displayed shorter than they are named."""
+        return key if key in ("escape", "pageup", "pagedown") else display(key)
+
+    lines = "\n".join(f"{action.id} = {[written(key) for key in action.keys]}" for action in ACTIONS)
+    keymap = parse_keymap("[keys]\n" + lines.replace("'", '"'), "defaults")
     assert {action.id: keymap.keys(action.id) for action in ACTIONS} == {action.id: action.keys for action in ACTIONS}
 
 

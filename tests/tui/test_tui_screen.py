@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from snapshots import MARKET_S, make_confirmation, make_snapshot
-from tui_fakes import FakeEngine, Terminal, log_line, replace, terminal
+from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Event, Level
 from deltatui.domain.snapshot import AlertView, PositionView, Snapshot
@@ -88,7 +88,11 @@ def full_snapshot(**changes: Any) -> Snapshot:
         Verdict("GUARDS", VerdictStatus.NOT_APPLICABLE, "", "", "a tape has no exchange guards"),
         Verdict("RATE_LIMIT", VerdictStatus.ALLOWED, "0/min", "10/min"),
     )
-    return replace(base, opportunities=rows, gates=gates, **changes)
+    carry = replace(base.carry, held_since_market_s=MARKET_S - 86_400 * 3, held_earned=-12.34, round_trip_cost=8.91)
+    positions = (replace(base.positions[0], liq_distance_pct=117.8), base.positions[1])
+    return replace(
+        base, opportunities=rows, gates=gates, carry=carry, positions=positions, cards=make_cards(), **changes
+    )
 
 
 def log_lines(engine: FakeEngine) -> None:
@@ -109,6 +113,8 @@ async def test_picture_of_the_main_screen(size: tuple[int, int]) -> None:
     engine = FakeEngine(full_snapshot())
     async with terminal(engine, size=size) as t:
         log_lines(engine)
+        engine.tell_history(make_history())
+        await t.settle()
         await t.settle()
         check_picture(f"main-{size[0]}x{size[1]}", t)
 
@@ -122,13 +128,16 @@ async def test_picture_of_the_confirmation(size: tuple[int, int]) -> None:
         check_picture(f"confirm-{size[0]}x{size[1]}", t)
 
 
-async def test_picture_in_ascii() -> None:
+@pytest.mark.parametrize("size", [(160, 48), (80, 24)])
+async def test_picture_in_ascii(size: tuple[int, int]) -> None:
     engine = FakeEngine(full_snapshot())
-    async with terminal(engine, size=(80, 24), ascii_only=True) as t:
+    async with terminal(engine, size=size, ascii_only=True) as t:
         log_lines(engine)
+        engine.tell_history(tape_history())
+        await t.settle()
         await t.settle()
         assert t.text().isascii()
-        check_picture("main-ascii-80x24", t)
+        check_picture(f"main-ascii-{size[0]}x{size[1]}", t)
 
 
 async def test_picture_of_a_lost_engine() -> None:
@@ -191,6 +200,10 @@ async def test_a_resize_changes_the_layout() -> None:
         ("3", "Why", "profitability"),
         ("4", "Delta and carry", "cooldown"),
         ("5", "Opportunities", "24h vol"),
+        ("6", "Market", "no telemetry"),
+        ("7", "Funding", "first history"),
+        ("8", "Equity", "first history"),
+        ("9", "Liquidations", "first history"),
         ("0", "Log", "follow"),
     ],
 )
@@ -212,11 +225,11 @@ async def test_a_number_shows_one_pane_and_two_ways_lead_back(key: str, name: st
 async def test_tab_walks_through_what_can_be_moved_in() -> None:
     async with terminal(size=(160, 48)) as t:
         seen = []
-        for _ in range(4):
+        for _ in range(5):
             assert t.app.focused is not None
             seen.append(t.app.focused.id)
             await t.press("tab")
-        assert seen == ["positions", "opportunities", "log", "positions"]
+        assert seen == ["positions", "opportunities", "liquidations", "log", "positions"]
         await t.press("shift+tab")
         assert t.app.focused is not None
         assert t.app.focused.id == "positions"
@@ -560,7 +573,7 @@ def hostile_snapshot(text: str) -> Snapshot:
         base,
         engine=replace(base.engine, venue=text, profile=text, state=text, state_reason=text),
         prices=replace(base.prices, market=text),
-        account=replace(base.account, reason=text),
+        account=replace(base.account, reason=text, delegate=text),
         delta=replace(base.delta, reason=text, direction=text),
         carry=replace(base.carry, stance=text, decision=text, sentence=text),
         positions=(position,),
@@ -571,6 +584,7 @@ def hostile_snapshot(text: str) -> Snapshot:
             replace(verdict, status=VerdictStatus.NOT_APPLICABLE),
         ),
         gates_subject=text,
+        cards=tuple(replace(card, title=text, unit=text, reason=text) for card in make_cards()),
         alerts=(AlertView(text, text, text, 0.0),),
         actions=tuple(replace(action, enabled=False, reason=text) for action in base.actions),
     )
@@ -584,8 +598,26 @@ async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
     async with terminal(engine, size=(160, 48)) as t:
         engine.log(log_line(1, text, Level.ERROR, text))
         engine.events(Event(text, Level.ERROR, text, 0.0, 0.0))
+        engine.tell_history(tape_history(market=text, funding=(), open_interest_reason=text, liquidations_reason=text))
         await t.settle()
-        for key in ("1", "2", "3", "4", "5", "0", "0", "t", "question_mark", "escape", "colon", "escape", "T"):
+        for key in (
+            *"123456789",
+            "i",
+            "i",
+            "0",
+            "0",
+            "ctrl+o",
+            "a",
+            "d",
+            "escape",
+            "D",
+            "t",
+            "question_mark",
+            "escape",
+            "colon",
+            "escape",
+            "T",
+        ):
             await t.press(key)
         hostile = make_confirmation(
             kind=text, market=text, side=text, carry_sentence=text, source=text, verdicts=engine.snapshot.gates

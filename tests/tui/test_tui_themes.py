@@ -11,7 +11,7 @@ from textual.color import Color
 from textual.theme import Theme
 from tui_fakes import terminal
 
-from deltatui.tui.themes import MAX_BYTES, VARIABLES, load_themes, parse_theme, theme_stamp
+from deltatui.tui.themes import MAX_BYTES, VARIABLES, builtin_dir, load_themes, parse_theme, theme_stamp
 
 SHIPPED = load_themes(None).themes
 HEX = [theme for theme in SHIPPED if not theme.ansi]
@@ -168,3 +168,13 @@ async def test_the_active_theme_follows_its_file(tmp_path: Path) -> None:
         path.unlink()
         assert (250, 0, 0) in await grounds_after_a_while()
         assert t.app.theme == "mine"
+
+
+def test_the_example_of_the_document_is_a_theme() -> None:
+    document = (builtin_dir().parent / "docs" / "themes.md").read_text(encoding="utf-8")
+    example = document.split("```toml\n")[1].split("```")[0]
+    theme, faults = parse_theme(example, "themes.md")
+    assert faults == []
+    assert theme is not None
+    assert all(f"`{name}`" in document for name in VARIABLES)
+    assert all(f"`{theme.name}`" in document for theme in SHIPPED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from snapshots import make_snapshot
+from snapshots import MARKET_S, make_snapshot
 from textual.pilot import Pilot
 
 from deltatui.api.client import Connection, Update
-from deltatui.api.protocol import EventBatch, LogBatch, SnapshotMessage, Welcome
+from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, SnapshotMessage, Welcome
 from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
 from deltatui.domain.errors import TransientError, UnresolvedError
 from deltatui.domain.event import Event, Level, LogLine
-from deltatui.domain.snapshot import ActionView, Snapshot
+from deltatui.domain.snapshot import ActionView, CardView, HistoryView, LiquidationBucket, Snapshot
 from deltatui.tui.app import DeltatuiApp, Options
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.themes import load_themes
@@ -69,6 +70,10 @@ class FakeEngine:
         for client in self.clients:
             client.put(SnapshotMessage(self.snapshot))
         return self.snapshot
+
+    def tell_history(self, history: HistoryView) -> None:
+        for client in self.clients:
+            client.put(HistoryMessage(history))
 
     def log(self, *lines: LogLine, dropped: int = 0) -> None:
         for client in self.clients:
@@ -210,6 +215,44 @@ async def hanging_sleep(seconds: float) -> None:
     await asyncio.Event().wait()
 
 
+def make_history(**changes: Any) -> HistoryView:
+    """Thirty days of funding and equity; liquidations and open interest as a feed would have them."""
+    moments = [MARKET_S - 3600.0 * (719 - hour) for hour in range(720)]
+    base = HistoryView(
+        version=1,
+        market="SOL-PERP",
+        funding=tuple((t, 20 * math.sin(i / 40) + 8 * math.sin(i / 7)) for i, t in enumerate(moments)),
+        equity=tuple((t, 3_800 - 0.02 * i + 3 * math.sin(i / 30)) for i, t in enumerate(moments)),
+        always_short=tuple((t, 3_800 - 0.03 * i) for i, t in enumerate(moments)),
+        flat=3_800.0,
+        open_interest=tuple((MARKET_S - 60.0 * (1439 - i), 1.02e9 + 1e7 * math.sin(i / 90)) for i in range(1440)),
+        liquidations=tuple(
+            LiquidationBucket(189.0 * (1 + step * 0.0025), 30 - 2 * abs(step), 6e6 / (1 + abs(step)))
+            for step in range(-12, 13)
+        ),
+    )
+    return replace(base, **changes)
+
+
+def tape_history(**changes: Any) -> HistoryView:
+    """What a replay has: no open interest and no liquidations, and the reason."""
+    why = "a tape has none"
+    base = make_history(open_interest=(), liquidations=(), open_interest_reason=why, liquidations_reason=why)
+    return replace(base, **changes)
+
+
+def make_cards() -> tuple[CardView, ...]:
+    """One card of each status."""
+    return (
+        CardView("spread", "spread", 1.2, "bps", "good", "", 0.8),
+        CardView("depth", "depth 10 bp", 412e3, "usd", "good", "", 0.8),
+        CardView("funding", "funding APR", -9.9, "%", "warning", "beyond 5 %", 100.0),
+        CardView("basis", "basis", 2.1, "bps", "neutral", "", 0.8),
+        CardView("open_interest", "open int.", None, "usd", "unknown", "no feed"),
+        CardView("liquidations", "liqs 5 m", 12.0, "", "bad", "more than 10", 2.0),
+    )
+
+
 def with_action(snapshot: Snapshot, action: str, **changes: Any) -> Snapshot:
     """``snapshot`` with one ActionView changed."""
     return replace(
@@ -222,4 +265,16 @@ def log_line(sequence: int, message: str, level: Level = Level.INFO, tag: str = 
     return LogLine(sequence, level, tag, message, 1_763_700_000.0 + sequence, 1_735_693_200.0 + sequence)
 
 
-__all__ = ["ActionView", "FakeClock", "FakeEngine", "Terminal", "log_line", "replace", "terminal", "with_action"]
+__all__ = [
+    "ActionView",
+    "FakeClock",
+    "FakeEngine",
+    "Terminal",
+    "log_line",
+    "make_cards",
+    "make_history",
+    "replace",
+    "tape_history",
+    "terminal",
+    "with_action",
+]

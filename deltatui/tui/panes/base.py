@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from textual import events
+    from textual.widget import Widget
 
     from deltatui.domain.snapshot import Snapshot
     from deltatui.tui.store import View
@@ -181,8 +182,12 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
         """Shown alone, with all it has."""
         return self.has_class("-zoomed")
 
+    def inside(self) -> Widget | None:
+        """What can be moved in inside this pane, as it is drawn now."""
+        return next((child for child in self.query("*") if child.focusable and child.display), None)
+
     def on_focus(self) -> None:
-        inside = next((child for child in self.query("*") if child.focusable), None)
+        inside = self.inside()
         if inside is not None:
             inside.focus()
 

@@ -9,6 +9,7 @@ from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, jo
 from deltatui.tui.panes.health import NEAR_PCT, account_age_s
 from deltatui.tui.widgets.glyphs import fit
 from deltatui.tui.widgets.grid import Cell, Column, LiveGrid, Row
+from deltatui.tui.widgets.rows import fit_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +109,27 @@ class PositionsPane(Pane):
         # The small layout has no line to spare.
         totals.display = self.rows >= 6
         if self.zoomed:
-            totals.show(attribution_lines(snapshot, self.inner))
+            hidden = hidden_lines(snapshot.positions, grid.size.width, self.inner)
+            totals.show([*hidden, *attribution_lines(snapshot, self.inner)])
         elif totals.display:
             totals.show(totals_lines(snapshot, self.inner, 2 if self.rows >= 8 else 1))
+
+
+def hidden_lines(positions: Sequence[PositionView], grid_cells: int, cells: int) -> list[list[Part]]:
+    """For each leg the columns that the table has no room for; nothing where it shows all."""
+    shown = {column.id for column in fit_columns(COLUMNS, grid_cells - 2)}
+    missing = [column for column in COLUMNS if column.id not in shown]
+    if not missing:
+        return []
+    lines = []
+    for position in positions:
+        row = position_row(position)
+        groups = [[bright(fit(fmt.safe_text(position.market, 12), 12))]]
+        for column in missing:
+            cell = row.cells[column.id]
+            groups.append([label(f"{column.title} "), Part(cell if isinstance(cell, str) else cell.text)])
+        lines.append(joined(groups, cells, gap=2))
+    return [*lines, []]
 
 
 def net_parts(snapshot: Snapshot) -> list[Part]:

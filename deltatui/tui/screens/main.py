@@ -181,11 +181,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def _focus_in(self, pane: Pane) -> bool:
         """Focus what can be moved in inside ``pane``; False where nothing can."""
-        for child in pane.query("*"):
-            if child.focusable:
-                child.focus()
-                return True
-        return False
+        inside = pane.inside()
+        if inside is not None:
+            inside.focus()
+        return inside is not None
 
     def focus_number(self, number: str) -> None:
         """Focus a pane, whether or not it has something to move in."""

@@ -114,6 +114,8 @@ class PaperVenue:
         # What was last told, until something changes.
         self._book: MarginBook | None = None
         self._told: AccountState | None = None
+        self._told_market: MarketState | None = None
+        self._health: int | None = None
         self._perp_market, self._spot_markets = _margin_markets(spec)
 
     # Life
@@ -130,12 +132,13 @@ class PaperVenue:
         loaded = _decode_saved(saved)
         self._account, self._market, self._as_of_s = loaded.account, loaded.market, loaded.cursor_s
         self._record = loaded.record
-        self._book = self._told = None
+        self._forget()
         return self._as_of_s
 
     def close_market(self) -> None:
         """No more prices will come: the market is not active any more."""
         self._active = False
+        self._forget()
 
     async def flush(self) -> None:
         """Make everything durable that is not yet. Raises TransientError where the disk refuses."""
@@ -159,7 +162,7 @@ class PaperVenue:
                 self._account = msgspec.structs.replace(self._account, accrued_s=int(market_s))
             self._as_of_s = market_s
             self._interpolated = interpolated
-            self._book = self._told = None
+            self._forget()
             if self._account.perp.base_1e9 or self._account.spot < 0:
                 await self._liquidate_if_due()
 
@@ -179,7 +182,7 @@ class PaperVenue:
             self._record = record
             self._as_of_s = float(record.ts_s)
             self._interpolated = False
-            self._book = self._told = None
+            self._forget()
             change = self._change()
             change.accrue(record.ts_s, market.oracle, self._settings)
             change.fund(market, record, self._settings.funding_period_s)
@@ -199,6 +202,11 @@ class PaperVenue:
         market = self._market
         if market is None or symbol != self._spec.symbol:
             return None
+        if self._told_market is None:
+            self._told_market = self._tell_market(market)
+        return self._told_market
+
+    def _tell_market(self, market: PaperMarket) -> MarketState:
         next_funding = market.last_record_s + 3600.0 if market.last_record_s else None
         return MarketState(
             self._spec,
@@ -243,6 +251,12 @@ class PaperVenue:
         if self._book is None and self._market is not None:
             self._book = self._build_book(self._account, self._market)
         return self._book
+
+    def health(self) -> int | None:
+        book = self.margin_book()
+        if self._health is None and book is not None:
+            self._health = health(book)
+        return self._health
 
     def costs(self) -> CostModel:
         return self._settings.costs
@@ -299,6 +313,10 @@ class PaperVenue:
 
     # Inside
 
+    def _forget(self) -> None:
+        """Something changed: what was told of it is no longer so."""
+        self._book = self._told = self._told_market = self._health = None
+
     def _change(self) -> Change:
         return Change(self._account, self._as_of_s, self._spec.symbol, self._spec.base_symbol, QUOTE_ASSET)
 
@@ -310,7 +328,7 @@ class PaperVenue:
                 del self._recent[:4096]
             if not saved:
                 self._unsaved.extend(change.events)
-        self._book = self._told = None
+        self._forget()
 
     def _state(self, account: PaperAccount) -> dict[str, bytes]:
         market = self._market
@@ -336,7 +354,7 @@ class PaperVenue:
         if book is None or self._market is None:
             return
         # Health is 0 in the last half percent before liquidation already; only there a second look is worth it.
-        if health(book) > 0:
+        if self.health():
             return
         requirement = margin_requirement_1e6(book, Category.MAINTENANCE)
         if total_collateral_1e6(book, Category.MAINTENANCE) >= requirement:

@@ -1,0 +1,211 @@
+"""Deposit, withdraw and settle: what is asked, what is sent, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from snapshots import make_snapshot
+from tui_fakes import FakeEngine, replace, terminal, with_action
+
+from deltatui.domain.command import CommandResult, Deposit, ResultStatus, Settle, Withdraw
+from deltatui.domain.errors import UnresolvedError, ValidationError
+from deltatui.tui.modals.orders import ASSETS, SettleDialog, TransferDialog, amount_units, whole
+from deltatui.tui.screens.main import MainScreen
+
+USDC, SOL = ASSETS
+
+
+@pytest.mark.parametrize(
+    ("text", "asset", "units"),
+    [
+        ("1", USDC, 1_000_000),
+        ("0.1", USDC, 100_000),
+        ("16942.184001", USDC, 16_942_184_001),
+        ("0.000001", USDC, 1),
+        ("1.10", SOL, 1_100_000_000),
+        ("9007199254740993.000001", USDC, 9_007_199_254_740_993_000_001),
+        (" 2. ", SOL, 2_000_000_000),
+    ],
+)
+def test_amounts_are_read_exactly(text: str, asset: object, units: int) -> None:
+    assert amount_units(text, asset) == units  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "type an amount"),
+        (".", "is not a number"),
+        ("nan", "above 0"),
+        ("0", "above 0"),
+        ("-1", "above 0"),
+        ("1.0000001", "at most 6 decimals"),
+    ],
+)
+def test_a_wrong_amount_says_what_would_be_right(text: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        amount_units(text, USDC)
+
+
+def test_the_maximum_is_rounded_down_and_unknown_stays_unknown() -> None:
+    assert str(whole(1_897.1234567, USDC)) == "1897.123456"
+    assert whole(None, USDC) is None
+    assert whole(0.0, SOL) is None
+    assert whole(float("nan"), SOL) is None
+
+
+@pytest.mark.parametrize(("key", "command"), [("d", Deposit), ("w", Withdraw)])
+async def test_a_transfer_is_one_command_in_smallest_units(key: str, command: type[Deposit | Withdraw]) -> None:
+    async with terminal(FakeEngine(make_snapshot(version=41))) as t:
+        await t.press(key)
+        assert isinstance(t.app.screen, TransferDialog)
+        await t.wait(0.5)
+        t.engine.hold = asyncio.Event()
+        await t.press(*"12.5", "enter", "enter", "enter")
+        assert len(t.engine.commands) == 1
+        sent = t.engine.commands[0]
+        assert isinstance(sent, command)
+        assert (sent.asset, sent.amount, sent.snapshot_version) == ("USDC", 12_500_000, 41)
+        assert len(sent.intent_id) == 32
+        assert isinstance(t.app.screen, TransferDialog), "open until the engine has answered"
+        t.engine.hold.set()
+        await t.settle()
+        await t.settle()
+        assert isinstance(t.app.screen, MainScreen)
+
+
+@pytest.mark.parametrize(
+    ("key", "presses", "asset", "amount"),
+    [
+        ("d", ("m",), "USDC", 10_000_000_000),
+        ("d", ("a", "m"), "SOL", 500_000_000),
+        ("w", ("m",), "USDC", 1_897_100_000),
+        ("w", ("a", "m"), "SOL", 10_000_000_000),
+    ],
+)
+async def test_all_there_is(key: str, presses: tuple[str, ...], asset: str, amount: int) -> None:
+    async with terminal() as t:
+        await t.press(key, *presses)
+        await t.wait(0.5)
+        await t.press("enter")
+        sent = t.engine.commands[0]
+        assert isinstance(sent, (Deposit, Withdraw))
+        assert (sent.asset, sent.amount) == (asset, amount)
+
+
+async def test_another_asset_clears_the_amount_and_arms_anew() -> None:
+    async with terminal() as t:
+        await t.press("w")
+        await t.wait(0.5)
+        await t.press("5", "a", "enter")
+        assert t.engine.commands == []
+        assert isinstance(t.app.screen, TransferDialog)
+        assert t.app.screen.text == ""
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "type an amount" in t.text()
+
+
+async def test_a_refusal_shows_the_largest_amount_and_another_may_be_tried() -> None:
+    engine = FakeEngine()
+    refused = CommandResult(ResultStatus.REJECTED, "BLOCKED", "health would be 41, limit 60; at most 803.2 USDC")
+    engine.answer = lambda command: refused
+    async with terminal(engine) as t:
+        await t.press("w", *"1800")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert isinstance(t.app.screen, TransferDialog)
+        assert "at most 803.2 USDC" in " ".join(t.text().split())
+        engine.answer = lambda command: CommandResult(ResultStatus.DONE, "", "withdrawn")
+        await t.press(*["backspace"] * 4, *"803.2", "enter")
+        assert len(engine.commands) == 1, "armed anew after the refusal"
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(engine.commands) == 2
+        first, second = engine.commands
+        assert first.intent_id != second.intent_id
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_an_unknown_outcome_closes_the_dialog_and_cannot_be_sent_again() -> None:
+    engine = FakeEngine()
+
+    def answer(command: object) -> CommandResult:
+        raise UnresolvedError("TIMEOUT", "no answer in time")
+
+    engine.answer = answer
+    async with terminal(engine) as t:
+        await t.press("d", "1")
+        await t.wait(0.5)
+        await t.press("enter", "enter")
+        assert len(engine.commands) == 1
+        assert isinstance(t.app.screen, MainScreen)
+        assert any("outcome not known" in toast for toast in t.toasts())
+
+
+@pytest.mark.parametrize("key", ["d", "w", "s"])
+async def test_typed_ahead_and_old_data_send_nothing(key: str) -> None:
+    go = "y" if key == "s" else "enter"
+    async with terminal() as t:
+        await t.press(key, *("" if key == "s" else "1"), go)
+        assert t.engine.commands == []
+        await t.wait(2.5, publish=False)
+        await t.press(go)
+        assert t.engine.commands == []
+        assert "data 2 s old" in t.text()
+        await t.wait(0.1)
+        await t.press(go)
+        assert t.engine.commands == [], "fresh again, but not yet armed"
+        await t.wait(0.5)
+        await t.press(go)
+        assert len(t.engine.commands) == 1
+
+
+@pytest.mark.parametrize("key", ["d", "w", "s"])
+async def test_escape_sends_nothing(key: str) -> None:
+    async with terminal() as t:
+        await t.press(key)
+        await t.wait(0.5)
+        await t.press("escape")
+        assert isinstance(t.app.screen, MainScreen)
+        assert t.engine.commands == []
+
+
+async def test_a_transfer_that_became_impossible_says_why() -> None:
+    async with terminal() as t:
+        await t.press("w", "1")
+        await t.wait(0.5)
+        await t.publish(
+            actions=with_action(t.engine.snapshot, "WITHDRAW", enabled=False, reason="venue paused").actions
+        )
+        assert "venue paused" in t.text()
+        await t.press("enter")
+        assert t.engine.commands == []
+
+
+async def test_settle_asks_shows_and_sends_once() -> None:
+    async with terminal(FakeEngine(make_snapshot(version=41))) as t:
+        await t.press("s")
+        assert isinstance(t.app.screen, SettleDialog)
+        assert t.app.focused is not None
+        assert t.app.focused.id == "cancel"
+        text = t.text()
+        assert "+18.90" in text
+        assert "1,916.00" in text, "the quote balance after it"
+        await t.wait(0.5)
+        await t.press("y", "y")
+        assert [type(sent) for sent in t.engine.commands] == [Settle]
+        sent = t.engine.commands[0]
+        assert isinstance(sent, Settle)
+        assert (sent.market, sent.snapshot_version) == ("SOL-PERP", 41)
+
+
+async def test_settle_with_unknown_figures_shows_none() -> None:
+    base = make_snapshot()
+    unknown = replace(base, positions=(), account=replace(base.account, quote_balance=None))
+    async with terminal(FakeEngine(unknown)) as t:
+        await t.press("s")
+        assert "n/a" in t.text()
+        assert "0.00" not in "".join(line for line in t.lines() if "quote" in line)
