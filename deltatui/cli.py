@@ -53,6 +53,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TapeOption = Annotated[Path | None, typer.Option("--tape", help="Tape (CSV, also gzip); default: the shipped one.")]
 SpeedOption = Annotated[int | None, typer.Option("--speed", help="Replay speed, market seconds per second.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Put the kept account aside and begin anew.")]
+AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with plain ASCII characters only.")]
 MarketOption = Annotated[str, typer.Option("--market", help="The market.")]
 
 
@@ -96,6 +97,7 @@ def terminal(
     fresh: FreshOption = False,
     theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
     mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
+    ascii_only: AsciiOption = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -112,7 +114,7 @@ def terminal(
     folder = loaded.settings.log.folder
     _need_terminal()
     _run(find_or_start(loaded.paths, arguments, log_folder=folder))
-    sys.exit(_terminal(loaded.paths, read_only=False, theme=theme, mouse=mouse))
+    sys.exit(_terminal(loaded.paths, read_only=False, theme=theme, mouse=mouse, ascii_only=ascii_only))
 
 
 @app.command()
@@ -121,13 +123,14 @@ def attach(
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but send nothing.")] = False,
     theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
     mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
+    ascii_only: AsciiOption = False,
 ) -> None:
     """A terminal on an engine that runs already; several at once are fine."""
     paths = _paths(profile)
     if not _find(paths):
         raise TransientError("NO_ENGINE", f"no engine runs for profile '{profile}'; start one with: deltatui engine")
     _need_terminal()
-    sys.exit(_terminal(paths, read_only=read_only, theme=theme, mouse=mouse))
+    sys.exit(_terminal(paths, read_only=read_only, theme=theme, mouse=mouse, ascii_only=ascii_only))
 
 
 @app.command()
@@ -353,7 +356,7 @@ def _find(paths: Paths) -> bool:
     return _run(find(paths)) is not None
 
 
-def _terminal(paths: Paths, *, read_only: bool, theme: str | None, mouse: bool) -> int:
+def _terminal(paths: Paths, *, read_only: bool, theme: str | None, mouse: bool, ascii_only: bool) -> int:
     from deltatui.api.client import Client
     from deltatui.tui.app import Options, run
     from deltatui.tui.themes import DEFAULT_THEME
@@ -367,6 +370,7 @@ def _terminal(paths: Paths, *, read_only: bool, theme: str | None, mouse: bool) 
         keymap=paths.config_file.parent / "keys.toml",
         state_dir=paths.state_folder,
         mouse=mouse,
+        ascii_only=ascii_only or None,
     )
     return run(connect, options)
 

@@ -142,6 +142,7 @@ class TroubledSender:
         """No outcome is known while set."""
         self.lost = False
         """What is sent does not arrive, and nobody can say so."""
+        self.on_sign: Callable[[], Awaitable[None]] | None = None
         self.on_send: Callable[[], Awaitable[None]] | None = None
         self.refuse_simulation: Exception | None = None
         self.simulated = 0
@@ -153,6 +154,8 @@ class TroubledSender:
         await self._venue.simulate(unsigned)
 
     async def sign(self, unsigned: Unsigned) -> Signed:
+        if self.on_sign is not None:
+            await self.on_sign()
         return await self._venue.sign(unsigned)
 
     async def send(self, signed: Signed) -> None:

@@ -224,7 +224,8 @@ def _fields(market_s: float | None, **values: object) -> dict[str, object]:
 def _number(value: Number | None) -> str:
     if value is None:
         return "unknown"
-    return f"{value:f}" if isinstance(value, Decimal) else f"{value:.10g}"
+    # Exact figures are among the fields; a message is for reading.
+    return f"{round(value, 9).normalize():f}" if isinstance(value, Decimal) else f"{value:.10g}"
 
 
 def _usd(value: Number | None) -> str:

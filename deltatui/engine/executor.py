@@ -18,7 +18,8 @@ _S = OperationState
 
 
 class Executor:
-    """``on_state`` is told of every state that an operation reaches, after it is in the journal."""
+    """``on_state`` is told of every state that an operation reaches, after it is in the journal. ``stopped`` is asked
+    last before sending and says why the operation must not go out any more; empty where it may."""
 
     def __init__(
         self,
@@ -27,12 +28,14 @@ class Executor:
         store: Store,
         clock: Clock,
         on_state: Callable[[Operation, OperationState, str], None],
+        stopped: Callable[[Operation], str],
     ) -> None:
         self._venue = venue
         self._sender = sender
         self._store = store
         self._clock = clock
         self._on_state = on_state
+        self._stopped = stopped
         self.signature = ""
         """Of the operation that was signed last."""
         self.open: dict[str, OpenOperation] = {}
@@ -64,6 +67,8 @@ class Executor:
             return await self._end(operation, Outcome(_S.FAILED, error.code, error.sentence))
         self.signature = signed.signature
         await self._write(operation, _S.SIGNED, signed=signed)
+        if why := self._stopped(operation):
+            return await self._end(operation, Outcome(_S.FAILED, "STOPPED", why))
         await self._write(operation, _S.SENT)
         outcome, detail = await self._send(signed)
         if outcome is None:

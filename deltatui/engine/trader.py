@@ -17,6 +17,7 @@ from deltatui.engine.planner import Plan, Planner, stance_of
 from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
+_REDUCING = (OperationKind.LEAVE, OperationKind.UNWIND, OperationKind.SETTLE)
 _TRIES = 3
 _ALERT_AFTER_S = 60.0
 
@@ -27,7 +28,7 @@ class Trader:
     def __init__(self, core: Core, sender: Sender, planner: Planner) -> None:
         self._core = core
         self._planner = planner
-        self._executor = Executor(core.venue, sender, core.store, core.clock, self._on_state)
+        self._executor = Executor(core.venue, sender, core.store, core.clock, self._on_state, self._stopped)
 
     async def next_id(self, suffix: str = "") -> str:
         """A number that never repeats, with the market time for people."""
@@ -44,12 +45,12 @@ class Trader:
         """Do it and book it. An odd leg is mended before this returns.
 
         Raises UnresolvedError where the outcome is not known, ValidationError where an unresolved operation forbids
-        new risk, CriticalError where legs stay uneven.
+        trading, CriticalError where legs stay uneven.
         """
         core = self._core
-        # A withdrawal is judged by balances that an open one may still change.
-        if core.unresolved and (plan.increases_risk or plan.kind is OperationKind.WITHDRAW):
-            raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; new risk has to wait")
+        # Sizes and balances are not known while an earlier operation may still land (R8.4).
+        if core.unresolved and (plan.legs or plan.kind is OperationKind.WITHDRAW):
+            raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; trading has to wait")
         operation = self._operation(operation_id, plan, source, intent_id)
         account = core.known_facts().account
         check = HedgeCheck(operation, account.spot_1e9, account.perp_1e9)
@@ -252,6 +253,15 @@ class Trader:
         else:
             plan = self._planner.spot_order(OperationKind.UNWIND, facts.market, account, book, -odd, text)
         return plan, text
+
+    def _stopped(self, operation: Operation) -> str:
+        """A kill or a lost connection overtakes what has been planned and not sent; what reduces risk goes on."""
+        state = self._core.state
+        if state is EngineState.RECOVERING:
+            return "the connection was lost before it was sent"
+        if state is EngineState.HALTED and operation.kind not in _REDUCING:
+            return "the engine was halted before it was sent"
+        return ""
 
     def _on_state(self, operation: Operation, state: OperationState, detail: str) -> None:
         core = self._core

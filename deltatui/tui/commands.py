@@ -130,14 +130,21 @@ class Operator:
         *,
         action_id: str = "",
         done: Callable[[CommandResult | None], None] | None = None,
+        refusal_shown: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Send in the background; the result becomes a toast. ``done`` gets None when there was none."""
+        """Send in the background; the result becomes a toast. ``done`` gets None when there was none.
+        ``refusal_shown``: whether a dialog is there to say a refusal in the toast's place."""
         if action_id:
             self._running.add(action_id)
-        self.app.background(self._send(command, what, action_id, done), f"command {what}")
+        self.app.background(self._send(command, what, action_id, done, refusal_shown), f"command {what}")
 
     async def _send(
-        self, command: AnyCommand, what: str, action_id: str, done: Callable[[CommandResult | None], None] | None
+        self,
+        command: AnyCommand,
+        what: str,
+        action_id: str,
+        done: Callable[[CommandResult | None], None] | None,
+        refusal_shown: Callable[[], bool],
     ) -> None:
         result: CommandResult | None = None
         try:
@@ -148,7 +155,7 @@ class Operator:
             self.toast(f"{what}: {error.sentence}", "error")
         finally:
             self._running.discard(action_id)
-        if result is not None:
+        if result is not None and not (result.status is ResultStatus.REJECTED and refusal_shown()):
             self.tell(result, what)
         if done is not None:
             done(result)
@@ -219,7 +226,8 @@ class Operator:
             if dialog.is_attached:
                 dialog.answered(result)
 
-        self.send(command, f"{dialog.word} {command.asset}", action_id=dialog.word, done=done)
+        what = f"{dialog.word} {command.asset}"
+        self.send(command, what, action_id=dialog.word, done=done, refusal_shown=lambda: dialog.is_attached)
 
     def delegate(self) -> None:
         snapshot = self.view.snapshot

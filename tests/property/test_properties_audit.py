@@ -104,8 +104,8 @@ def test_property_46_a_trade_line_is_complete(
         log.logs(*line)
         for part in (timestamp, market, side, f"size={size}", f"price={price}", f"tx_signature={signature}"):
             assert part in log.text
-        # The message alone, which is all that a client sees, says the same.
-        for part in (timestamp, market, side, f"{size:f}", f"{price:f}", signature):
+        # The message alone, which is all that a client sees, says the same to nine places.
+        for part in (timestamp, market, side, *(f"{round(n, 9).normalize():f}" for n in (size, price)), signature):
             assert part in line.message
 
 

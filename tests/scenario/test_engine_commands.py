@@ -442,6 +442,48 @@ async def test_a_kill_during_a_running_operation() -> None:
         await w.check()
 
 
+async def test_a_kill_overtakes_what_is_signed_and_not_sent() -> None:
+    async with world() as w:
+
+        async def kill() -> None:
+            assert (await w.give(Kill(reason="stop that"))).status is DONE
+
+        w.sender.on_sign = kill
+        result = await w.take(5)
+        assert (result.status, result.code) == (REJECTED, "STOPPED")
+        assert w.sender.sent == []
+        assert w.account.perp_1e9 == 0
+        assert w.state == "HALTED"
+        await w.check()
+
+
+async def test_what_closes_is_not_stopped_by_a_kill() -> None:
+    async with world() as w:
+        await w.take(5)
+
+        async def kill() -> None:
+            w.sender.on_sign = None
+            assert (await w.give(Kill(reason="stop that"))).status is DONE
+
+        w.sender.on_sign = kill
+        assert (await w.leave()).status is DONE
+        assert w.account.perp_1e9 == 0
+        assert w.state == "HALTED"
+        await w.check()
+
+
+async def test_nothing_trades_while_an_operation_is_unresolved() -> None:
+    async with world() as w:
+        await w.take(5)
+        w.sender.mute = True
+        assert (await w.take(1)).code == "UNRESOLVED"
+        assert (await w.leave()).code == "UNRESOLVED_OPEN"
+        w.sender.mute = False
+        await w.engine.tick()
+        assert (await w.leave()).status is DONE
+        await w.check()
+
+
 async def test_a_take_that_waits_behind_another_does_not_pass_a_kill() -> None:
     async with world() as w:
         arrived, go_on = asyncio.Event(), asyncio.Event()

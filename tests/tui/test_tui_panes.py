@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from snapshots import MARKET_S, make_snapshot
 from test_tui_screen import full_snapshot, log_lines
-from tui_fakes import FakeEngine, log_line, make_cards, make_history, replace, tape_history, terminal
+from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Level
 from deltatui.domain.snapshot import CardView, LiquidationBucket
@@ -246,7 +245,7 @@ async def test_a_near_liquidation_of_a_leg_has_a_sign() -> None:
         (3.0, 8.0, 0.5, "10 h 00 m"),
         (-3.0, 8.0, -0.1, "never"),
         (3.0, 8.0, 0.0, "never"),
-        (9.0, 8.0, -0.1, "earned back"),
+        (9.0, 8.0, -0.1, "broken even"),
         (3.0, 8.0, None, "n/a"),
         (None, 8.0, 0.5, "n/a"),
         (3.0, None, 0.5, "n/a"),
@@ -379,7 +378,7 @@ async def test_rows_move_with_remapped_keys(tmp_path: Path) -> None:
 # Log
 
 
-async def log_with(t: Any, *messages: str) -> LogView:
+async def log_with(t: Terminal, *messages: str) -> LogView:
     t.engine.log(*[log_line(number, message) for number, message in enumerate(messages, 1)])
     await t.settle()
     return t.app.screen.query_one(LogView)
@@ -412,10 +411,10 @@ async def test_search_goes_on_with_n() -> None:
         assert found == ["pear 2", "pear 1", "pear 2"]
 
 
-async def test_wrap_copy_full_screen_and_errors() -> None:
+async def test_wrap_copy_full_screen_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[str] = []
     async with terminal(size=(80, 24)) as t:
-        t.app.copy_to_clipboard = copied.append  # type: ignore[method-assign]
+        monkeypatch.setattr(t.app, "copy_to_clipboard", copied.append)
         t.engine.log(log_line(1, "word " * 40), log_line(2, "broken", Level.ERROR), log_line(3, "fine"))
         await t.settle()
         log = t.app.screen.query_one(LogView)

@@ -463,7 +463,7 @@ async def test_log_keys() -> None:
     async with terminal(size=(160, 48)) as t:
         log = t.app.screen.query_one(LogView)
         t.engine.log(
-            log_line(1, "first", Level.DEBUG),
+            log_line(1, "detail", Level.DEBUG),
             log_line(2, "apple"),
             log_line(3, "broken", Level.ERROR),
             log_line(4, "pear"),
@@ -471,7 +471,7 @@ async def test_log_keys() -> None:
         )
         await t.settle()
         assert "3 lines were lost here" in t.text()
-        assert "first" not in t.text()
+        assert "detail" not in t.text()
         await t.press("v", "v", "v")
         assert log.status.minimum == "DEBUG"
         await t.press("v")

@@ -10,7 +10,7 @@ from tui_fakes import FakeEngine, replace, terminal, with_action
 
 from deltatui.domain.command import CommandResult, Deposit, ResultStatus, Settle, Withdraw
 from deltatui.domain.errors import UnresolvedError, ValidationError
-from deltatui.tui.modals.orders import ASSETS, SettleDialog, TransferDialog, amount_units, whole
+from deltatui.tui.modals.orders import ASSETS, Asset, SettleDialog, TransferDialog, amount_units, whole
 from deltatui.tui.screens.main import MainScreen
 
 USDC, SOL = ASSETS
@@ -28,8 +28,8 @@ USDC, SOL = ASSETS
         (" 2. ", SOL, 2_000_000_000),
     ],
 )
-def test_amounts_are_read_exactly(text: str, asset: object, units: int) -> None:
-    assert amount_units(text, asset) == units  # type: ignore[arg-type]
+def test_amounts_are_read_exactly(text: str, asset: Asset, units: int) -> None:
+    assert amount_units(text, asset) == units
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,8 @@ async def test_a_transfer_is_one_command_in_smallest_units(key: str, command: ty
         await t.press(*"12.5", "enter", "enter", "enter")
         assert len(t.engine.commands) == 1
         sent = t.engine.commands[0]
-        assert isinstance(sent, command)
+        assert type(sent) is command
+        assert isinstance(sent, (Deposit, Withdraw))
         assert (sent.asset, sent.amount, sent.snapshot_version) == ("USDC", 12_500_000, 41)
         assert len(sent.intent_id) == 32
         assert isinstance(t.app.screen, TransferDialog), "open until the engine has answered"
@@ -118,6 +119,7 @@ async def test_a_refusal_shows_the_largest_amount_and_another_may_be_tried() -> 
         await t.press("enter")
         assert isinstance(t.app.screen, TransferDialog)
         assert "at most 803.2 USDC" in " ".join(t.text().split())
+        assert t.toasts() == [], "said once, where it is read"
         engine.answer = lambda command: CommandResult(ResultStatus.DONE, "", "withdrawn")
         await t.press(*["backspace"] * 4, *"803.2", "enter")
         assert len(engine.commands) == 1, "armed anew after the refusal"

@@ -54,7 +54,7 @@ def x_labels(start: float, end: float, cells: int) -> list[tuple[float, str]]:
 
 def span(points: Points) -> str:
     """How far back ``points`` reach: ``30 d``, ``5 h``."""
-    return fmt.age(points[-1][0] - points[0][0] + HOUR_S) if points else fmt.NA
+    return fmt.age(points[-1][0] - points[0][0] + 1.5 * HOUR_S) if points else fmt.NA
 
 
 def tenth(value: float | None) -> str:
@@ -175,13 +175,16 @@ class EquityPane(ChartPane):
             series.append(Series("", [history.flat] * count, "muted"))
         chart.set_series(series, x_labels(start, history.equity[-1][0], self.inner - 20))
         words.display = True
-        words.show([equity_words(history, self.inner)])
+        words.show([equity_words(history, self.inner, ascii_only=self.ascii_only)])
 
 
-def equity_words(history: HistoryView, cells: int) -> list[Part]:
+def equity_words(history: HistoryView, cells: int, *, ascii_only: bool = False) -> list[Part]:
     """Which line is which, and by how much the equity beats each."""
     equity = history.equity[-1][1]
     short = history.always_short[-1][1] if history.always_short else None
+
+    # As the chart draws its first, second and third line.
+    solid, dashed, dotted = ("***", "+++", "ooo") if ascii_only else ("───", "─ ─", "· ·")
 
     def against(line: str, style: str, name: str, other: float | None) -> list[Part]:
         if other is None:
@@ -196,9 +199,9 @@ def equity_words(history: HistoryView, cells: int) -> list[Part]:
         ]
 
     groups = [
-        [Part("─── ", "$mark"), label("equity")],
-        against("· ·", "$label", "flat", history.flat),
-        against("─ ─", "$warn", "always-short", short),
+        [Part(f"{solid} ", "$mark"), label("equity")],
+        against(dotted, "$label", "flat", history.flat),
+        against(dashed, "$warn", "always-short", short),
     ]
     line = joined(groups, cells, gap=2)
     if len(line) > 8 or cells >= 60:

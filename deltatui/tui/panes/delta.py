@@ -82,7 +82,7 @@ def delta_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
 
 def carry_lines(carry: CarryView, cells: int) -> list[list[Part]]:
     def rate(name: str, value: float | None) -> list[Part]:
-        return [label(fit(name, 6)), by_sign(value, fit(fmt.apr(value), 9, "right"))]
+        return [label(fit(name, 6)), by_sign(value, fit(fmt.apr(value), 8, "right"))]
 
     horizon = f"horizon {fmt.hours(carry.horizon_h)}"
     # Without an expectation nobody knows whether it pays back; only with one a missing figure means never.
@@ -97,6 +97,9 @@ def carry_lines(carry: CarryView, cells: int) -> list[list[Part]]:
     ]
 
 
+BROKEN_EVEN = "broken even"
+
+
 def held(carry: CarryView) -> bool:
     return carry.stance != "FLAT" and carry.held_since_market_s is not None
 
@@ -107,7 +110,7 @@ def left_to_earn(carry: CarryView) -> Part:
         return faint(fmt.NA)
     missing = carry.round_trip_cost - carry.held_earned
     if missing <= 0:
-        return Part("earned back", "$up")
+        return Part(BROKEN_EVEN, "$up")
     if carry.expected_per_hour is None:
         return faint(fmt.NA)
     if carry.expected_per_hour <= 0:
@@ -117,6 +120,7 @@ def left_to_earn(carry: CarryView) -> Part:
 
 def clock_line(carry: CarryView, cells: int) -> list[Part]:
     """``earned +3.03 of 8.91  left 5 d 02 h``: the break-even clock of what is held."""
+    left = left_to_earn(carry)
     return joined(
         [
             [
@@ -125,7 +129,7 @@ def clock_line(carry: CarryView, cells: int) -> list[Part]:
                 label(" of "),
                 Part(fmt.number(carry.round_trip_cost)),
             ],
-            [label("left "), left_to_earn(carry)],
+            [left] if left.text == BROKEN_EVEN else [label("left "), left],
         ],
         cells,
         gap=2,

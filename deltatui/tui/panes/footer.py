@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
     from deltatui.tui.keymap import Keymap
 
-_GIVE_WAY = ("pane-1", "speed-up", "automation", "settle", "log-filter", "rebalance", "pause", "leave", "take")
+_GIVE_WAY = (
+    "pane-1",
+    "speed-up",
+    "automation",
+    "deposit",
+    "withdraw",
+    "settle",
+    "log-filter",
+    "rebalance",
+    "pause",
+    "leave",
+    "take",
+)
 """What is left out first where the line is short; kill, palette, help and quit stay."""
 
 

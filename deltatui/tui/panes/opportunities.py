@@ -125,7 +125,7 @@ def card_lines(rows: Sequence[OpportunityView], cells: int) -> list[list[Part]]:
 
     lines: list[list[Part]] = [[], [], [], []]
     for rank, row in enumerate(rows, 1):
-        lines[0] += line(f"{rank}.", bright(fmt.safe_text(row.market, each - 4)))
+        lines[0] += [bright(fit(f"{rank}. {fmt.safe_text(row.market, each - 4)}", each + 2))]
         lines[1] += line("net APR", by_sign(row.net_apr_pct, fmt.apr(row.net_apr_pct)))
         lines[2] += line("APR now", by_sign(row.apr_pct, fmt.apr(row.apr_pct)))
         lines[3] += line("break-even", Part(break_even(row)))

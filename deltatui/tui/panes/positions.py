@@ -32,7 +32,7 @@ COLUMNS = (
     Column("notional", "notional", 11, "right", priority=4),
     Column("unsettled", "unsettled", 9, "right", priority=5),
 )
-DASH = "–"
+DASH = "-"
 
 
 def signed_cell(value: float | None, *, missing: str = fmt.NA) -> Cell:
@@ -40,6 +40,11 @@ def signed_cell(value: float | None, *, missing: str = fmt.NA) -> Cell:
         return Cell(missing, "muted")
     style: StyleName = "good" if value > 0 else "bad" if value < 0 else ""
     return Cell(fmt.signed(value), style)
+
+
+def liq_text(price: float) -> str:
+    """Within the column up to a million."""
+    return fmt.price(price, 2 if abs(price) < 10_000 else 1 if abs(price) < 100_000 else 0)
 
 
 def away_cell(position: PositionView, missing: str) -> Cell:
@@ -64,7 +69,7 @@ def position_row(position: PositionView) -> Row:
             "mark": fmt.price(position.mark_price),
             "upnl": signed_cell(position.unrealized_pnl),
             "funding": signed_cell(position.funding, missing=missing),
-            "liq": Cell(missing, "muted") if position.liq_price is None else fmt.price(position.liq_price, 2),
+            "liq": Cell(missing, "muted") if position.liq_price is None else liq_text(position.liq_price),
             "away": away_cell(position, missing),
             "notional": fmt.usd(position.notional),
             "unsettled": signed_cell(position.unsettled_pnl, missing=missing),
