@@ -178,7 +178,8 @@ def render(loaded: Loaded) -> str:
 def secret_values(settings: Settings) -> tuple[str, ...]:
     """The values that no log may show."""
     values = (_value(settings, key.dotted) for key in _KEYS.values() if key.secret)
-    return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    listed = tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    return (*listed, *settings.chain.rpc_urls)
 
 
 def _from_file(paths: Paths, faults: list[str]) -> dict[str, _Given]:

@@ -176,20 +176,23 @@ def _key(entry: KeyEntry) -> Finding:
 
 # Network
 
+_CLOCK = "clock"
+
 
 async def network(settings: Settings, transport: Transport, clock: Clock) -> list[Finding]:
     """Every RPC endpoint, the difference of the clocks and Jito, asked at the same time."""
-    url = settings.chain.rpc_url
-    if url is None:
+    urls = settings.chain.rpc_urls
+    if not urls:
         missing = Finding(
             "RPC", Status.FAIL, "no endpoint is configured", "live mode needs chain.rpc_url", live_only=True
         )
         return [missing, _skew(None), *await _bounded(clock, [_jito(settings, transport, clock)])]
-    found = await _bounded(
-        clock,
-        [_endpoint(url.get_secret_value(), settings.network, transport, clock), _jito(settings, transport, clock)],
-    )
-    return list(found)
+    endpoints = [_endpoint(url, settings.network, transport, clock) for url in urls]
+    found = await _bounded(clock, [*endpoints, _jito(settings, transport, clock)])
+    clocks = [finding for finding in found if finding.name == _CLOCK]
+    # One comparison of the clocks is enough, the best that there is.
+    best = next((finding for finding in clocks if finding.status is not Status.WARNING), clocks[0])
+    return [finding for finding in found if finding.name != _CLOCK or finding is best]
 
 
 async def _bounded(clock: Clock, questions: Sequence[Awaitable[list[Finding]]]) -> list[Finding]:
@@ -235,7 +238,7 @@ async def _endpoint(url: str, named: str, transport: Transport, clock: Clock) ->
 
 
 def _skew(skew_s: float | None) -> Finding:
-    name = "clock"
+    name = _CLOCK
     if skew_s is None:
         return Finding(name, Status.WARNING, "not compared with the chain's", "needs an RPC that answers", True)
     detail = f"{skew_s:+.1f} s against the chain's (good to a second)"

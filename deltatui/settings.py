@@ -53,15 +53,22 @@ def _secret_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def _address(value: SecretStr) -> SecretStr:
+def _addresses(value: SecretStr) -> SecretStr:
     try:
-        parts = urlsplit(value.get_secret_value())
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts = [urlsplit(address) for address in split_addresses(value)]
+        good = bool(parts) and all(part.scheme in ("http", "https") and part.hostname for part in parts)
     except ValueError:
         good = False
     if not good:
-        raise ValueError("must be an address that begins with https:// (or http:// on this machine)")
+        raise ValueError(
+            "must be one or more addresses, with commas between, beginning with https:// (or http:// on this machine)"
+        )
     return value
+
+
+def split_addresses(value: SecretStr) -> tuple[str, ...]:
+    """The addresses of a value that lists them with commas between."""
+    return tuple(part.strip() for part in value.get_secret_value().split(",") if part.strip())
 
 
 def _known(*variables: str, env_only: bool = False) -> dict[str, Any]:
@@ -280,8 +287,10 @@ class StorageSettings(Section):
 
 
 class ChainSettings(Section):
-    rpc_url: Annotated[SecretStr, AfterValidator(_address)] | None = Field(
-        default=None, description="RPC endpoint (may contain a key)", json_schema_extra=_known("RPC_URL")
+    rpc_url: Annotated[SecretStr, AfterValidator(_addresses)] | None = Field(
+        default=None,
+        description="RPC endpoints, several with commas between (they may contain a key)",
+        json_schema_extra=_known("RPC_URL"),
     )
     private_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = Field(
         default=None,
@@ -295,6 +304,10 @@ class ChainSettings(Section):
         description="sub-account of the venue",
         json_schema_extra=_known("DRIFT_SUB_ACCOUNT"),
     )
+
+    @property
+    def rpc_urls(self) -> tuple[str, ...]:
+        return () if self.rpc_url is None else split_addresses(self.rpc_url)
 
 
 class JitoSettings(Section):

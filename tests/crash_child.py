@@ -354,6 +354,9 @@ async def _start(scenario: Scenario, job: Job, database: Database) -> Session:
     )
     engine = Engine(settings, clock, venue, venue, EngineStore(database))
     await engine.start()
+    # As a replay does: what forcing would lose is known only where the averages are.
+    rates, hours = (Decimal("0.1"),) * 3, range(6, 0, -1)
+    engine.prime_funding(FundingRecord(START_S - 3600 * n, *rates, PRICE, PRICE, Decimal(0)) for n in hours)
     return Session(database, clock, venue, engine, [])
 
 

@@ -335,3 +335,11 @@ def test_no_option_takes_a_secret() -> None:
     assert "--password " not in text
     assert "--secret" not in text
     assert "--key " not in text
+
+
+def test_every_endpoint_is_asked_and_the_clocks_are_compared_once(home: Path) -> None:
+    second = "http://rpc1.test/"
+    report, _ = look(home, RPC_URL=f"{SECRET_URL}, {second}")
+    assert [each.name for each in report.findings if each.name.startswith("RPC")] == ["RPC rpc0.test", "RPC rpc1.test"]
+    assert [each.name for each in report.findings].count("clock") == 1
+    assert failed(report) == ["live mode"]

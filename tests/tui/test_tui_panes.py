@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from snapshots import MARKET_S, make_snapshot
+from snapshots import MARKET_S, make_confirmation, make_snapshot
 from test_tui_screen import full_snapshot, log_lines
 from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Level
 from deltatui.domain.snapshot import CardView, LiquidationBucket
+from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.jump import JumpScreen
 from deltatui.tui.modals.simple import PromptDialog
 from deltatui.tui.panes.charts import grid_of, mean_since, slots, x_labels
@@ -325,6 +326,41 @@ async def test_any_other_key_only_takes_the_letters_away() -> None:
             assert isinstance(t.app.screen, MainScreen)
             assert t.app.focused is focused
         assert t.engine.commands == []
+
+
+async def test_the_letters_go_when_the_panes_move_even_under_a_dialog() -> None:
+    async with terminal(size=WIDE) as t:
+        await t.press("ctrl+o")
+        await t.pilot.resize_terminal(120, 35)
+        await t.settle()
+        assert isinstance(t.app.screen, MainScreen)
+        await t.press("ctrl+o")
+        await t.publish(confirmation=make_confirmation())
+        assert isinstance(t.app.screen, ConfirmDialog)
+        await t.pilot.resize_terminal(160, 48)
+        await t.settle()
+        assert isinstance(t.app.screen, ConfirmDialog)
+        assert not t.app._exit
+
+
+async def test_pane_nine_comes_when_it_is_asked_for() -> None:
+    async with terminal(FakeEngine(full_snapshot()), size=(80, 24)) as t:
+        t.engine.tell_history(make_history())
+        await t.settle()
+        await t.press("i")
+        assert "9 Liquidations by price" in t.text()
+        await t.press("i")
+        assert "9 Open interest" in t.text()
+        assert "$1.02B" in t.text()
+
+
+async def test_buckets_that_are_no_numbers_are_left_out() -> None:
+    bad = (LiquidationBucket(float("nan"), 1, 1.0), LiquidationBucket(190.0, 1, float("inf")))
+    good = LiquidationBucket(189.0, 7, 5e5)
+    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+        t.engine.tell_history(make_history(liquidations=(*bad, good)))
+        await t.settle()
+        assert "7 in all, $500K" in t.text()
 
 
 # Tables

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from snapshots import make_snapshot
 from textual.color import Color
-from tui_fakes import log_line, replace, with_action
+from tui_fakes import log_line, make_history, replace, with_action
 
 from deltatui.domain.errors import ValidationError
 from deltatui.tui import actions
@@ -136,6 +136,17 @@ def test_a_keymap_moves_what_it_names_and_leaves_the_rest() -> None:
     assert keymap.display("leave") == "t"
 
 
+def test_the_keys_of_rows_and_prompts_are_known_to_the_check() -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse_keymap('[keys]\nsort = "z"\nrow-down = "z"\nnext-match = "r"\nprompt-regex = "y"\n', "mine")
+    for fault in (
+        "'z' is both 'sort' and 'row-down'",
+        "'r' is both 'rebalance' and 'next-match'",
+        "'y' is both 'dialog-yes' and 'prompt-regex'",
+    ):
+        assert fault in caught.value.sentence
+
+
 def test_all_faults_of_a_keymap_come_in_one_message() -> None:
     text = """
     theme = "x"
@@ -242,6 +253,19 @@ def test_an_older_snapshot_never_replaces_a_newer_one() -> None:
     restarted = make_snapshot(version=1, engine=replace(make_snapshot().engine, pid=77))
     store.put_snapshot(restarted, 3.0)
     assert store.view.snapshot is restarted
+
+
+def test_a_history_is_a_topic_of_its_own() -> None:
+    store = Store()
+    store.put_snapshot(make_snapshot(), 1.0)
+    before = store.view
+    store.put_history(make_history())
+    first = store.view
+    assert (first.version, first.history_version) == (before.version, before.history_version + 1)
+    store.put_history(make_history())
+    assert store.view is first, "the same again changes nothing"
+    store.put_history(make_history(version=2, flat=1.0))
+    assert store.view.history_version == first.history_version + 1
 
 
 def test_freshness() -> None:

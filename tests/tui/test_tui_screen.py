@@ -90,9 +90,8 @@ def full_snapshot(**changes: Any) -> Snapshot:
     )
     carry = replace(base.carry, held_since_market_s=MARKET_S - 86_400 * 3, held_earned=-12.34, round_trip_cost=8.91)
     positions = (replace(base.positions[0], liq_distance_pct=117.8), base.positions[1])
-    return replace(
-        base, opportunities=rows, gates=gates, carry=carry, positions=positions, cards=make_cards(), **changes
-    )
+    full = replace(base, opportunities=rows, gates=gates, carry=carry, positions=positions, cards=make_cards())
+    return replace(full, **changes)
 
 
 def log_lines(engine: FakeEngine) -> None:

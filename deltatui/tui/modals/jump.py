@@ -26,6 +26,7 @@ class JumpScreen(ModalScreen[None], inherit_bindings=False):
         super().__init__()
         self._panes = dict(zip(LETTERS, panes, strict=False))
         self._focus = focus
+        self._laid_out = False
 
     def compose(self) -> ComposeResult:
         for letter, (_, place) in self._panes.items():
@@ -47,8 +48,6 @@ class JumpScreen(ModalScreen[None], inherit_bindings=False):
 
     def on_resize(self, event: events.Resize) -> None:
         # The panes are elsewhere now. The first resize is the one that shows this screen.
-        if self._laid_out:
+        if self._laid_out and self.is_current:
             self.dismiss(None)
         self._laid_out = True
-
-    _laid_out = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.widgets import ContentSwitcher
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import HistoryView, Snapshot
+    from deltatui.domain.snapshot import HistoryView, LiquidationBucket, Snapshot
     from deltatui.tui.store import View
 
 LIQUIDATIONS, OPEN_INTEREST, HOURS = "liquidations", "open-interest", "hours"
@@ -48,6 +49,10 @@ def why_none(history: HistoryView | None, kind: str) -> str:
         return ""
     words = "no liquidations" if kind == LIQUIDATIONS else "no open interest"
     return f"{words}: {fmt.safe_text(reason, 80)}" if reason else f"{words} in this span"
+
+
+def known(bucket: LiquidationBucket) -> bool:
+    return math.isfinite(bucket.price) and math.isfinite(bucket.notional) and bucket.notional >= 0
 
 
 def by_hour(points: Points, rows: int) -> tuple[list[list[float | None]], list[str], list[str]]:
@@ -134,7 +139,7 @@ class LiquidationsPane(ChartPane):
             bars.set_empty(reason)
             found = history.liquidations if history is not None else ()
             bars.set_bars(
-                [PriceBar(one.price, one.count, max(0.0, one.notional)) for one in found], snapshot.prices.mark
+                [PriceBar(one.price, one.count, one.notional) for one in found if known(one)], snapshot.prices.mark
             )
         elif kind == OPEN_INTEREST:
             self._draw_interest(history, reason)
@@ -175,5 +180,5 @@ class LiquidationsPane(ChartPane):
             text = missing[0] + (hint if width_of(missing[0] + hint) <= self.inner else "")
             words.show([[label(fit(text, self.inner).rstrip())]])
         elif words.display:
-            others = ", ".join(title.lower() for kind, title in TITLES.items() if kind != self.kind)
+            others = ", ".join(title[0].lower() + title[1:] for kind, title in TITLES.items() if kind != self.kind)
             words.show([[label(fit(f"{key} switches to {others}", self.inner).rstrip())]])

@@ -200,7 +200,11 @@ class MainScreen(Screen[None], inherit_bindings=False):
         return self.focused if isinstance(self.focused, LiveGrid) else None
 
     def next_picture(self) -> None:
+        """Switch pane 9; where it is not on the screen, show it first."""
         pane = self.query_one(LiquidationsPane)
+        if not pane.display:
+            self.zoom(pane.NUMBER)
+            return
         held = pane.has_focus_within
         pane.switch()
         pane.apply(self.operator.view, self._clock())
