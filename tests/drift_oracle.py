@@ -27,8 +27,7 @@ def main() -> int:
             print(f"driftpy does not install here ({why}): its comparison is skipped")  # noqa: T201
             return 0
         READY.touch()
-    command = [str(VENV / "bin" / "python"), "-m", "pytest", TEST, "-p", "no:pytest_anchorpy", "-o", "asyncio_mode=auto"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run([str(VENV / "bin" / "python"), "-m", "pytest", TEST], cwd=ROOT, check=False).returncode
 
 
 def _install() -> str:

@@ -236,7 +236,6 @@ def test_flips_in_step_with_the_average_are_soon_given_up(every: int) -> None:
     assert result.equity_end_usd > result.equity_start_usd * 0.98
 
 
-
 def test_free_trading_does_not_look_free() -> None:
     """Small noise around zero is not worth trading even where nothing is charged."""
     dice = random.Random(4)
