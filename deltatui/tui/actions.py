@@ -502,6 +502,15 @@ ACTIONS: tuple[Action, ...] = (
         handler=lambda operator, target: operator.quit(),
         footer=15,
     ),
+    Action(
+        "suspend",
+        ("ctrl+z",),
+        "suspend",
+        "Give the shell back; fg brings the terminal again. The engine does not notice.",
+        _TERMINAL,
+        Context.EVERYWHERE,
+        handler=lambda operator, target: operator.suspend(),
+    ),
     Action("dialog-no", ("n", "escape", "ctrl+c"), "cancel", "Close the dialog, do nothing.", _DIALOGS, Context.DIALOG),
     Action(
         "dialog-yes",

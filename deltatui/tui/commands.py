@@ -445,6 +445,9 @@ class Operator:
         )
         self.app.push_screen(QuitDialog(self, may_stop=may_stop))
 
+    def suspend(self) -> None:
+        self.app.action_suspend_process()
+
     def leave_terminal(self) -> None:
         self.app.leave(0)
 

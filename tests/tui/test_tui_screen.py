@@ -623,7 +623,7 @@ async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
         )
         await t.publish(confirmation=hostile)
         lines = t.lines()
-        assert all(cell_len(line) <= 80 for line in lines)
+        assert all(cell_len(line) <= 160 for line in lines)
         assert not any(char in "".join(lines) for char in "\x1b\x00\x07\x9b\u202e")
         await t.press("escape")
         engine.drop(text, text)
