@@ -23,7 +23,6 @@ from deltatui.domain.redact import for_report
 from deltatui.tui import life
 from deltatui.tui.commands import Operator, Target
 from deltatui.tui.connection import Connector, EngineClient
-from deltatui.tui.histories import tapped
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.modals.base import Dialog
 from deltatui.tui.modals.confirm import ConfirmDialog
@@ -131,7 +130,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         self.store = Store()
         self.operator = Operator(self, options.clock, keymap)
         self.connector = Connector(
-            tapped(connect, self.store),
+            connect,
             self.store,
             options.clock,
             sleep=options.sleep,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from deltatui.api.protocol import EventBatch, LogBatch, ResultMessage, SnapshotMessage, Welcome
+from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, ResultMessage, SnapshotMessage, Welcome
 from deltatui.domain.errors import DeltatuiError, TransientError
 from deltatui.tui.store import Link, LinkState
 
@@ -91,6 +91,8 @@ class Connector:
             match message:
                 case SnapshotMessage(snapshot=snapshot):
                     self._store.put_snapshot(snapshot, self._clock())
+                case HistoryMessage(history=history):
+                    self._store.put_history(history)
                 case LogBatch(lines=lines, dropped=dropped):
                     self._store.add_lines(lines, dropped)
                 case EventBatch(events=events, backlog=backlog):
