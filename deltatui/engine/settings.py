@@ -40,4 +40,3 @@ class EngineSettings(msgspec.Struct, frozen=True):
     settle_above_quote: float = 1.0
     stale_snapshot_s: float = 10.0
     save_every_step: bool = True
-    speeds: tuple[int, ...] = (1, 60, 600, 3600, 21600, 86400, 604800)
