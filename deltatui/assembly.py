@@ -18,14 +18,14 @@ from deltatui.backtest.run import BacktestSettings, Fees, Policy
 from deltatui.config import Loaded, secret_values
 from deltatui.domain import audit
 from deltatui.domain.carry import CarrySettings
-from deltatui.domain.command import AnyCommand, CommandResult
+from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits
 from deltatui.domain.market import MarketSpec
-from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.snapshot import PlanView, Snapshot
 from deltatui.domain.units import base_from_text
 from deltatui.engine.engine import Engine
 from deltatui.engine.settings import EngineSettings
@@ -96,6 +96,7 @@ def engine_settings(settings: Settings, profile: str) -> EngineSettings:
         ),
         slippage_bps=settings.orders.slippage_bps,
         confirm_above_usd=limits.confirm_above_usd,
+        typed_above_usd=limits.typed_above_usd,
         auto_limit_usd=settings.auto_limit_usd_by_mode,
         confirm_timeout_s=limits.confirm_timeout_s,
         loop_interval_s=settings.engine.loop_interval_s,
@@ -165,6 +166,9 @@ class EngineHost:
 
     async def submit(self, command: AnyCommand) -> CommandResult:
         return await self._engine.submit(command)
+
+    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        return self._engine.preview(command)
 
 
 async def run_engine(loaded: Loaded, *, fresh: bool = False, headless: bool = True) -> None:

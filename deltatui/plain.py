@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from deltatui.domain.snapshot import ConfirmationView, Snapshot
+from deltatui.domain.snapshot import PlanView, Snapshot
 from deltatui.domain.verdict import Verdict
 
 
@@ -52,14 +52,12 @@ def status_lines(snapshot: Snapshot) -> list[str]:
         f"interest {attribution.interest:+.4f}, trading {attribution.trading:+.4f}, "
         f"ledger gap {_number(attribution.gap, '+.6f')}"
     )
-    lines += [
-        f"blocked by {v.code}: {v.reason or v.observed + ', limit ' + v.limit}" for v in snapshot.gates if not v.allowed
-    ]
+    lines += _refusals("blocked", snapshot.gates)
     lines += [f"alert {alert.level}: {alert.message}" for alert in snapshot.alerts]
     return lines
 
 
-def confirmation_lines(view: ConfirmationView) -> list[str]:
+def confirmation_lines(view: PlanView) -> list[str]:
     lines = [
         f"{view.kind.lower()} {view.market}: {view.side}, {view.size:g} at {view.price:,.4f} "
         f"(limit {view.limit_price:,.4f}), notional {_money(view.notional)}",
@@ -69,9 +67,7 @@ def confirmation_lines(view: ConfirmationView) -> list[str]:
         f"{_number(view.leverage_before, '.2f')}x -> {_number(view.leverage_after, '.2f')}x; liquidation price "
         f"{_price(view.liq_price_before)} -> {_price(view.liq_price_after)}",
     ]
-    lines += [
-        f"refused by {v.code}: {v.reason or v.observed + ', limit ' + v.limit}" for v in view.verdicts if not v.allowed
-    ]
+    lines += _refusals("refused", view.verdicts)
     if view.can_force and view.loss_if_forced is not None:
         lines.append(f"forced with --force, it is expected to lose {_money(view.loss_if_forced)} over the horizon")
     return lines

@@ -130,6 +130,11 @@ class LimitSettings(Section):
     )
     min_health_withdraw: int = Field(default=80, ge=0, le=100, description="lowest health after a withdrawal")
     confirm_above_usd: float = Field(default=100.0, ge=0, description="trades above this notional ask for confirmation")
+    typed_above_usd: float = Field(
+        default=10_000.0,
+        ge=0,
+        description="in live mode, a trade above this notional also asks for the market's symbol to be typed",
+    )
     auto_limit_usd: float | None = Field(
         default=None,
         gt=0,
@@ -352,6 +357,12 @@ class Settings(Section):
         leverage = self.limits.max_leverage
         if self.mode == "live" and leverage is not None and leverage > LIVE_MAX_LEVERAGE:
             raise ValueError(f"limits.max_leverage is {leverage:g}, and live mode allows at most {LIVE_MAX_LEVERAGE:g}")
+        limits = self.limits
+        if self.mode == "live" and limits.typed_above_usd < limits.confirm_above_usd:
+            raise ValueError(
+                f"limits.typed_above_usd ({limits.typed_above_usd:g}) must not be below limits.confirm_above_usd "
+                f"({limits.confirm_above_usd:g}): a trade that asks for no confirmation cannot ask for a typed one"
+            )
         if self.mode == "live" and self.engine.automation and self.live_mode != "auto":
             raise ValueError(
                 f"engine.automation is on, and live mode acts by itself only as live_mode auto, not {self.live_mode}"

@@ -17,6 +17,7 @@ from deltatui.domain.snapshot import (
     DeltaView,
     EngineView,
     OpportunityView,
+    PlanView,
     PositionView,
     PricesView,
     Snapshot,
@@ -90,6 +91,13 @@ def make_confirmation(**changes: Any) -> ConfirmationView:
         expires_operator_s=OPERATOR_S + 26.0,
     )
     return msgspec.structs.replace(base, **changes)
+
+
+def make_plan(**changes: Any) -> PlanView:
+    """What :func:`make_confirmation` would do."""
+    confirmation = msgspec.structs.asdict(make_confirmation())
+    plan = PlanView(**{name: confirmation[name] for name in PlanView.__struct_fields__})
+    return msgspec.structs.replace(plan, **changes)
 
 
 def make_snapshot(**changes: Any) -> Snapshot:

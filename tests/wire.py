@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from snapshots import make_snapshot
+from snapshots import make_plan, make_snapshot
 
 from deltatui.api.client import Client
 from deltatui.api.protocol import PROTOCOL_VERSION, Hello, ServerMessage, decode_server, encode
 from deltatui.api.server import Server, ServerLimits
-from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
-from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, ResultStatus, Take
+from deltatui.domain.snapshot import PlanView, Snapshot
 
 
 class FakeEngine:
@@ -31,6 +31,8 @@ class FakeEngine:
         self.commands: list[AnyCommand] = []
         self.answer: CommandResult | BaseException | None = None
         self.gate: asyncio.Event | None = None
+        self.previewed: list[AnyCommand] = []
+        self.plan: PlanView | BaseException = make_plan()
 
     def snapshot(self) -> Snapshot:
         self.asked += 1
@@ -48,6 +50,12 @@ class FakeEngine:
         if self.answer is not None:
             return self.answer
         return CommandResult(ResultStatus.DONE, "DONE", "done", intent_id=command.intent_id)
+
+    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        self.previewed.append(command)
+        if isinstance(self.plan, BaseException):
+            raise self.plan
+        return self.plan
 
 
 class Wire:

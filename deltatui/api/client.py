@@ -34,6 +34,8 @@ from deltatui.api.protocol import (
     LogBatch,
     Ping,
     Pong,
+    PreviewMessage,
+    PreviewResult,
     ResultMessage,
     ServerMessage,
     SnapshotMessage,
@@ -41,9 +43,9 @@ from deltatui.api.protocol import (
     decode_server,
     encode,
 )
-from deltatui.domain.command import AnyCommand, CommandResult
+from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
 from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
-from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.snapshot import PlanView, Snapshot
 
 _KEPT_BATCHES = 200
 _CLOSE_S = 1.0
@@ -74,6 +76,7 @@ class Client:
         self._ids = itertools.count(1)
         self._results: dict[int, asyncio.Future[CommandResult | DeltatuiError]] = {}
         self._pongs: dict[int, asyncio.Future[DeltatuiError | None]] = {}
+        self._previews: dict[int, asyncio.Future[PreviewResult | DeltatuiError]] = {}
         self._news = asyncio.Event()
         self._snapshot_new = False
         self._history: HistoryMessage | None = None
@@ -206,6 +209,31 @@ class Client:
             raise answer
         return answer
 
+    async def preview(self, command: Take | Leave | Rebalance, timeout_s: float = 5.0) -> PlanView:
+        """What ``command`` would do now. Nothing is changed, and a client that is attached read-only may ask too.
+
+        Raises ValidationError with the engine's code and sentence where there is no such trade now, and TransientError
+        (NOT_CONNECTED, CONNECTION_LOST, NO_ANSWER) where no answer came.
+        """
+        number = next(self._ids)
+        waiting: asyncio.Future[PreviewResult | DeltatuiError] = asyncio.get_running_loop().create_future()
+        self._previews[number] = waiting
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send(PreviewMessage(number, command))
+                answer = await waiting
+        except TimeoutError:
+            raise TransientError("NO_ANSWER", f"the engine did not answer within {timeout_s:g} s") from None
+        except UnresolvedError:
+            answer = TransientError("CONNECTION_LOST", f"there is no answer any more: {self.state.reason}")
+        finally:
+            self._previews.pop(number, None)
+        if isinstance(answer, DeltatuiError):
+            raise answer
+        if answer.plan is None:
+            raise ValidationError(answer.code, answer.reason)
+        return answer.plan
+
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Round trip to the engine's event loop in seconds. Raises TransientError if none comes in time."""
         number = next(self._ids)
@@ -234,7 +262,7 @@ class Client:
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 
-    async def _send(self, message: CommandMessage | Ping) -> None:
+    async def _send(self, message: CommandMessage | PreviewMessage | Ping) -> None:
         if not self.connected:
             raise TransientError("NOT_CONNECTED", f"not connected to the engine: {self.state.reason}")
         try:
@@ -272,6 +300,11 @@ class Client:
                 self._late.append(message)
             elif not waiting.done():
                 waiting.set_result(message.result)
+        elif isinstance(message, PreviewResult):
+            # One that nobody waits for any more tells nothing that will still be so.
+            preview = self._previews.get(message.id)
+            if preview is not None and not preview.done():
+                preview.set_result(message)
         elif isinstance(message, Pong) and (pong := self._pongs.get(message.id)) is not None and not pong.done():
             pong.set_result(None)
         self._news.set()
@@ -297,6 +330,9 @@ class Client:
         for result in self._results.values():
             if not result.done():
                 result.set_result(lost)
+        for preview in self._previews.values():
+            if not preview.done():
+                preview.set_result(TransientError("CONNECTION_LOST", f"there is no answer any more: {reason}"))
         for pong in self._pongs.values():
             if not pong.done():
                 pong.set_result(lost)

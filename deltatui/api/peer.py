@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-from deltatui.api.protocol import Bye, EventBatch, LogBatch, Pong, ResultMessage, Welcome, encode
+from deltatui.api.protocol import Bye, EventBatch, LogBatch, Pong, PreviewResult, ResultMessage, Welcome, encode
 from deltatui.domain.event import Event, LogLine
 
 _BATCH = 500
@@ -36,6 +36,23 @@ class _Queue(Generic[_Item]):
         return batch, dropped
 
 
+class Rate:
+    """How often a client asked within the last second."""
+
+    def __init__(self) -> None:
+        self._recent_s: deque[float] = deque()
+
+    def allow(self, per_second: int, now_s: float) -> bool:
+        """Count one more, unless it would be too many."""
+        recent = self._recent_s
+        while recent and recent[0] <= now_s - 1.0:
+            recent.popleft()
+        if len(recent) >= per_second:
+            return False
+        recent.append(now_s)
+        return True
+
+
 class Peer:
     """``snapshot_line`` and ``history_line`` give the newest of each as a line, the same bytes for every client."""
 
@@ -60,12 +77,13 @@ class Peer:
         self._snapshot_due = False
         self._history_due = False
         self._greeting: list[bytes] = []
-        self._replies: deque[ResultMessage | Pong] = deque()
+        self._replies: deque[ResultMessage | PreviewResult | Pong] = deque()
         self._unread_results = unread_results
         self._logs: _Queue[LogLine] = _Queue(queue)
         self._events: _Queue[Event] = _Queue(queue)
         self._stall_s = stall_s
-        self._commands_s: deque[float] = deque()
+        self.commands = Rate()
+        self.previews = Rate()
         self._bye: Bye | None = None
         self._finished = False
         writer.transport.set_write_buffer_limits(high=write_buffer_bytes)
@@ -97,7 +115,7 @@ class Peer:
     def offer_event(self, event: Event) -> None:
         self._events.add(event)
 
-    def reply(self, message: ResultMessage | Pong) -> None:
+    def reply(self, message: ResultMessage | PreviewResult | Pong) -> None:
         """Queue an answer. A client that reads none of them is cut off rather than kept in memory."""
         if self._finished:
             return
@@ -105,16 +123,6 @@ class Peer:
         if len(self._replies) > self._unread_results:
             self._cut_off()
         self.wake.set()
-
-    def allow(self, per_second: int, now_s: float) -> bool:
-        """Count a command against the client's rate, unless it would be too many."""
-        recent = self._commands_s
-        while recent and recent[0] <= now_s - 1.0:
-            recent.popleft()
-        if len(recent) >= per_second:
-            return False
-        recent.append(now_s)
-        return True
 
     def finish(self, bye: Bye | None) -> None:
         """Write what is owed and BYE, then close; without a BYE the client has gone and nothing is written."""

@@ -1,18 +1,18 @@
 """Messages between an engine and its clients: typed, versioned, one JSON object a line.
 
-Client to server: HELLO first, then COMMAND and PING. Server to client: WELCOME (or BYE with the reason), then
-SNAPSHOT and HISTORY (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PONG, BYE.
+Client to server: HELLO first, then COMMAND, PREVIEW and PING. Server to client: WELCOME (or BYE with the reason), then
+SNAPSHOT and HISTORY (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PREVIEW_RESULT, PONG, BYE.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from deltatui.domain.command import AnyCommand, CommandResult
+from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
 from deltatui.domain.event import Event, LogLine
-from deltatui.domain.snapshot import HistoryView, Snapshot
+from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -33,11 +33,18 @@ class CommandMessage(msgspec.Struct, frozen=True, tag="COMMAND"):
     command: AnyCommand
 
 
+class PreviewMessage(msgspec.Struct, frozen=True, tag="PREVIEW"):
+    """Asks what ``command`` would do now; nothing is changed, recorded or counted as an attempt."""
+
+    id: int
+    command: Take | Leave | Rebalance
+
+
 class Ping(msgspec.Struct, frozen=True, tag="PING"):
     id: int
 
 
-ClientMessage = Hello | CommandMessage | Ping
+ClientMessage = Hello | CommandMessage | PreviewMessage | Ping
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="WELCOME"):
@@ -79,6 +86,15 @@ class ResultMessage(msgspec.Struct, frozen=True, tag="COMMAND_RESULT"):
     result: CommandResult
 
 
+class PreviewResult(msgspec.Struct, frozen=True, tag="PREVIEW_RESULT"):
+    """``plan`` None: there is no such trade now; ``code`` and ``reason`` say why."""
+
+    id: int
+    plan: PlanView | None
+    code: str = ""
+    reason: str = ""
+
+
 class Pong(msgspec.Struct, frozen=True, tag="PONG"):
     id: int
 
@@ -88,7 +104,9 @@ class Bye(msgspec.Struct, frozen=True, tag="BYE"):
     reason: str
 
 
-ServerMessage = Welcome | SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage | Pong | Bye
+ServerMessage = (
+    Welcome | SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage | PreviewResult | Pong | Bye
+)
 
 
 class AnyHello(msgspec.Struct, frozen=True):

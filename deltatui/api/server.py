@@ -26,6 +26,8 @@ from deltatui.api.protocol import (
     HistoryMessage,
     Ping,
     Pong,
+    PreviewMessage,
+    PreviewResult,
     ResultMessage,
     SnapshotMessage,
     Welcome,
@@ -33,7 +35,18 @@ from deltatui.api.protocol import (
     decode_client,
     encode,
 )
-from deltatui.domain.command import AnyCommand, Cancel, CommandResult, Kill, Leave, Pause, ResultStatus, Stop
+from deltatui.domain.command import (
+    AnyCommand,
+    Cancel,
+    CommandResult,
+    Kill,
+    Leave,
+    Pause,
+    Rebalance,
+    ResultStatus,
+    Stop,
+    Take,
+)
 from deltatui.domain.errors import DeltatuiError, ValidationError
 
 if TYPE_CHECKING:
@@ -41,7 +54,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deltatui.domain.event import Event, LogLine
-    from deltatui.domain.snapshot import HistoryView, Snapshot
+    from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
 
 
 class Engine(Protocol):
@@ -53,9 +66,14 @@ class Engine(Protocol):
     async def submit(self, command: AnyCommand) -> CommandResult:
         """Carry the command out. Raises one of the four kinds of error, or answers with a result."""
 
+    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        """What the command would do now; changes nothing. Raises one of the four kinds of error where there is no such
+        trade now."""
+
 
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``commands_per_s`` is per client and does not hold for commands that only reduce risk (R6.11)."""
+    """``commands_per_s`` is per client and does not hold for commands that only reduce risk (R6.11).
+    ``previews_per_s`` is per client too, and counted apart: looking never takes a command's place."""
 
     clients: int = 100
     handshake_s: float = 5.0
@@ -71,10 +89,13 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     unread_results: int = 1_000
     commands_in_flight: int = 64
     commands_per_s: int = 5
+    previews_per_s: int = 10
 
 
 _Item = TypeVar("_Item")
 
+_STOPPING = ("STOPPING", "the engine stops and takes no more commands")
+_BAD_SOURCE = ("BAD_SOURCE", "only the engine itself may give commands in its own name")
 _REDUCES_RISK = (Kill, Cancel, Leave, Pause, Stop)
 
 
@@ -356,6 +377,8 @@ class Server:
                 return Bye("BAD_MESSAGE", "HELLO may come only once")
             if isinstance(message, Ping):
                 peer.reply(Pong(message.id))
+            elif isinstance(message, PreviewMessage):
+                self._spawn("preview", self._preview(peer, message), self._tasks)
             else:
                 self._command(peer, message)
             # readline does not yield while lines are buffered.
@@ -372,11 +395,11 @@ class Server:
     def _refuse(self, peer: Peer, command: AnyCommand) -> CommandResult | None:
         limits = self._limits
         if self._closing:
-            return _rejected(command, "STOPPING", "the engine stops and takes no more commands")
+            return _rejected(command, *_STOPPING)
         if peer.read_only:
             return _rejected(command, "READ_ONLY", "this client is attached read-only; attach without read-only to act")
         if command.source == "engine":
-            return _rejected(command, "BAD_SOURCE", "only the engine itself may give commands in its own name")
+            return _rejected(command, *_BAD_SOURCE)
         if isinstance(command, _REDUCES_RISK):
             # Bounded all the same: a client that floods is told so, and a kill is never among the refused.
             if peer.in_flight >= 4 * limits.commands_in_flight and not isinstance(command, Kill):
@@ -384,7 +407,7 @@ class Server:
             return None
         if peer.in_flight >= limits.commands_in_flight:
             return _rejected(command, "BUSY", "too many commands of this client are still running; wait for them")
-        if not peer.allow(limits.commands_per_s, asyncio.get_running_loop().time()):
+        if not peer.commands.allow(limits.commands_per_s, asyncio.get_running_loop().time()):
             text = f"more than {limits.commands_per_s} commands in a second from one client; slow down"
             return _rejected(command, "RATE_LIMIT", text)
         return None
@@ -408,6 +431,28 @@ class Server:
         finally:
             peer.in_flight -= 1
             peer.reply(ResultMessage(message.id, result))
+
+    async def _preview(self, peer: Peer, message: PreviewMessage) -> None:
+        """Answer what a command would do. Nothing is waited for, so that what is told is of one moment."""
+        number, most = message.id, self._limits.previews_per_s
+        # What the client hears if the engine dies of something unforeseen, which goes on to the supervisor.
+        answer = PreviewResult(
+            number, None, "INTERNAL_ERROR", "the engine failed while it judged this; look at the log"
+        )
+        try:
+            if self._closing:
+                answer = PreviewResult(number, None, *_STOPPING)
+            elif message.command.source == "engine":
+                answer = PreviewResult(number, None, *_BAD_SOURCE)
+            elif not peer.previews.allow(most, asyncio.get_running_loop().time()):
+                text = f"more than {most} previews in a second from one client; slow down"
+                answer = PreviewResult(number, None, "RATE_LIMIT", text)
+            else:
+                answer = PreviewResult(number, self._engine.preview(message.command))
+        except DeltatuiError as error:
+            answer = PreviewResult(number, None, error.code, error.sentence)
+        finally:
+            peer.reply(answer)
 
     def _too_long(self) -> Bye:
         return Bye("LINE_TOO_LONG", f"a line may have {self._limits.line_bytes} bytes")

@@ -39,8 +39,21 @@ class ClockView(msgspec.Struct, frozen=True):
     tape: TapeView | None = None
 
 
+class FeedView(msgspec.Struct, frozen=True):
+    """One source of data. ``age_s`` since its last message, None before the first; ``reason`` says why it is down."""
+
+    name: str
+    up: bool
+    age_s: float | None
+    reason: str = ""
+
+
 class EngineView(msgspec.Struct, frozen=True):
-    """``blocks`` counts the gates that refuse the next increase. ``state_reason`` says why the state is not RUNNING."""
+    """``blocks`` counts the gates that refuse the next increase. ``state_reason`` says why the state is not RUNNING.
+
+    ``typed_above_usd``: above this notional a live command needs a word typed (R13.10). ``rpc_ms`` and ``slot`` None:
+    not known, or the venue has no chain. ``feeds`` empty: the mode has none (a tape), or none is known of.
+    """
 
     profile: str
     venue: str
@@ -54,6 +67,10 @@ class EngineView(msgspec.Struct, frozen=True):
     loop_lag_ms: float | None
     pid: int
     started_operator_s: float
+    typed_above_usd: float = 10_000.0
+    rpc_ms: float | None = None
+    slot: int | None = None
+    feeds: tuple[FeedView, ...] = ()
 
 
 class AccountView(msgspec.Struct, frozen=True):
@@ -186,11 +203,11 @@ class VaultView(msgspec.Struct, frozen=True):
     last_sync_operator_s: float | None
 
 
-class ConfirmationView(msgspec.Struct, frozen=True):
-    """A trade that waits for the operator (R7.1). ``loss_if_forced`` is the expected loss over the horizon where the
-    profitability gate refuses; ``can_force`` whether Confirm(force=True) would be taken."""
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trade would do now (R7.1). ``break_even_h`` None: never, or unknown where profitability cannot be judged.
+    ``loss_if_forced`` is the expected loss over the horizon where the profitability gate refuses; ``can_force``
+    whether Confirm(force=True) would be taken."""
 
-    operation_id: str
     kind: str
     market: str
     side: str
@@ -214,6 +231,12 @@ class ConfirmationView(msgspec.Struct, frozen=True):
     allowed: bool
     can_force: bool
     loss_if_forced: float | None
+
+
+class ConfirmationView(PlanView, frozen=True, kw_only=True):
+    """A trade that waits for the operator, with what it would do now."""
+
+    operation_id: str
     source: str
     created_operator_s: float
     expires_operator_s: float
@@ -240,9 +263,16 @@ class AlertView(msgspec.Struct, frozen=True):
     since_operator_s: float
 
 
+class AmountView(msgspec.Struct, frozen=True):
+    """The most of ``asset`` that a deposit or withdrawal could move now; None: not known."""
+
+    asset: str
+    max_amount: float | None
+
+
 class ActionView(msgspec.Struct, frozen=True):
     """Whether a command could be given now, and if not, why. ``min_size``, ``max_size`` and ``step`` in base units
-    of the market, where the command takes a size."""
+    of the market, where the command takes a size; ``amounts`` where it takes an amount of an asset."""
 
     action: str
     enabled: bool
@@ -250,6 +280,7 @@ class ActionView(msgspec.Struct, frozen=True):
     min_size: float | None = None
     max_size: float | None = None
     step: float | None = None
+    amounts: tuple[AmountView, ...] = ()
 
 
 class PricesView(msgspec.Struct, frozen=True):

@@ -38,8 +38,9 @@ from deltatui.domain.gates import GateFacts, allowed, blocking, judge, only_prof
 from deltatui.domain.health import LossState
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, OperationState, Transfer
-from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, base_to_decimal
+from deltatui.domain.units import QUOTE_PRECISION, base_to_decimal
 from deltatui.domain.verdict import Verdict
+from deltatui.engine.capital import Capital, deposit_allowed
 from deltatui.engine.core import Core
 from deltatui.engine.memory import Pending, TradeCommand
 from deltatui.engine.planner import Plan, Planner
@@ -60,8 +61,9 @@ class Desk:
         self._core = core
         self._planner = planner
         self._trader = trader
+        self.capital = Capital(core)
         self._serial = asyncio.Lock()
-        self._position_times: deque[float] = deque()
+        self._position_times: deque[float] = deque(maxlen=core.settings.position_ops_per_min)
         self._intents: OrderedDict[str, asyncio.Future[CommandResult]] = OrderedDict()
         self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=256)
         self._resolving: asyncio.Task[None] | None = None
@@ -202,17 +204,16 @@ class Desk:
         if why := refusal(self._core.state, command):
             raise ValidationError("NOT_ACCEPTED", why)
 
-    def _check_reduces(self, plan: Plan) -> None:
-        """Outside RUNNING a rebalance may shrink the perp, not widen it."""
-        if plan.increases_risk:
-            self._check_accepted(Take)
-
     def _check_market(self, symbol: str) -> None:
         listed, ours = self._core.venue.markets(), self._core.spec.symbol
         if symbol not in listed:
             raise ValidationError("UNKNOWN_MARKET", f"there is no market {symbol}; listed: {', '.join(listed)}")
         if symbol != ours:
             raise ValidationError("OTHER_MARKET", f"this engine trades {ours}, not {symbol}")
+
+    def _check_alone(self) -> None:
+        if self._core.pending is not None:
+            raise ValidationError("CONFIRMATION_OPEN", "another trade waits for its confirmation; answer that first")
 
     def saw(self, version: int) -> None:
         """Remember what a snapshot that goes to the clients shows."""
@@ -237,6 +238,21 @@ class Desk:
         raise ValidationError("STALE_SNAPSHOT", "what you saw is too old to act on; look again")
 
     # Planning and judging
+
+    def proposal(self, command: TradeCommand) -> Plan:
+        """The plan of ``command`` if it were given now. Raises the ValidationError that the command would be answered
+        with; only what it says of its sender (intent, age of what was seen) is not looked at."""
+        self._check_accepted(type(command))
+        self._check_market(command.market)
+        self._check_alone()
+        return self._plan_accepted(command)
+
+    def _plan_accepted(self, command: TradeCommand) -> Plan:
+        """Outside RUNNING a rebalance may shrink the perp, not widen it."""
+        plan = self.plan(command)
+        if plan.increases_risk:
+            self._check_accepted(Take)
+        return plan
 
     def plan(self, command: TradeCommand) -> Plan:
         """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done."""
@@ -297,11 +313,10 @@ class Desk:
         return 0.0 if self._core.settings.hold is not None else None
 
     def _rate_problem(self) -> str:
-        times, now = self._position_times, self._core.clock.operator_s()
-        while times and now - times[0] >= 60.0:
-            times.popleft()
-        most = self._core.settings.position_ops_per_min
-        return f"{most} position operations in the last minute, the limit" if len(times) >= most else ""
+        times, most = self._position_times, self._core.settings.position_ops_per_min
+        if len(times) < most or self._core.clock.operator_s() - times[0] >= 60.0:
+            return ""
+        return f"{most} position operations in the last minute, the limit"
 
     def can_force(self, verdicts: tuple[Verdict, ...]) -> bool:
         """Whether Confirm(force=True) would be taken: profitability alone refuses, and no real money is at stake."""
@@ -321,11 +336,9 @@ class Desk:
         core = self._core
         self._check_accepted(type(command))
         self._check_fresh(command)
-        if core.pending is not None:
-            raise ValidationError("CONFIRMATION_OPEN", "another trade waits for its confirmation; answer that first")
+        self._check_alone()
         operation_id = await self._new_id(command.intent_id)
-        plan = self.plan(command)
-        self._check_reduces(plan)
+        plan = self._plan_accepted(command)
         verdicts = self.judge(plan)
         asks = self._needs_confirmation(command, plan)
         if not allowed(verdicts) and not (asks and self.can_force(verdicts)):
@@ -350,8 +363,7 @@ class Desk:
         self._check_accepted(type(pending.command))
         if core.known_facts().account.perp_1e9 != pending.perp_1e9:
             raise ValidationError("POSITION_CHANGED", "the position changed while the dialog was open; ask again")
-        plan = self.plan(pending.command)
-        self._check_reduces(plan)
+        plan = self._plan_accepted(pending.command)
         verdicts = self.judge(plan)
         if not allowed(verdicts) and not (command.force and self.can_force(verdicts)):
             return _blocked(pending.operation_id, verdicts)
@@ -455,59 +467,29 @@ class Desk:
     # Capital
 
     async def _transfer(self, command: Deposit | Withdraw) -> CommandResult:
-        core = self._core
-        facts, book = core.known_facts(), core.known_book()
-        quote, base = core.venue.quote_symbol, core.spec.base_symbol
-        if command.asset not in (quote, base):
-            raise ValidationError("UNKNOWN_ASSET", f"{command.asset} cannot be moved, only {quote} and {base}")
+        core, capital = self._core, self.capital
+        if command.asset not in capital.assets:
+            raise ValidationError(
+                "UNKNOWN_ASSET", f"{command.asset} cannot be moved, only {' and '.join(capital.assets)}"
+            )
         if command.amount <= 0:
             raise ValidationError("BAD_AMOUNT", f"the amount must be more than 0, it is {command.amount}")
         self._check_accepted(type(command))
         operation_id = await self._new_id(command.intent_id)
+        facts, book = core.known_facts(), core.known_book()
         if isinstance(command, Deposit):
-            unit = QUOTE_PRECISION if command.asset == quote else BASE_PRECISION
-            wallet, reserve = self._wallet(command.asset), self._gas_reserve(command.asset)
-            if not deposit_allowed(command.amount, wallet, reserve):
-                most = Decimal(max(0, wallet - reserve)) / unit
+            if not deposit_allowed(command.amount, capital.wallet(command.asset), capital.gas_reserve(command.asset)):
+                most = capital.largest_deposit(command.asset)
                 raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {command.asset}")
             plan = self._planner.transfer(facts.market, facts.account, book, Transfer(command.asset, command.amount))
             return await self._execute(operation_id, command, plan, ())
         plan = self._planner.transfer(facts.market, facts.account, book, Transfer(command.asset, -command.amount))
         verdict = withdraw_health(plan.after.summary.health, core.settings.limits)
         if not verdict.allowed:
-            most = self.largest_withdrawal(command.asset)
+            most = capital.largest_withdrawal(command.asset)
             text = f"health would be {verdict.observed}, limit {verdict.limit}; at most {most:f} {command.asset}"
             return CommandResult(ResultStatus.REJECTED, "BLOCKED", text, operation_id, verdicts=(verdict,))
         return await self._execute(operation_id, command, plan, (verdict,))
-
-    def _wallet(self, asset: str) -> int:
-        account = self._core.known_facts().account
-        if asset == self._core.venue.quote_symbol:
-            return int(account.wallet_quote * QUOTE_PRECISION)
-        return account.wallet_base_1e9
-
-    def _gas_reserve(self, asset: str) -> int:
-        """What has to stay in the wallet to pay for transactions (R3.1)."""
-        if asset == self._core.venue.quote_symbol or "gas" in self._core.venue.not_applicable():
-            return 0
-        return int(self._core.settings.limits.min_gas_sol * BASE_PRECISION)
-
-    def largest_withdrawal(self, asset: str) -> Decimal:
-        """The most that may be withdrawn (R3.4), by bisection over whole smallest units."""
-        core = self._core
-        facts, book = core.known_facts(), core.known_book()
-        is_quote = asset == core.venue.quote_symbol
-        unit = QUOTE_PRECISION if is_quote else BASE_PRECISION
-        held = int(facts.account.quote * unit) if is_quote else facts.account.spot_1e9
-        low, high = 0, max(0, held)
-        while low < high:
-            middle = (low + high + 1) // 2
-            after = self._planner.transfer(facts.market, facts.account, book, Transfer(asset, -middle)).after.summary
-            fits = after.health >= core.settings.limits.min_health_withdraw and (
-                after.free_initial_1e6 > 0 or after.requirement_initial_1e6 == 0
-            )
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return Decimal(low) / unit
 
     # Control
 
@@ -531,11 +513,6 @@ class Desk:
             raise ValidationError("BAD_SPEED", f"the speed must be between 1 and {MAX_SPEED}, it is {speed}")
         self._core.set_flags(speed=speed)
         return _done("SPEED", f"speed x{speed}")
-
-
-def deposit_allowed(amount: int, wallet: int, gas_reserve: int) -> bool:
-    """R3.1: accepted iff ``0 < amount <= wallet - gas reserve``; all in the asset's smallest units."""
-    return 0 < amount <= wallet - gas_reserve
 
 
 def settle_due(unsettled: Decimal, above_quote: float) -> bool:

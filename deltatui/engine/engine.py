@@ -14,11 +14,13 @@ from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.health import HealthLevel, crossed, health_level, watch_losses
 from deltatui.domain.market import FundingRecord
+from deltatui.domain.snapshot import PlanView
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
 from deltatui.engine.memory import Facts
 from deltatui.engine.planner import Planner, stance_of
+from deltatui.engine.preview import preview
 from deltatui.engine.recovery import Recovery
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState
@@ -71,6 +73,14 @@ class Engine:
 
     async def submit(self, command: AnyCommand) -> CommandResult:
         return await self.desk.submit(command)
+
+    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        """What ``command`` would do now. Changes, records and counts nothing.
+
+        Raises ValidationError, with the code and the sentence that the command itself would get, where there is no
+        such trade now. A trade that a gate refuses is shown with its verdicts.
+        """
+        return preview(self.core, self.desk, command)
 
     def prime_funding(self, records: Iterable[FundingRecord]) -> None:
         self.core.prime_funding(records)

@@ -85,6 +85,12 @@ def stance_of(perp_1e9: int) -> Stance:
     return Stance.CARRY if perp_1e9 < 0 else Stance.REVERSE
 
 
+def book_with(book: MarginBook, spec: MarketSpec, transfer: Transfer) -> MarginBook:
+    """``book`` after a deposit or withdrawal of the quote or the base asset."""
+    index = spec.spot_index if transfer.asset == spec.base_symbol else QUOTE_SPOT_INDEX
+    return book_after(book, Change(token_deltas={index: transfer.amount}))
+
+
 class Planner:
     """Makes plans for one market from what the venue says of it."""
 
@@ -187,10 +193,7 @@ class Planner:
         side: str,
     ) -> Plan:
         spec = market.spec
-        after = book
-        if transfer is not None:
-            index = spec.spot_index if transfer.asset == spec.base_symbol else QUOTE_SPOT_INDEX
-            after = book_after(book, Change(token_deltas={index: transfer.amount}))
+        after = book if transfer is None else book_with(book, spec, transfer)
         return Plan(
             kind=kind,
             spec=spec,

@@ -14,7 +14,8 @@ from deltatui.domain.health import LossLimits
 
 class EngineSettings(msgspec.Struct, frozen=True):
     """``hold`` makes the engine hold that stance whatever it pays (the policies always-short and flat); None judges
-    carry. ``auto_limit_usd`` None: automatic trades above ``confirm_above_usd`` ask the operator."""
+    carry. ``auto_limit_usd`` None: automatic trades above ``confirm_above_usd`` ask the operator. ``typed_above_usd``
+    is for the terminals: the engine tells it to them and does not look at it itself."""
 
     profile: str
     market: str
@@ -29,6 +30,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     losses: LossLimits = LossLimits()
     slippage_bps: int = 50
     confirm_above_usd: float = 100.0
+    typed_above_usd: float = 10_000.0
     auto_limit_usd: float | None = None
     confirm_timeout_s: float = 30.0
     loop_interval_s: float = 60.0

@@ -7,30 +7,14 @@ from typing import Literal
 import msgspec
 
 from deltatui.domain.carry import CarryEstimate, Stance, estimate, side_fraction
-from deltatui.domain.command import (
-    Deposit,
-    Direction,
-    Kill,
-    Leave,
-    Pause,
-    Rebalance,
-    Resume,
-    SetAutomation,
-    SetSpeed,
-    Settle,
-    Stop,
-    Take,
-    Withdraw,
-)
-from deltatui.domain.costs import round_trip
+from deltatui.domain.command import Direction, Take
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.funding import FundingWindow, fraction_to_apr_pct
-from deltatui.domain.gates import allowed, blocking
+from deltatui.domain.gates import blocking
 from deltatui.domain.ledger import FlowKind, Holding
 from deltatui.domain.snapshot import (
     SCHEMA_VERSION,
     AccountView,
-    ActionView,
     AttributionView,
     CardView,
     CarryView,
@@ -47,10 +31,12 @@ from deltatui.domain.snapshot import (
 )
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
+from deltatui.engine.actions import Actions
 from deltatui.engine.engine import Engine
 from deltatui.engine.memory import Facts
-from deltatui.engine.planner import Plan, Standing, loss_if_forced, stance_of
-from deltatui.engine.states import EngineState, refusal
+from deltatui.engine.planner import Standing, stance_of
+from deltatui.engine.preview import plan_view
+from deltatui.engine.states import EngineState
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -69,9 +55,8 @@ class SnapshotBuilder:
 
     def __init__(self, engine: Engine) -> None:
         self._core, self._desk = engine.core, engine.desk
+        self._actions = Actions(engine.core, engine.desk)
         self._version = 0
-        self._size_key: tuple[int, object] | None = None
-        self._max_size = 0
 
     def build(self, around: Surroundings) -> Snapshot:
         core = self._core
@@ -106,8 +91,8 @@ class SnapshotBuilder:
             gates=gates,
             gates_subject=subject,
             alerts=tuple(core.board.alerts.values()),
-            actions=self._actions(facts),
-            confirmation=self._confirmation(facts, standing),
+            actions=self._actions.views(facts),
+            confirmation=self._confirmation(standing),
             operation=core.operation,
             cards=self._cards(facts),
         )
@@ -127,6 +112,7 @@ class SnapshotBuilder:
             loop_lag_ms=around.loop_lag_ms,
             pid=around.pid,
             started_operator_s=around.started_operator_s,
+            typed_above_usd=core.settings.typed_above_usd,
         )
 
     def _prices(self, facts: Facts | None) -> PricesView:
@@ -395,121 +381,25 @@ class SnapshotBuilder:
         reverse_better = side_fraction(Stance.REVERSE, latest) > side_fraction(Stance.CARRY, latest)
         return Direction.REVERSE if reverse_better else Direction.CARRY
 
-    def _confirmation(self, facts: Facts | None, before: Standing | None) -> ConfirmationView | None:
+    def _confirmation(self, before: Standing | None) -> ConfirmationView | None:
         core, pending = self._core, self._core.pending
-        if pending is None or facts is None:
+        if pending is None:
             return None
         try:
-            plan = self._desk.plan(pending.command)
+            view = plan_view(core, self._desk, self._desk.plan(pending.command), before)
         except ValidationError:
             return None
-        verdicts = self._desk.judge(plan)
-        after = plan.after
-        cost = round_trip(core.venue.costs(), plan.size)
-        carry = estimate(plan.stance, core.window, cost, core.settings.carry)
-        can_force = self._desk.can_force(verdicts)
-        exposure = core.exposure()
         return ConfirmationView(
+            **msgspec.structs.asdict(view),
             operation_id=pending.operation_id,
-            kind=plan.kind,
-            market=plan.spec.symbol,
-            side=plan.side,
-            size=float(plan.size),
-            notional=float(plan.notional),
-            price=float(plan.price),
-            limit_price=float(plan.limit_price),
-            fees=float(plan.fees),
-            slippage=float(plan.slippage),
-            break_even_h=None if carry is None else carry.break_even_h,
-            carry_sentence="" if carry is None else carry.reason,
-            leverage_before=None if before is None else before.leverage,
-            leverage_after=None if after is None else after.leverage,
-            health_before=None if before is None else before.summary.health,
-            health_after=None if after is None else after.summary.health,
-            liq_price_before=None if before is None else before.liq_price,
-            liq_price_after=None if after is None else after.liq_price,
-            delta_before_pct=None if exposure is None else exposure.drift_pct,
-            delta_after_pct=_drift_after(plan, facts),
-            verdicts=verdicts,
-            allowed=allowed(verdicts),
-            can_force=can_force,
-            loss_if_forced=loss_if_forced(plan, carry, cost.total, core.settings.carry.horizon_h)
-            if can_force
-            else None,
             source=pending.command.source,
             created_operator_s=pending.created_s,
             expires_operator_s=pending.expires_s,
         )
 
-    def _actions(self, facts: Facts | None) -> tuple[ActionView, ...]:
-        core = self._core
-        state, spec = core.state, core.spec
-        held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
-        waiting = "a trade waits for its confirmation" if core.pending is not None else ""
-        no_data = "no prices yet" if facts is None else ""
-
-        def view(command: type, *reasons: str) -> ActionView:
-            why = refusal(state, command) or next((reason for reason in reasons if reason), "")
-            return ActionView(command.__struct_config__.tag, not why, why)  # type: ignore[attr-defined]
-
-        take = view(Take, waiting, no_data)
-        rebalance = core.rebalance_plan(manual=True)
-        no_rebalance = "" if rebalance is not None and rebalance.code == "correct" else "delta is neutral"
-        unsettled = facts is not None and bool(facts.account.unsettled)
-        return (
-            msgspec.structs.replace(
-                take,
-                min_size=spec.min_base_1e9 / BASE_PRECISION,
-                max_size=None if facts is None else self._largest_take(facts) / BASE_PRECISION,
-                step=spec.step_base_1e9 / BASE_PRECISION,
-            ),
-            view(Leave, waiting, no_data, "" if held else "there is no position"),
-            view(Rebalance, waiting, no_data, no_rebalance),
-            view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
-            view(Deposit, no_data),
-            view(Withdraw, no_data),
-            view(Pause),
-            view(Resume),
-            view(Kill),
-            view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
-            view(SetAutomation),
-            view(Stop),
-        )
-
-    def _largest_take(self, facts: Facts) -> int:
-        """The most base units for which every gate but profitability allows, by bisection; kept while nothing moved."""
-        spec = self._core.spec
-        held = stance_of(facts.account.perp_1e9)
-        way = Direction.REVERSE if held is Stance.REVERSE else Direction.CARRY
-        key = (facts.account.events, facts.market.oracle)
-        if key == self._size_key:
-            return self._max_size
-        low, high = 0, int(facts.account.equity / facts.market.oracle * 12 * BASE_PRECISION) // spec.step_base_1e9
-        while low < high:
-            middle = (low + high + 1) // 2
-            command = Take(market=spec.symbol, base_1e9=middle * spec.step_base_1e9, direction=way)
-            low, high = (middle, high) if self._fits(command) else (low, middle - 1)
-        self._size_key, self._max_size = key, low * spec.step_base_1e9
-        return self._max_size
-
-    def _fits(self, command: Take) -> bool:
-        try:
-            verdicts = self._desk.judge(self._desk.plan(command))
-        except ValidationError:
-            return False
-        return all(v.allowed or v.code in _NOT_OF_SIZE for v in verdicts)
-
 
 WILD_FUNDING_APR_PCT = 300.0
 """Beyond this a funding rate is a warning, not a gift (R11.7)."""
-
-_NOT_OF_SIZE = frozenset({"profitability", "funding_age", "venue", "rate"})
-
-
-def _drift_after(plan: Plan, facts: Facts) -> float:
-    spot = plan.spot_after_1e9 + facts.account.wallet_base_1e9
-    perp = plan.perp_after_1e9
-    return (spot + perp) / max(abs(spot), abs(perp), plan.spec.step_base_1e9) * 100.0
 
 
 def _funding_status(apr_pct: float | None) -> Literal["good", "bad", "unknown"]:

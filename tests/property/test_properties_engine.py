@@ -35,7 +35,8 @@ from deltatui.domain.margin import margin_summary
 from deltatui.domain.operation import OperationKind
 from deltatui.domain.preview import Change, book_after
 from deltatui.domain.units import base_to_decimal
-from deltatui.engine.desk import deposit_allowed, settle_due
+from deltatui.engine.capital import deposit_allowed
+from deltatui.engine.desk import settle_due
 from deltatui.engine.planner import standing
 from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import SOL_PERP, PaperSettings
@@ -202,13 +203,13 @@ def test_property_12_the_largest_withdrawal_passes_and_one_unit_more_does_not(
     async def scenario(w: World) -> None:
         await w.sure(order(base_1e9))
         await w.to_price(PRICE * move)
-        most = int(w.engine.desk.largest_withdrawal(asset) * (USD if asset == "USDC" else SOL))
+        most = int(w.engine.desk.capital.largest_withdrawal(asset) * (USD if asset == "USDC" else SOL))
         before = w.account
         result = await w.give(withdraw(most + 1, asset))
         assert result.status is ResultStatus.REJECTED
         if result.code == "BLOCKED":
             assert blocked_by(result) == ["withdraw_health"]
-            assert f"at most {w.engine.desk.largest_withdrawal(asset):f}" in result.message
+            assert f"at most {w.engine.desk.capital.largest_withdrawal(asset):f}" in result.message
         assert w.account == before
         if most:
             assert (await w.give(withdraw(most, asset))).status is ResultStatus.DONE

@@ -148,6 +148,14 @@ async def test_the_next_funding_and_its_age() -> None:
         assert s.carry.expected_per_hour == pytest.approx(50.0 / 100 / 8760 * 750)
 
 
+async def test_what_the_terminal_is_told_of_the_engine() -> None:
+    async with world(typed_above_usd=1234.5) as w:
+        engine = w.snapshot().engine
+        assert engine.typed_above_usd == 1234.5
+        # A tape has neither chain nor feeds: none is made up.
+        assert (engine.rpc_ms, engine.slot, engine.feeds) == (None, None, ())
+
+
 async def test_a_paused_engine_is_shown_as_such() -> None:
     async with world() as w:
         await w.give(Pause())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from deltatui.assembly import engine_settings
 from deltatui.config import Loaded, Origin, entries, load, render, secret_values
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.redact import base58_encode
@@ -122,6 +123,25 @@ def test_documented_variables(paths: Paths, variable: str, value: str, key: str,
     section, name = key.split(".")
     assert getattr(getattr(loaded.settings, section), name) == expected
     assert loaded.origins[key] == Origin("environment", variable)
+
+
+def test_the_threshold_of_the_typed_word(paths: Paths) -> None:
+    assert read(paths).settings.limits.typed_above_usd == 10_000
+    assert read(paths, env={"DELTATUI_LIMITS__TYPED_ABOVE_USD": "250.5"}).settings.limits.typed_above_usd == 250.5
+    for bad in ("-1", "nan", "inf", "many", "none"):
+        assert "limits.typed_above_usd" in faults(paths, env={"DELTATUI_LIMITS__TYPED_ABOVE_USD": bad})
+    live: dict[str, object] = {"mode": "live", "limits.typed_above_usd": 500.0}
+    assert read(paths, flags={**live, "limits.confirm_above_usd": 500.0}).settings.limits.typed_above_usd == 500
+    said = faults(paths, flags={**live, "limits.confirm_above_usd": 501.0})
+    assert "limits.typed_above_usd (500) must not be below limits.confirm_above_usd (501)" in said
+    # It is live mode's alone.
+    assert read(paths, flags={"mode": "replay", "limits.confirm_above_usd": 20_000.0})
+
+
+def test_the_thresholds_reach_the_engine(paths: Paths) -> None:
+    flags: dict[str, object] = {"limits.confirm_above_usd": 7.0, "limits.typed_above_usd": 70.0}
+    made = engine_settings(read(paths, flags=flags).settings, "default")
+    assert (made.confirm_above_usd, made.typed_above_usd) == (7.0, 70.0)
 
 
 def test_secrets_come_in_and_never_go_out(paths: Paths) -> None:
