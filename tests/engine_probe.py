@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -46,19 +46,19 @@ def write_tape(path: Path, records: int = 40_000) -> Path:
 
 
 class EngineProcess:
-    """``deltatui engine`` in a home of its own."""
+    """``deltatui engine`` in a home of its own. ``program`` in place of ``deltatui`` is talked to over its pipes."""
 
-    def __init__(self, home: Path, tape: Path, speed: int = SPEED) -> None:
+    def __init__(self, home: Path, tape: Path, speed: int = SPEED, program: Sequence[str] | None = None) -> None:
         self.home = home
         self.env = {**os.environ, "DELTATUI_HOME": str(home)}
         self.paths = Paths.of("default", self.env)
         self._log = (home / "engine.out").open("wb")
         self.process = subprocess.Popen(
-            [*DELTATUI, "engine", "--tape", str(tape), "--speed", str(speed)],
+            [*(program or DELTATUI), "engine", "--tape", str(tape), "--speed", str(speed)],
             cwd=home,
             env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            stdin=subprocess.PIPE if program else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program else self._log,
             stderr=self._log,
             start_new_session=True,
         )
@@ -90,6 +90,9 @@ class EngineProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(10)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
         self._log.close()
 
 
@@ -175,7 +178,7 @@ class Probe:
         )
 
     def _waited_s(self) -> float:
-        return _run_queue_s(self.engine.pid) + _run_queue_s(os.getpid())
+        return run_queue_s(self.engine.pid) + run_queue_s(os.getpid())
 
     async def until(self, condition: Callable[[Snapshot], bool]) -> Snapshot:
         """The first snapshot of which ``condition`` is true; TimeoutError if none comes within 20 s."""
@@ -190,7 +193,7 @@ class Probe:
         await self._reader
 
 
-def _run_queue_s(pid: int) -> float:
+def run_queue_s(pid: int) -> float:
     """Seconds that the main thread of ``pid`` was ready and no processor was free for it; 0 where nobody counts."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:

@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 # Makes the pty the controlling terminal, so that closing it hangs the program up.
@@ -36,6 +37,11 @@ LEAVES_SCREEN, SHOWS_CURSOR = b"\x1b[?1049l", b"\x1b[?25h"
 _KEPT_BYTES = 4_000_000
 
 
+def plain(output: bytes) -> str:
+    """Without escapes, in the order in which it was drawn."""
+    return _ESCAPES.sub(b" ", output).decode(errors="replace")
+
+
 class PtyTerminal:
     """Runs ``argv`` and reads what it draws in a thread of its own, unless it is stalled."""
 
@@ -55,7 +61,9 @@ class PtyTerminal:
         self.received = 0
         self.first_byte_s: float | None = None
         self._output = bytearray()
-        self._lock = threading.Lock()
+        self._cut = 0
+        self._arrivals: list[tuple[float, int]] = []
+        self._lock = threading.Condition()
         self._reading = threading.Event()
         self._reading.set()
         self._over = False
@@ -86,20 +94,46 @@ class PtyTerminal:
     @property
     def text(self) -> str:
         """What was drawn, without escapes, in the order in which it was."""
-        return _ESCAPES.sub(b" ", self.output).decode(errors="replace")
+        return plain(self.output)
 
     @property
     def settings(self) -> list[Any]:
         """Of the tty now; equal to ``before`` once the program has put them back."""
         return termios.tcgetattr(self._slave)
 
+    @property
+    def pieces(self) -> list[bytes]:
+        """What was drawn, as it arrived."""
+        with self._lock:
+            output, ends = bytes(self._output), [end - self._cut for _, end in self._arrivals]
+        return [output[start:end] for start, end in pairwise([0, *ends])]
+
     def forget(self) -> None:
         """Drop what was drawn so far."""
         with self._lock:
-            self._output.clear()
+            self._drop(len(self._output))
 
-    def press(self, keys: str) -> None:
+    def press(self, keys: str) -> float:
+        """Returns when, on ``perf_counter``."""
+        pressed_s = time.perf_counter()
         os.write(self._master, keys.encode())
+        return pressed_s
+
+    def drawn_s(self, pattern: str, timeout_s: float = 5.0) -> float:
+        """When, on ``perf_counter``, the bytes came with which ``pattern`` stands in the text since :meth:`forget`.
+        AssertionError if they do not in time."""
+        end_s = time.perf_counter() + timeout_s
+        looked_at = 0
+        while True:
+            with self._lock:
+                while not (fresh := self._arrivals[looked_at:]):
+                    if not self._lock.wait(end_s - time.perf_counter()):
+                        raise AssertionError(f"'{pattern}' was not drawn in {timeout_s:g} s: {self.text[-2000:]}")
+                output, cut = bytes(self._output), self._cut
+            for arrived_s, end in fresh:
+                if re.search(pattern, plain(output[: end - cut])):
+                    return arrived_s
+            looked_at += len(fresh)
 
     def wait_for(self, text: str, timeout_s: float = 20.0) -> float:
         """Seconds from the start until ``text`` has been drawn. AssertionError if it is not in time."""
@@ -155,6 +189,12 @@ class PtyTerminal:
         self._reading.set()
         self._reader.join(5)
 
+    def _drop(self, count: int) -> None:
+        """Forget so many of the oldest bytes that are kept."""
+        del self._output[:count]
+        self._cut += count
+        self._arrivals = [(at_s, end) for at_s, end in self._arrivals if end > self._cut]
+
     def _read(self) -> None:
         while not self._over:
             self._reading.wait()
@@ -172,6 +212,9 @@ class PtyTerminal:
                     self.first_byte_s = time.perf_counter()
                 self.received += len(data)
                 self._output += data
-                del self._output[:-_KEPT_BYTES]
+                self._arrivals.append((time.perf_counter(), self.received))
+                if len(self._output) > _KEPT_BYTES:
+                    self._drop(_KEPT_BYTES // 2)
+                self._lock.notify_all()
             if SYNC_QUERY in data:
                 os.write(self._master, SYNC_ANSWER)

@@ -1,10 +1,22 @@
-"""What the table of the benchmarks says of a measurement, and when a run fails."""
+"""The table of the benchmarks, and what stands behind its figures: the load, and the watches on a key and on a loop."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import cast
 
+import pytest
+from pty_terminal import PtyTerminal
+
+from bench import watched_terminal
 from bench.__main__ import PARTS, main
+from bench.load import Reached, rows
+from bench.loaded_engine import Load, PacedClock, Walk
 from bench.replay import FUNDING_USD, sums_only
 from bench.table import Row, render
 from deltatui.feeds.tape import load_tape
@@ -41,6 +53,113 @@ def test_the_plain_loop_does_the_same_sums() -> None:
     tape = load_tape()
     plain = [(float(record.oracle_twap), float(record.mark_twap), float(record.rate_short)) for record in tape.records]
     assert sums_only(plain, 2.0)[0] == pytest.approx(2 * FUNDING_USD, abs=1e-6)
+
+
+def test_a_load_that_was_not_reached_shows() -> None:
+    load = Load(prices_per_s=200, lines_per_s=1_000)
+    reached = rows(load, Reached(prices=199, snapshots=10, news=9.5, lines=998, dropped=0), "busy")
+    assert [row.verdict for row in reached] == ["reached", "reached"]
+    assert reached[0].beside == "a client: 10.0 snapshots/s, 9.5 with another price"
+    missed = rows(load, Reached(prices=150, snapshots=10, news=10, lines=600, dropped=398), "busy")
+    assert [row.verdict for row in missed] == ["not reached", "not reached"]
+    assert missed[1].beside == "398/s dropped"
+
+
+def test_the_price_of_a_load_moves_from_look_to_look_and_stays_near_the_tape() -> None:
+    tape = load_tape()
+    walk = Walk(tape)
+    at_s = tape.first_s + 1_000.0
+    there, _, _ = tape.price_at(at_s)
+    looks = [walk.price_at(at_s) for _ in range(5_000)]
+    oracles = [oracle for oracle, _, _ in looks]
+    assert sum(before != after for before, after in pairwise(oracles)) > 0.99 * len(oracles)
+    assert not any(interpolated for _, _, interpolated in looks)
+    assert max(abs(oracle / there - 1) for oracle in oracles) * 10_000 < 40
+    assert max(abs(mark / oracle - 1) for oracle, mark, _ in looks) * 10_000 < 10
+
+
+async def test_the_pace_of_a_load_makes_up_for_the_steps_and_not_for_a_standstill(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tick_s = 0.005
+    slept: list[float] = []
+    now_s = 100.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now_s
+        slept.append(seconds)
+        now_s += seconds
+
+    clock = PacedClock(0.0, monotonic=lambda: now_s)
+    monkeypatch.setattr("deltatui.backtest.replay._TICK_S", tick_s)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for work_s in (0.001, 0.002, 0.010, 0.001, 1.0, 0.0):
+        await clock.sleep(tick_s)
+        now_s += work_s
+    assert slept == pytest.approx([0.005, 0.004, 0.003, 0.0, 0.0, 0.005])
+    await clock.sleep(60.0)
+    assert slept[-1] == 60.0
+
+
+class _Loop:
+    """Calls when the test says so."""
+
+    due: tuple[float, Callable[..., None], tuple[float, ...]]
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def call_later(self, delay_s: float, callback: Callable[..., None], *args: float) -> None:
+        self.due = (delay_s, callback, args)
+
+
+def test_the_watch_on_a_loop_tells_how_late_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 50.0
+    queued_s = 1.0
+    monkeypatch.setattr("bench.watched_terminal.time.perf_counter", lambda: now_s)
+    monkeypatch.setattr("engine_probe.run_queue_s", lambda pid: queued_s)
+    loop = _Loop()
+    policy = watched_terminal.WatchedPolicy()
+    policy.watches.append(watched_terminal.Watch(cast(asyncio.AbstractEventLoop, loop)))
+    for took_s, waited_s in ((0.005, 0.0), (0.055, 0.02), (0.006, 0.0)):
+        delay_s, callback, args = loop.due
+        assert delay_s == 0.005
+        now_s += took_s
+        queued_s += waited_s
+        callback(*args)
+    monkeypatch.setenv(watched_terminal.LAG_FILE, str(tmp_path / "lag.txt"))
+    watched_terminal.write(policy)
+    looks = watched_terminal.read(tmp_path / "lag.txt")
+    assert [at_s for at_s, _ in looks] == pytest.approx([50.005, 50.06, 50.066])
+    assert [late_ms for _, late_ms in looks] == pytest.approx([0.0, 30.0, 1.0], abs=0.01)
+
+
+_ANSWERS = """
+import sys, tty
+tty.setraw(0)
+print("ready", end="", flush=True)
+while key := sys.stdin.read(1):
+    print("\x1b[1mkey " + key, end=".", flush=True)
+"""
+
+
+def test_a_key_is_timed_by_what_arrives_not_by_when_it_is_looked_for(tmp_path: Path) -> None:
+    terminal = PtyTerminal([sys.executable, "-S", "-c", _ANSWERS], os.environ, cwd=tmp_path)
+    try:
+        terminal.wait_for("ready")
+        terminal.forget()
+        pressed_s = terminal.press("a")
+        first_s = terminal.drawn_s("key a")
+        terminal.press("b")
+        second_s = terminal.drawn_s("key b")
+        assert pressed_s < first_s < second_s
+        assert terminal.drawn_s("key a") == first_s
+        assert b"".join(terminal.pieces) == terminal.output == b"\x1b[1mkey a.\x1b[1mkey b."
+        terminal.forget()
+        with pytest.raises(AssertionError, match=r"'key a' was not drawn in 0\.01 s"):
+            terminal.drawn_s("key a", timeout_s=0.01)
+    finally:
+        terminal.close()
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
