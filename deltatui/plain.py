@@ -62,7 +62,7 @@ def confirmation_lines(view: PlanView) -> list[str]:
         f"{view.kind.lower()} {view.market}: {view.side}, {view.size:g} at {view.price:,.4f} "
         f"(limit {view.limit_price:,.4f}), notional {_money(view.notional)}",
         f"costs now: fees {_money(view.fees)}, slippage {_money(view.slippage)}; "
-        f"break-even {_hours(view.break_even_h)}",
+        f"round trip {_money(view.round_trip)}; break-even {_hours(view.break_even_h)}",
         f"health {_number(view.health_before, 'd')} -> {_number(view.health_after, 'd')}; leverage "
         f"{_number(view.leverage_before, '.2f')}x -> {_number(view.leverage_after, '.2f')}x; liquidation price "
         f"{_price(view.liq_price_before)} -> {_price(view.liq_price_after)}",

@@ -72,6 +72,7 @@ def make_confirmation(**changes: Any) -> ConfirmationView:
         limit_price=188.48,
         fees=1.61,
         slippage=1.89,
+        round_trip=7.0,
         break_even_h=None,
         carry_sentence="a short pays 7.9 % a year",
         leverage_before=0.0,

@@ -204,7 +204,8 @@ class VaultView(msgspec.Struct, frozen=True):
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trade would do now (R7.1). ``break_even_h`` None: never, or unknown where profitability cannot be judged.
+    """What a trade would do now (R7.1). ``fees`` and ``slippage`` are this trade's, ``round_trip`` the way in and out.
+    ``break_even_h`` None: never, or unknown where profitability cannot be judged.
     ``loss_if_forced`` is the expected loss over the horizon where the profitability gate refuses; ``can_force``
     whether Confirm(force=True) would be taken."""
 
@@ -217,6 +218,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     limit_price: float
     fees: float
     slippage: float
+    round_trip: float
     break_even_h: float | None
     carry_sentence: str
     leverage_before: float | None

@@ -340,10 +340,11 @@ class Desk:
         operation_id = await self._new_id(command.intent_id)
         plan = self._plan_accepted(command)
         verdicts = self.judge(plan)
-        asks = self._needs_confirmation(command, plan)
-        if not allowed(verdicts) and not (asks and self.can_force(verdicts)):
+        forcible = command.source != "engine" and self.can_force(verdicts)
+        if not allowed(verdicts) and not forcible:
             return _blocked(operation_id, verdicts)
-        if not asks:
+        # What may only be forced is asked about, however small.
+        if not forcible and not self._needs_confirmation(command, plan):
             return await self._execute(operation_id, command, plan, verdicts)
         now = core.clock.operator_s()
         perp = core.known_facts().account.perp_1e9

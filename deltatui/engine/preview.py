@@ -37,6 +37,7 @@ def plan_view(core: Core, desk: Desk, plan: Plan, before: Standing | None) -> Pl
         limit_price=float(plan.limit_price),
         fees=float(plan.fees),
         slippage=float(plan.slippage),
+        round_trip=cost.total * float(plan.notional),
         break_even_h=None if carry is None else carry.break_even_h,
         carry_sentence="" if carry is None else carry.reason,
         leverage_before=None if before is None else before.leverage,

@@ -164,11 +164,16 @@ async def test_force_is_no_help_against_leverage_or_in_live_mode() -> None:
         assert w.core.pending is None
 
 
-async def test_a_small_take_that_does_not_pay_is_refused_without_a_question() -> None:
+async def test_a_small_take_that_does_not_pay_may_be_forced_too_but_never_by_the_engine() -> None:
     async with world(apr_pct=-100.0) as w:
-        result = await w.give(take(0.5))
-        assert result.status is REJECTED
-        assert blocked_by(result) == ["profitability"]
+        asked = await w.give(take(0.5))
+        assert (asked.code, blocked_by(asked)) == ("CONFIRM", ["profitability"])
+        assert (await w.confirm(asked)).code == "BLOCKED"
+        own = await w.give(Take(market="SOL-PERP", base_1e9=5 * 10**8, source="engine"))
+        assert (own.status, blocked_by(own)) == (REJECTED, ["profitability"])
+        asked = await w.give(take(0.5))
+        assert (await w.confirm(asked, force=True)).status is DONE
+        assert w.legs == (0.5, -0.5)
 
 
 # One intent, one order

@@ -52,7 +52,7 @@ def test_unknown_is_neither_zero_nor_none() -> None:
 def test_a_confirmation_says_what_it_would_do_and_cost() -> None:
     said = "\n".join(confirmation_lines(make_confirmation()))
     assert "take SOL-PERP: carry, 10 at 189.4200 (limit 188.4800), notional $1,894.20" in said
-    assert "fees $1.61, slippage $1.89; break-even never" in said
+    assert "fees $1.61, slippage $1.89; round trip $7.00; break-even never" in said
     assert "health 100 -> 97" in said
     assert "liquidation price none -> 412.50" in said
     assert "refused by PROFITABILITY" in said
