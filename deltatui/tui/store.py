@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,8 +51,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts every change of
-    snapshot and link, ``history_version`` those of what the charts draw."""
+    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts the changes of what
+    snapshot and link say, ``history_version`` those of what the charts draw."""
 
     snapshot: Snapshot | None = None
     received_at: float | None = None
@@ -92,6 +94,17 @@ class View:
         return next((view for view in self.snapshot.actions if view.action == name), None)
 
 
+def _says_the_same(one: Snapshot, other: Snapshot) -> bool:
+    """True where only the number, the operator's clock and the engine's pulse differ: an engine at rest beats on."""
+    replaced = msgspec.structs.replace
+    return one == replaced(
+        other,
+        version=one.version,
+        clock=replaced(other.clock, operator_s=one.clock.operator_s),
+        engine=replaced(other.engine, loop_lag_ms=one.engine.loop_lag_ms),
+    )
+
+
 class Store:
     """The one mutable place of the terminal. Not thread-safe: everything runs on the event loop."""
 
@@ -112,7 +125,8 @@ class Store:
         held = self._view.snapshot
         if held is not None and held.engine.pid == snapshot.engine.pid and snapshot.version < held.version:
             return
-        self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + 1)
+        news = 0 if held is not None and _says_the_same(held, snapshot) else 1
+        self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + news)
 
     def put_history(self, history: HistoryView) -> None:
         """Replace what the charts draw; the engine sends only the newest."""

@@ -188,6 +188,20 @@ async def test_cards_have_a_word_a_sign_and_a_reason() -> None:
 # Zoom
 
 
+async def test_a_card_that_is_not_renewed_is_old() -> None:
+    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+        pane = t.app.main.pane("6")
+        depth = replace(make_cards()[1], age_s=7.0)
+        late = tuple(depth if card.id == "depth" else card for card in make_cards())
+        await t.publish(cards=late)
+        assert not pane.has_class("-old"), "a tape has a time of its own"
+        await t.publish(engine=replace(t.engine.snapshot.engine, mode="paper"))
+        assert pane.has_class("-old")
+        assert any("6 Market" in line and "7 s old" in line for line in t.lines())
+        await t.publish(cards=make_cards())
+        assert not pane.has_class("-old"), "the funding card may be older"
+
+
 async def test_why_alone_shows_every_gate_with_all_it_has() -> None:
     verdicts = tuple(
         replace(verdict, reason=f"because of {verdict.code.lower()}", age_s=90.0) for verdict in full_snapshot().gates

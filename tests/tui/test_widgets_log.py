@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.geometry import Offset
+from textual.screen import Screen
 from textual.strip import Strip
 from widget_harness import Bench, lines, screen, style_of
 
@@ -344,6 +345,35 @@ async def test_full_and_scrolled_up_new_lines_draw_nothing() -> None:
         # The text stands still, only the scroll offset behind it changes: a repaint from kept strips.
         assert view.drawn <= 10 * 5
         assert len(view._strips) <= 20
+
+
+async def test_lines_beyond_the_screen_lay_nothing_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen laid out anew is composed and sent whole: the dearest thing that a log line could do."""
+    laid_out: list[Screen[object]] = []
+    refresh_layout = Screen._refresh_layout
+
+    def count(self: Screen[object], *args: object, **kwargs: object) -> None:
+        laid_out.append(self)
+        refresh_layout(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    view = LogView(capacity=200)
+    async with Bench(view).run_test(size=(50, 5)) as pilot:
+        monkeypatch.setattr(Screen, "_refresh_layout", count)
+        view.append_many(records(0, 20))
+        await pilot.pause()
+        assert laid_out, "the scrollbar came"
+        laid_out.clear()
+        for n in range(10):
+            view.append_many(records(20 + 10 * n, 10))
+            await pilot.pause()
+            assert shown(view)[-1] == str(29 + 10 * n)
+        assert laid_out == []
+        assert view.vertical_scrollbar.window_virtual_size == view.virtual_size.height == 120
+        assert view.max_scroll_y == 115
+        view.set_filter("message 119")
+        await pilot.pause()
+        assert laid_out, "the scrollbar went"
+        assert shown(view) == ["119"]
 
 
 async def test_levels_differ_by_word_and_style() -> None:

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from deltatui.tui import fmt
-from deltatui.tui.store import LinkState
+from deltatui.tui.store import FRESH_S, LinkState
 from deltatui.tui.widgets.glyphs import fit, width_of
 
 if TYPE_CHECKING:
@@ -102,8 +102,14 @@ class Body(Static):
 
     DEFAULT_CSS = "Body { height: auto; width: 1fr; text-wrap: nowrap; text-overflow: clip; }"
 
+    _shown: tuple[tuple[Part, ...], ...] | None = None
+
     def show(self, lines: Iterable[Sequence[Part]]) -> None:
-        self.update(content(lines), layout=True)
+        """Draw ``lines``; nothing is done where they stand already, and only another height moves the neighbours."""
+        wanted = tuple(tuple(line) for line in lines)
+        held, self._shown = self._shown, wanted
+        if wanted != held:
+            self.update(content(wanted), layout=held is None or len(held) != len(wanted))
 
 
 class Pane(Vertical, can_focus=True, inherit_bindings=False):
@@ -169,6 +175,8 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
             inside = self.data_age_s(view.snapshot)
             if inside is not None:
                 age += max(0.0, inside)
+        if age < FRESH_S:
+            return Part(f"<{FRESH_S:.0f} s", "$label")
         return Part(fmt.age(age) + (" old" if self.old(view, now) else ""), "$label")
 
     def stamp(self, view: View) -> object:

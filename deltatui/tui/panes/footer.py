@@ -13,7 +13,7 @@ from deltatui.tui.panes.base import Part
 from deltatui.tui.widgets.glyphs import width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from deltatui.tui.keymap import Keymap
 
@@ -76,14 +76,26 @@ class FooterLine(Static):
         super().__init__(id="footer")
         # Hints keep their own colours: what cannot be done is dim.
         self.auto_links = False
+        self._state: object = None
         self._shown: object = None
 
-    def apply(self, keymap: Keymap, reason: Callable[[Action], str | None], label_of: Callable[[Action], str]) -> None:
-        items = footer_items(keymap, reason, label_of, self.size.width)
-        state = (tuple(items), self.app.theme)
-        if state == self._shown:
+    def apply(
+        self,
+        keymap: Keymap,
+        reason: Callable[[Action], str | None],
+        label_of: Callable[[Action], str],
+        stamp: Hashable,
+    ) -> None:
+        """``stamp`` is what reasons and labels depend on: while it stands, so do the hints."""
+        state = (stamp, self.size.width, self.app.theme)
+        if state == self._state:
             return
-        self._shown = state
+        self._state = state
+        items = footer_items(keymap, reason, label_of, self.size.width)
+        shown = (tuple(items), self.app.theme)
+        if shown == self._shown:
+            return
+        self._shown = shown
         line = Content(" ")
         for action_id, key, name in items:
             hint = Content.assemble((key.text, key.style), (name.text, name.style))

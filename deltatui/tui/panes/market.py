@@ -121,9 +121,18 @@ class MarketPane(Pane):
     NUMBER: ClassVar[str] = "6"
     NAME: ClassVar[str] = "Market"
     EVERY: ClassVar[int] = 2
+    STALE_AFTER_S: ClassVar[float | None] = 4.0
+    """Cards are at most 2 s old (R13.1): one may be missed."""
 
     def compose(self) -> ComposeResult:
         yield Body()
+
+    def data_age_s(self, snapshot: Snapshot) -> float | None:
+        """Of the oldest card but funding, which stands for an hour. A tape runs at its own speed."""
+        if snapshot.engine.mode == "replay":
+            return None
+        ages = [card.age_s for card in snapshot.cards if card.id != "funding" and card.value is not None]
+        return max((age for age in ages if age is not None), default=None)
 
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         self.query_one(Body).show(lines)

@@ -93,8 +93,11 @@ class OpportunitiesPane(Pane):
         yield Body(id="totals")
 
     def data_age_s(self, snapshot: Snapshot) -> float | None:
-        ages = [row.age_s for row in snapshot.opportunities if row.age_s is not None]
-        return max(ages) if ages else None
+        """Of the oldest row. A tape runs at its own speed: there only a record that is missing tells anything."""
+        oldest = max((row.age_s for row in snapshot.opportunities if row.age_s is not None), default=None)
+        if oldest is not None and oldest <= STALE_S and snapshot.engine.mode == "replay":
+            return None
+        return oldest
 
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         grid = self.query_one(LiveGrid)

@@ -124,7 +124,7 @@ def _fit(fixed: list[list[Part]], optional: list[tuple[int, list[Part]]], right:
 
 
 class StatusLine(Static):
-    """One line; drawn on every tick because it has a clock, sent only when it differs."""
+    """One line, drawn when the second or the view changed."""
 
     def __init__(self, timezone: tzinfo | None) -> None:
         super().__init__(id="status")
@@ -132,8 +132,8 @@ class StatusLine(Static):
         self._shown: object = None
 
     def apply(self, view: View, now: float) -> None:
-        parts = status_parts(view, now, self.size.width, self._timezone)
-        state = (tuple(parts), self.app.theme)
+        moment = view.operator_now(now)
+        state = (view.version, None if moment is None else int(moment), self.size.width, self.app.theme)
         if state != self._shown:
             self._shown = state
-            self.update(content([parts]), layout=False)
+            self.update(content([status_parts(view, now, self.size.width, self._timezone)]), layout=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
@@ -106,9 +107,14 @@ class MainScreen(Screen[None], inherit_bindings=False):
         operator: Operator = self.app.operator  # type: ignore[attr-defined]
         return operator
 
-    @property
+    @functools.cached_property
     def panes(self) -> list[Pane]:
+        """In the order of the tab key."""
         return [self.pane(number) for number, _ in PANES]
+
+    @functools.cached_property
+    def _grids(self) -> list[LiveGrid]:
+        return list(self.query(LiveGrid))
 
     def pane(self, number: str) -> Pane:
         pane: Pane = self.query_one(f"#pane-{number}")  # type: ignore[assignment]
@@ -146,7 +152,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._show_mode(view)
         self.query_one(StatusLine).apply(view, now)
         self.query_one(Banner).apply(view, now, self.operator.keymap.display("dismiss"))
-        for grid in self.query(LiveGrid):
+        for grid in self._grids:
             grid.freeze = frozen
             grid.tick(now)
         for pane in self.panes:
@@ -154,7 +160,9 @@ class MainScreen(Screen[None], inherit_bindings=False):
             due = force or self._ticks % pane.EVERY == 0 or pane.view is None
             if pane.is_on_screen and pane.display and due:
                 pane.apply(view, now)
-        self.query_one(FooterLine).apply(self.operator.keymap, self.operator.why_not, self.operator.label_of)
+        operator = self.operator
+        stamp = (view.version, view.stale(now), operator.running)
+        self.query_one(FooterLine).apply(operator.keymap, operator.why_not, operator.label_of, stamp)
 
     def _show_mode(self, view: View) -> None:
         mode = view.snapshot.engine.mode if view.snapshot is not None else ""

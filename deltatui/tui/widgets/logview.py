@@ -346,8 +346,12 @@ class LogView(ScrollView, can_focus=True):
 
     def _changed(self, top: int) -> None:
         """Take over what the buffer changed. ``top`` is the row to stand first while not following."""
-        rows = self._buffer.rows
-        if rows != self.virtual_size.height:
+        rows, held = self._buffer.rows, self.virtual_size.height
+        if rows != held and min(rows, held) > self.size.height > 0:
+            # The scrollbar stays: nothing on the screen moves, so the screen need not be laid out anew.
+            self.set_reactive(LogView.virtual_size, Size(0, rows))
+            self.vertical_scrollbar.window_virtual_size = rows
+        elif rows != held:
             self.virtual_size = Size(0, rows)
         self._scroll_own(rows - self.size.height if self._follow else top)
         self._repaint()

@@ -1,0 +1,94 @@
+"""An engine at rest costs next to nothing: what says the same as before is not drawn again (R13.9)."""
+
+from __future__ import annotations
+
+import pytest
+from snapshots import make_snapshot
+from test_tui_screen import full_snapshot
+from textual.screen import Screen
+from tui_fakes import FakeEngine, Terminal, replace, tape_history, terminal
+
+from deltatui.tui.panes.base import Body
+from deltatui.tui.panes.status import StatusLine
+from deltatui.tui.store import Store
+
+
+async def beat(t: Terminal, seconds: float = 1.0) -> None:
+    """A second of an engine that stands still: four ticks and one snapshot."""
+    clock = t.engine.snapshot.clock
+    t.engine.publish(
+        clock=replace(clock, operator_s=clock.operator_s + seconds),
+        engine=replace(t.engine.snapshot.engine, loop_lag_ms=0.1 + seconds),
+    )
+    await t.pilot.pause()
+    for _ in range(4):
+        t.clock.now += seconds / 4
+        t.app.tick()
+    await t.pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(160, 48), (120, 35), (80, 24)])
+async def test_a_standing_engine_moves_only_the_clock(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    laid_out: list[object] = []
+    update, refresh_layout = Body.update, Screen._refresh_layout
+    clock_update = StatusLine.update
+
+    def count_update(self: Body, *args: object, **kwargs: object) -> None:
+        drawn.append(self)
+        update(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    def count_layout(self: Screen[object], *args: object, **kwargs: object) -> None:
+        laid_out.append(self)
+        refresh_layout(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    async with terminal(FakeEngine(full_snapshot()), size=size) as t:
+        t.engine.tell_history(tape_history())
+        await t.settle()
+        await beat(t)
+        await beat(t)
+        clock_drawn: list[object] = []
+
+        def count_clock(self: StatusLine, *args: object, **kwargs: object) -> None:
+            clock_drawn.append(self)
+            clock_update(self, *args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Body, "update", count_update)
+        monkeypatch.setattr(StatusLine, "update", count_clock)
+        monkeypatch.setattr(Screen, "_refresh_layout", count_layout)
+        before = t.text()
+        for _ in range(5):
+            await beat(t)
+        assert [body for body in drawn if not isinstance(body, StatusLine)] == []
+        assert laid_out == []
+        assert len(clock_drawn) == 5
+        assert t.text().splitlines()[1:] == before.splitlines()[1:]
+        t.engine.publish(account=replace(t.engine.snapshot.account, equity=1.23))
+        await t.pilot.pause()
+        for _ in range(4):
+            t.app.tick()
+        await t.pilot.pause()
+        assert drawn
+        assert "$1" in t.text()
+
+
+async def test_a_standing_engine_stays_fresh() -> None:
+    async with terminal() as t:
+        for _ in range(10):
+            await beat(t)
+        assert t.app.store.view.not_fresh(t.clock.now) is None
+        assert " old" not in t.text()
+
+
+def test_the_store_tells_news_from_a_beat() -> None:
+    store = Store()
+    first = make_snapshot()
+    store.put_snapshot(first, 1.0)
+    version = store.view.version
+    again = replace(first, version=first.version + 1, clock=replace(first.clock, operator_s=first.clock.operator_s + 1))
+    store.put_snapshot(again, 2.0)
+    assert store.view.version == version
+    assert store.view.snapshot is again
+    assert store.view.received_at == 2.0
+    store.put_snapshot(replace(again, prices=replace(again.prices, oracle=1.0)), 3.0)
+    assert store.view.version == version + 1
