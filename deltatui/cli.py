@@ -53,6 +53,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TapeOption = Annotated[Path | None, typer.Option("--tape", help="Tape (CSV, also gzip); default: the shipped one.")]
 SpeedOption = Annotated[int | None, typer.Option("--speed", help="Replay speed, market seconds per second.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Put the kept account aside and begin anew.")]
+ThemeOption = Annotated[
+    str | None, typer.Option("--theme", help="Theme of the terminal; without it, the one chosen last.")
+]
 AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with plain ASCII characters only.")]
 MarketOption = Annotated[str, typer.Option("--market", help="The market.")]
 
@@ -95,7 +98,7 @@ def terminal(
     tape: TapeOption = None,
     speed: SpeedOption = None,
     fresh: FreshOption = False,
-    theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
+    theme: ThemeOption = None,
     mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
     ascii_only: AsciiOption = False,
     version: Annotated[
@@ -121,7 +124,7 @@ def terminal(
 def attach(
     profile: ProfileOption = "default",
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but send nothing.")] = False,
-    theme: Annotated[str | None, typer.Option("--theme", help="Theme of the terminal.")] = None,
+    theme: ThemeOption = None,
     mouse: Annotated[bool, typer.Option("--mouse/--no-mouse", help="Use the mouse.")] = True,
     ascii_only: AsciiOption = False,
 ) -> None:
@@ -359,13 +362,13 @@ def _find(paths: Paths) -> bool:
 def _terminal(paths: Paths, *, read_only: bool, theme: str | None, mouse: bool, ascii_only: bool) -> int:
     from deltatui.api.client import Client
     from deltatui.tui.app import Options, run
-    from deltatui.tui.themes import DEFAULT_THEME
 
     async def connect() -> Client:
         return await Client.connect(paths.socket, name="terminal", read_only=read_only)
 
     options = Options(
-        theme=theme or DEFAULT_THEME,
+        theme=theme,
+        preferences=paths.state_folder / "terminal.toml",
         themes_dir=paths.theme_folders[-1],
         keymap=paths.config_file.parent / "keys.toml",
         state_dir=paths.state_folder,

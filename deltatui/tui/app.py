@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import locale
+import os
 import sys
 import time
 import traceback
@@ -27,12 +28,13 @@ from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.modals.base import Dialog
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.simple import KillDialog
+from deltatui.tui.preferences import remember_theme, remembered_theme
 from deltatui.tui.screens.main import MainScreen
 from deltatui.tui.store import Store
-from deltatui.tui.themes import DEFAULT_THEME, VARIABLES, ThemeSet, load_themes, theme_stamp
+from deltatui.tui.themes import DEFAULT_THEME, FEW_COLOURS_THEME, VARIABLES, ThemeSet, load_themes, theme_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from datetime import tzinfo
 
     from rich.console import RenderableType
@@ -77,18 +79,24 @@ def to_ascii(text: str) -> str:
     return "".join(char if char.isascii() else "?" * cell_len(char) for char in text.translate(_ASCII))
 
 
-def locale_is_ascii() -> bool:
-    """True where box drawing would become escapes: Textual draws on stderr in that stream's encoding."""
+def locale_is_ascii(env: Mapping[str, str] = os.environ) -> bool:
+    """True where the locale has no UTF-8. Python takes a plain C locale for UTF-8 and encodes so, whatever the terminal
+    shows: hence the variables. None set says nothing, and most terminals of today know UTF-8."""
+    told = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG")
+    if told:
+        return "utf" not in told.lower()
     encoding = getattr(sys.__stderr__, "encoding", None) or locale.getpreferredencoding(False)
     return "utf" not in encoding.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a terminal is run. ``ascii_only`` None: as the locale says. ``timezone`` None: the system's, for the
-    operator clock. ``tick_s`` None: no timer, the owner calls ``tick`` (tests)."""
+    """How a terminal is run. ``theme`` None: the one chosen last, kept in the file ``preferences``. ``ascii_only``
+    None: as the locale says. ``timezone`` None: the system's, for the operator clock. ``tick_s`` None: no timer, the
+    owner calls ``tick`` (tests)."""
 
-    theme: str = DEFAULT_THEME
+    theme: str | None = None
+    preferences: Path | None = None
     themes_dir: Path | None = None
     keymap: Path | None = None
     state_dir: Path | None = None
@@ -149,10 +157,13 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         for theme in themes.themes:
             self.register_theme(theme)
         self.set_keymap(keymap.for_textual())
-        names = self._theme_names()
-        wanted = options.theme if options.theme in names else DEFAULT_THEME
-        if wanted in names:
-            self.theme = wanted
+        few_colours = self.console.color_system == "standard"
+        default = FEW_COLOURS_THEME if few_colours else DEFAULT_THEME
+        self._wanted_theme = options.theme or remembered_theme(options.preferences) or default
+        for name in (self._wanted_theme, DEFAULT_THEME):
+            if name in self.theme_names:
+                self.theme = name
+                break
 
     @property
     def main(self) -> MainScreen:
@@ -178,10 +189,9 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         if self.options.tick_s is not None:
             self.set_interval(self.options.tick_s, self.tick)
         faults = list(self._themes.faults)
-        if self.options.theme not in self._theme_names():
-            faults.append(f"there is no theme '{self.options.theme}'")
-        if faults:
-            self.operator.toast("themes: " + "; ".join(faults), "warning", 15.0)
+        if self._wanted_theme not in self.theme_names:
+            faults.append(f"there is no theme '{self._wanted_theme}'")
+        self._tell_theme_faults(faults)
         self.call_after_refresh(self.tick_soon)
 
     async def on_unmount(self) -> None:
@@ -334,25 +344,38 @@ class DeltatuiApp(App[None], inherit_bindings=False):
 
     # Themes
 
-    def _theme_names(self) -> list[str]:
+    @property
+    def theme_names(self) -> list[str]:
+        """In the order of the key that goes through them."""
         return [theme.name for theme in self._themes.themes]
 
     def next_theme(self) -> None:
-        names = self._theme_names()
+        names = self.theme_names
         if names:
             at = names.index(self.theme) + 1 if self.theme in names else 0
-            self.theme = names[at % len(names)]
-            self.operator.toast(f"theme {self.theme}")
-            self.call_after_refresh(self.tick_soon)
+            self.set_theme(names[at % len(names)])
+
+    def set_theme(self, name: str) -> None:
+        """Draw in the theme ``name``, now and in later runs."""
+        if name not in self.theme_names:
+            self.operator.toast(f"there is no theme '{name}'", "warning")
+            return
+        self.theme = name
+        fault = remember_theme(self.options.preferences, name)
+        self.operator.toast(f"theme {name}" + (f"; not kept for the next run: {fault}" if fault else ""))
+        self.call_after_refresh(self.tick_soon)
 
     def _reload_themes(self) -> None:
         self._themes = load_themes(self.options.themes_dir)
         for theme in self._themes.themes:
             self.register_theme(theme)
-        if self._themes.faults:
-            self.operator.toast("themes: " + "; ".join(self._themes.faults), "warning", 15.0)
-        if self.theme in self._theme_names():
+        self._tell_theme_faults(self._themes.faults)
+        if self.theme in self.theme_names:
             self.refresh_css(animate=False)
+
+    def _tell_theme_faults(self, faults: Sequence[str]) -> None:
+        if faults:
+            self.operator.toast_list("themes", faults, "warning", 15.0)
 
 
 def build(connect: Callable[[], Awaitable[EngineClient]], options: Options) -> DeltatuiApp:

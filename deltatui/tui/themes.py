@@ -84,6 +84,8 @@ _FOR_WIDGETS = {
 """Textual's own variables, which widgets use, follow ours."""
 
 DEFAULT_THEME = "dark"
+FEW_COLOURS_THEME = "ansi"
+"""The default where the terminal has 16 colours."""
 MAX_BYTES = 65_536
 
 

@@ -11,6 +11,8 @@ from textual.color import Color
 from textual.theme import Theme
 from tui_fakes import terminal
 
+from deltatui.tui.app import locale_is_ascii
+from deltatui.tui.preferences import remember_theme, remembered_theme
 from deltatui.tui.themes import MAX_BYTES, VARIABLES, builtin_dir, load_themes, parse_theme, theme_stamp
 
 SHIPPED = load_themes(None).themes
@@ -168,6 +170,66 @@ async def test_the_active_theme_follows_its_file(tmp_path: Path) -> None:
         path.unlink()
         assert (250, 0, 0) in await grounds_after_a_while()
         assert t.app.theme == "mine"
+
+
+async def test_the_chosen_theme_is_there_again_in_the_next_run(tmp_path: Path) -> None:
+    kept = tmp_path / "state" / "terminal.toml"
+    async with terminal(preferences=kept) as t:
+        assert t.app.theme == "dark"
+        assert not kept.exists(), "what was not chosen is not kept"
+        t.app.set_theme("light")
+        await t.settle()
+        assert t.toasts() == ["theme light"]
+    async with terminal(preferences=kept) as t:
+        assert t.app.theme == "light"
+        await t.press("T")
+        assert t.app.theme == remembered_theme(kept) != "light"
+        t.app.set_theme("none such")
+        assert t.app.theme == remembered_theme(kept)
+    async with terminal(preferences=kept, theme="ansi") as t:
+        assert t.app.theme == "ansi", "the flag wins"
+    assert remembered_theme(kept) != "ansi", "a flag is not a choice for later runs"
+
+
+async def test_a_remembered_theme_that_is_gone_is_told(tmp_path: Path) -> None:
+    kept = tmp_path / "terminal.toml"
+    remember_theme(kept, 'odd "name"')
+    assert remembered_theme(kept) == 'odd "name"'
+    async with terminal(preferences=kept) as t:
+        assert t.app.theme == "dark"
+        assert any("""there is no theme 'odd "name"'""" in toast for toast in t.toasts())
+
+
+@pytest.mark.parametrize("content", [b"theme = 7", b"theme", b"\xff\xfe", b""])
+def test_a_spoilt_preference_is_no_preference(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "terminal.toml"
+    path.write_bytes(content)
+    assert remembered_theme(path) is None
+    assert remembered_theme(None) is None
+    assert remembered_theme(tmp_path) is None
+
+
+async def test_a_choice_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    async with terminal(preferences=tmp_path / "file" / "terminal.toml") as t:
+        await t.press("T")
+        assert any("not kept for the next run" in toast for toast in t.toasts())
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"LC_ALL": "C"}, True),
+        ({"LC_ALL": "POSIX", "LANG": "en_GB.UTF-8"}, True),
+        ({"LC_CTYPE": "de_DE.ISO-8859-1"}, True),
+        ({"LANG": "C"}, True),
+        ({"LC_ALL": "", "LANG": "en_GB.UTF-8"}, False),
+        ({"LC_ALL": "C.utf8", "LANG": "C"}, False),
+        ({"LC_CTYPE": "UTF-8", "LANG": "C"}, False),
+    ],
+)
+def test_a_locale_without_utf8_gets_ascii(env: dict[str, str], expected: bool) -> None:
+    assert locale_is_ascii(env) is expected
 
 
 def test_the_example_of_the_document_is_a_theme() -> None:

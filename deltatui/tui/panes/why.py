@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, bright, faint, label, wrapped
+from deltatui.tui.panes.base import Body, Pane, Part, bright, faint, label, width, wrapped
 from deltatui.tui.widgets.glyphs import fit, width_of
 
 if TYPE_CHECKING:
@@ -125,22 +125,25 @@ def counts(verdicts: Sequence[Verdict]) -> str:
 
 
 def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
-    """The whole pane on one line: the decision, the first gate that refuses, how many others."""
-    decision = fmt.safe_text(snapshot.carry.decision, 10)
+    """The whole pane on one line: what is held and what would be better, the first gate that refuses the next
+    increase, how many others. Without a refusal, the reason of the decision."""
+    carry = snapshot.carry
+    stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
+    head = [bright(stance if stance == decision else f"{stance}→{decision}")]
     refusing = [verdict for verdict in by_gravity(snapshot.gates) if not verdict.allowed]
-    rest = [verdict for verdict in snapshot.gates if verdict not in refusing[:1]]
-    tail = counts(rest)
-    if not refusing:
-        text = fmt.safe_text(snapshot.carry.sentence)
-        room = max(0, cells - len(decision) - 2 - width_of(tail) - 3)
-        return [bright(decision), label(": "), Part(fit(text, room)), faint("   " + tail)]
-    first = refusing[0]
-    mark, style, _ = MARKS[first.status]
-    limit = limit_text(first)
-    why = f" ({limit})" if limit else f": {fmt.safe_text(first.reason, 80)}" if first.reason else ""
-    said = f"{gate_name(first)} {fmt.safe_text(first.observed, 24)}{why}"
-    room = max(0, cells - len(decision) - 4 - width_of(tail) - 3)
-    return [bright(decision), label(": "), Part(f"{mark} ", style), Part(fit(said, room)), faint("   " + tail)]
+    if refusing:
+        first = refusing[0]
+        mark, style, _ = MARKS[first.status]
+        verb = fmt.safe_text(snapshot.gates_subject, 40).split(" ")[0].lower()
+        head += [label(f"  {verb} "), Part(f"{mark} ", style)]
+        limit = limit_text(first)
+        why = f" ({limit})" if limit else f": {fmt.safe_text(first.reason, 80)}" if first.reason else ""
+        said = f"{gate_name(first)} {fmt.safe_text(first.observed, 24)}{why}"
+    else:
+        head.append(label(": "))
+        said = fmt.safe_text(carry.sentence)
+    tail = "   " + counts([verdict for verdict in snapshot.gates if verdict not in refusing[:1]])
+    return [*head, Part(fit(said, max(0, cells - width(head) - width_of(tail)))), faint(tail)]
 
 
 class WhyPane(Pane):
