@@ -1,8 +1,4 @@
-"""The registry of actions: keys, footer, help, palette, keymap file and docs/keys.md all read it (R13.12).
-
-An action is refused with a reason, never silently: ``enabled`` answers from what the engine itself says of the
-command (``snapshot.actions``), from the link, and from the age of the data.
-"""
+"""The registry of actions: keys, footer, help, palette, keymap file and docs/keys.md all read it (R13.12)."""
 
 from __future__ import annotations
 
@@ -10,17 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from deltatui.tui.enabled import always, connected, delegated, offered, pause_or_resume, speed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from deltatui.tui.commands import Operator, Target
-    from deltatui.tui.store import View
+    from deltatui.tui.enabled import Enabled
 
-    Enabled = Callable[[View, float], str | None]
     Handler = Callable[[Operator, Target], None]
-
-SPEEDS = (1, 60, 600, 3600, 21_600, 86_400, 604_800)
-"""Steps of the replay speed, market seconds per operator second."""
 
 
 class Context(StrEnum):
@@ -46,92 +40,6 @@ TOGETHER: tuple[frozenset[Context], ...] = (
     ),
 )
 """Sets of contexts that are live at once; a key may mean one thing in each."""
-
-
-def always(view: View, now: float) -> str | None:
-    return None
-
-
-def connected(view: View, now: float) -> str | None:
-    if not view.link.up:
-        return "the engine is not connected"
-    if view.link.read_only:
-        return "this terminal is read-only"
-    return None
-
-
-def offered(*names: str, fresh: bool = False) -> Enabled:
-    """Enabled when the engine offers one of the commands ``names``; with ``fresh`` only on data that are not stale."""
-
-    def enabled(view: View, now: float) -> str | None:
-        reason = connected(view, now)
-        if reason is not None:
-            return reason
-        if view.snapshot is None:
-            return "no data from the engine yet"
-        if fresh and view.stale(now):
-            return f"the data are {view.age_s(now) or 0:.0f} s old"
-        refusals = []
-        for name in names:
-            said = view.action(name)
-            if said is not None and said.enabled:
-                return None
-            refusals.append(said.reason or "not possible now" if said else "this engine does not offer it")
-        return refusals[0]
-
-    return enabled
-
-
-def _pause_or_resume(view: View, now: float) -> str | None:
-    reason = connected(view, now)
-    if reason is not None or view.snapshot is None:
-        return reason or "no data from the engine yet"
-    said = view.action(pause_command(view))
-    if said is None:
-        return "this engine does not offer it"
-    return None if said.enabled else said.reason or "not possible now"
-
-
-def _delegated(view: View, now: float) -> str | None:
-    """Who may trade for the account is decided on the chain; where there is no chain, or no command, this says so."""
-    if view.snapshot is None:
-        return connected(view, now) or "no data from the engine yet"
-    if view.snapshot.account.delegate:
-        return None
-    if view.snapshot.engine.mode != "live":
-        return f"a delegate belongs to an account on the chain; {view.snapshot.engine.mode} has none"
-    return "no delegate is set, and this engine has no command that sets one"
-
-
-def pause_command(view: View) -> str:
-    """PAUSE while the engine runs, RESUME in every state that Resume leads out of."""
-    state = view.snapshot.engine.state if view.snapshot else ""
-    return "RESUME" if state in ("PAUSED", "REDUCING", "HALTED") else "PAUSE"
-
-
-def next_speed(speed: int, up: bool) -> int | None:
-    """The neighbouring step of SPEEDS; None at the end of the scale."""
-    steps = [step for step in SPEEDS if (step > speed if up else step < speed)]
-    if not steps:
-        return None
-    return steps[0] if up else steps[-1]
-
-
-def _speed(up: bool) -> Enabled:
-    def enabled(view: View, now: float) -> str | None:
-        reason = connected(view, now)
-        if reason is not None or view.snapshot is None:
-            return reason or "no data from the engine yet"
-        if view.snapshot.clock.tape is None:
-            return "only a replay has a speed"
-        said = view.action("SET_SPEED")
-        if said is not None and not said.enabled:
-            return said.reason or "not possible now"
-        if next_speed(view.snapshot.clock.speed, up) is None:
-            return f"already the {'fastest' if up else 'slowest'} speed"
-        return None
-
-    return enabled
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +102,7 @@ ACTIONS: tuple[Action, ...] = (
         "take",
         ("t",),
         "take",
-        "Open or add to a hedged position in the selected market: asks the size, then shows what it would do.",
+        "Open or add to a hedged position in the selected market: asks the size and shows live what it would do.",
         _TRADE,
         enabled=offered("TAKE", fresh=True),
         handler=lambda operator, target: operator.take(target),
@@ -256,7 +164,7 @@ ACTIONS: tuple[Action, ...] = (
         "delegate",
         "Show who may trade on the account's behalf.",
         _TRADE,
-        enabled=_delegated,
+        enabled=delegated,
         handler=lambda operator, target: operator.delegate(),
     ),
     Action(
@@ -265,7 +173,7 @@ ACTIONS: tuple[Action, ...] = (
         "pause",
         "Pause the engine (no new risk, nothing automatic, a tape stops); again: resume by way of reconciliation.",
         _ENGINE,
-        enabled=_pause_or_resume,
+        enabled=pause_or_resume,
         handler=lambda operator, target: operator.pause(target),
         footer=7,
     ),
@@ -285,7 +193,7 @@ ACTIONS: tuple[Action, ...] = (
         "faster",
         "Next higher speed of a replay: 1, 60, 600, 3600, 21600, 86400, 604800.",
         _ENGINE,
-        enabled=_speed(up=True),
+        enabled=speed(up=True),
         handler=lambda operator, target: operator.speed(target, up=True),
         footer=9,
         footer_to=("/", "speed-down"),
@@ -297,7 +205,7 @@ ACTIONS: tuple[Action, ...] = (
         "slower",
         "Next lower speed of a replay.",
         _ENGINE,
-        enabled=_speed(up=False),
+        enabled=speed(up=False),
         handler=lambda operator, target: operator.speed(target, up=False),
     ),
     Action(
@@ -457,12 +365,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("page-down", ("pagedown",), "page down", "One page down.", _ROWS, Context.ROWS),
     Action("first-row", ("home",), "first", "The first row or line.", _ROWS, Context.ROWS),
     Action("last-row", ("end",), "last", "The last row; in the log: follow the newest line.", _ROWS, Context.ROWS),
+    Action("cell-left", ("left",), "left", "Heat map: the cell to the left.", _ROWS, Context.ROWS),
+    Action("cell-right", ("right",), "right", "Heat map: the cell to the right.", _ROWS, Context.ROWS),
     Action("open-row", ("enter",), "open", "Show the focused pane alone.", _ROWS, Context.ROWS),
     Action(
         "palette",
         ("colon", "ctrl+p"),
         "palette",
-        "Find an action by its name.",
+        "Find an action or a theme by its name, or by what it does.",
         _TERMINAL,
         handler=lambda operator, target: operator.palette(target),
         footer=13,
@@ -522,7 +432,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("take-go", ("enter",), "go on", "Send the size or amount to the engine.", _DIALOGS, Context.TAKE),
     Action("transfer-asset", ("a",), "asset", "Deposit and withdraw: the other asset.", _DIALOGS, Context.TAKE),
-    Action("transfer-most", ("m",), "maximum", "Deposit and withdraw: all there is.", _DIALOGS, Context.TAKE),
+    Action("transfer-most", ("m",), "maximum", "Deposit and withdraw: the largest amount.", _DIALOGS, Context.TAKE),
     Action(
         "take-direction",
         ("d",),

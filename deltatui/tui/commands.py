@@ -20,16 +20,19 @@ from deltatui.domain.command import (
 )
 from deltatui.domain.errors import DeltatuiError, UnresolvedError
 from deltatui.tui import fmt
-from deltatui.tui.actions import BY_ID, Action, next_speed, pause_command
+from deltatui.tui.actions import BY_ID, Action
+from deltatui.tui.enabled import next_speed, pause_command
 from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.help import HelpDialog
 from deltatui.tui.modals.jump import JumpScreen
 from deltatui.tui.modals.orders import SettleDialog, TransferDialog
-from deltatui.tui.modals.palette import HelpDialog, PaletteDialog
+from deltatui.tui.modals.palette import PaletteDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, PromptDialog, QuitDialog
 from deltatui.tui.modals.take import TakeDialog
+from deltatui.tui.widgets.glyphs import width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from deltatui.domain.command import AnyCommand, Cancel, Confirm, Deposit, Kill, Settle, Take, Withdraw
     from deltatui.domain.verdict import Verdict
@@ -39,6 +42,11 @@ if TYPE_CHECKING:
 
 Severity = Literal["information", "warning", "error"]
 _MAX_TOAST = 300
+_TOASTS: dict[Severity, tuple[str, float]] = {"information": ("", 4.0), "warning": ("▲ ", 8.0), "error": ("✕ ", 12.0)}
+"""Sign before the text, which must not hang on its colour alone, and seconds on the screen."""
+_TOAST_CELLS = 70
+"""Of one line of a toast on the smallest screen."""
+_MAX_FAULT = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,17 @@ def refusals(verdicts: tuple[Verdict, ...]) -> str:
         for verdict in verdicts
         if not verdict.allowed
     )
+
+
+def listed(head: str, items: Sequence[str], cells: int) -> str:
+    """``head: item; item; … and 3 more`` in about ``cells`` cells: the first item always, each cut to a few lines."""
+    said = fmt.safe_text(head, 80) + ":"
+    for number, item in enumerate(items):
+        more = fmt.safe_text(item, _MAX_FAULT)
+        if number and width_of(said) + width_of(more) + 2 > cells:
+            return f"{said} … and {len(items) - number} more"
+        said += f" {more}" + (";" if number < len(items) - 1 else "")
+    return said
 
 
 class Operator:
@@ -99,6 +118,11 @@ class Operator:
             return "it is running"
         return action.enabled(self.view, self.clock())
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Ids of the actions whose command has no answer yet."""
+        return frozenset(self._running)
+
     def label_of(self, action: Action) -> str:
         """The label, where it depends on the state."""
         if action.id == "pause":
@@ -107,8 +131,16 @@ class Operator:
 
     def toast(self, text: str, severity: Severity = "information", timeout_s: float | None = None) -> None:
         """A message as text, never as markup."""
-        wait = timeout_s if timeout_s is not None else {"information": 4.0, "warning": 8.0, "error": 12.0}[severity]
-        self.app.notify(fmt.safe_text(text, _MAX_TOAST), severity=severity, timeout=wait, markup=False)
+        self._notify(fmt.safe_text(text, _MAX_TOAST), severity, timeout_s)
+
+    def toast_list(self, head: str, items: Sequence[str], severity: Severity, timeout_s: float | None = None) -> None:
+        """``head: item; item; ...`` with as many items whole as take half the screen, and how many more there are."""
+        self._notify(listed(head, items, _TOAST_CELLS * max(4, self.app.size.height // 2 - 3)), severity, timeout_s)
+
+    def _notify(self, safe: str, severity: Severity, timeout_s: float | None) -> None:
+        mark, wait = _TOASTS[severity]
+        wait = wait if timeout_s is None else timeout_s
+        self.app.notify(mark + safe, severity=severity, timeout=wait, markup=False)
 
     # Running an action
 
@@ -412,7 +444,7 @@ class Operator:
     def log_error(self, step: int) -> None:
         log = self.app.main.log_view
         if not (log.next_error() if step > 0 else log.previous_error()):
-            self.toast("no more errors that way", "information")
+            self.toast("no ERROR line further down" if step > 0 else "no ERROR line further up")
 
     def log_follow(self) -> None:
         log = self.app.main.log_view
@@ -451,19 +483,24 @@ class Operator:
     def leave_terminal(self) -> None:
         self.app.leave(0)
 
-    def stop_and_leave(self) -> None:
-        self.app.background(self._stop_and_leave(), "stop the engine")
+    def stop_and_leave(self, dialog: QuitDialog) -> None:
+        self.app.background(self._stop_and_leave(dialog), "stop the engine")
 
-    async def _stop_and_leave(self) -> None:
+    async def _stop_and_leave(self, dialog: QuitDialog) -> None:
         try:
             result = await self.app.connector.command(Stop(intent_id=self.new_intent()))
         except UnresolvedError:
             # The engine closed the door while it stopped, before it could say so.
             self.app.leave(0)
+            return
         except DeltatuiError as error:
-            self.toast(f"the engine was not stopped: {error.sentence}", "error")
+            why = error.sentence
         else:
             if result.success:
                 self.app.leave(0)
-            else:
-                self.toast(f"the engine was not stopped: {result.message}", "error")
+                return
+            why = result.message
+        self.toast(f"the engine was not stopped: {why}", "error")
+        if dialog.is_attached:
+            dialog.not_sent()
+        self.app.tick_soon()

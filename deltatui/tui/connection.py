@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from deltatui.api.client import Connection, Update
-    from deltatui.domain.command import AnyCommand, CommandResult
+    from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
+    from deltatui.domain.snapshot import PlanView
     from deltatui.tui.store import Store
 
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
@@ -32,6 +33,8 @@ class EngineClient(Protocol):
     def __aiter__(self) -> AsyncIterator[Update]: ...
 
     async def command(self, command: AnyCommand, timeout_s: float = 60.0) -> CommandResult: ...
+
+    async def preview(self, command: Take | Leave | Rebalance, timeout_s: float = 5.0) -> PlanView: ...
 
     async def close(self) -> None: ...
 
@@ -124,10 +127,17 @@ class Connector:
     async def command(self, command: AnyCommand) -> CommandResult:
         """Send a command and wait for its result. Raises what ``Client.command`` raises; TransientError when there is
         no connection."""
-        client = self._client
-        if client is None or not self._store.view.link.up:
-            raise TransientError("NOT_CONNECTED", "not sent: the engine is not connected")
-        return await client.command(command)
+        return await self._connected("not sent").command(command)
+
+    async def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        """What ``command`` would do now. Raises ValidationError where there is no such trade; TransientError when
+        there is no connection or no answer."""
+        return await self._connected("not known").preview(command)
+
+    def _connected(self, otherwise: str) -> EngineClient:
+        if self._client is None or not self._store.view.link.up:
+            raise TransientError("NOT_CONNECTED", f"{otherwise}: the engine is not connected")
+        return self._client
 
     async def _close(self) -> None:
         client, self._client = self._client, None

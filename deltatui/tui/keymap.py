@@ -28,8 +28,6 @@ _NAMED = frozenset(key.value for key in Keys if not key.value.startswith("<")) |
 _SAME = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+space": "ctrl+at"}
 """Keys that a terminal cannot tell apart; Textual knows the right-hand name."""
 _SIZE_FIELD = frozenset({*"0123456789", "full_stop", "backspace", "delete", "left", "right", "home", "end"})
-_TABLES = frozenset({"up", "k", "down", "j", "pageup", "pagedown", "home", "end", "enter", "n", "N"})
-"""Keys of the tables and the log; the focused one takes them first."""
 _DISPLAY = {"escape": "esc", "enter": "enter", "up": "up", "down": "down", "left": "left", "right": "right"}
 
 
@@ -81,9 +79,7 @@ class Keymap:
 
     def for_textual(self) -> dict[str, str]:
         """Every action with its keys, for ``App.set_keymap``: a complete map leaves no default behind to clash with."""
-        full = {action_id: ",".join(keys) for action_id, keys in self._keys.items()}
-        # The log view has its own keys for these two.
-        return full | {"log.next_error": full["next-error"], "log.previous_error": full["previous-error"]}
+        return {action_id: ",".join(keys) for action_id, keys in self._keys.items()}
 
 
 def _faults(keys: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -91,9 +87,6 @@ def _faults(keys: Mapping[str, tuple[str, ...]]) -> list[str]:
     for action in in_contexts(Context.TAKE):
         typed = [display(key) for key in keys[action.id] if key in _SIZE_FIELD]
         faults += [f"'{action.id}' cannot have '{key}', the size field needs it" for key in typed]
-    for action in in_contexts(Context.MAIN, Context.EVERYWHERE):
-        moving = [display(key) for key in keys[action.id] if key in _TABLES]
-        faults += [f"'{action.id}' cannot have '{key}', tables and log move with it" for key in moving]
     seen: set[tuple[str, str, str]] = set()
     for together in TOGETHER:
         owner: dict[str, str] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from snapshots import OPERATOR_S, make_confirmation, make_snapshot, make_verdicts
 from textual.events import Paste
-from tui_fakes import FakeEngine, replace, terminal, with_action
+from tui_fakes import FakeEngine, Terminal, plan_for, replace, terminal, with_action
 
 from deltatui.domain.command import (
     Cancel,
@@ -26,8 +26,8 @@ from deltatui.domain.command import (
     Stop,
     Take,
 )
-from deltatui.domain.errors import TransientError, UnresolvedError
-from deltatui.domain.snapshot import ConfirmationView, OperationView
+from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
+from deltatui.domain.snapshot import ConfirmationView, OperationView, PlanView
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, QuitDialog
@@ -132,6 +132,16 @@ async def test_a_rejection_tells_reason_and_failing_gates() -> None:
         assert "profitability never (limit 168 h): a short pays 0.0009 %/h" in toast
         assert "oracle age unknown" in toast
         assert "leverage" not in toast
+
+
+async def test_a_toast_has_a_sign_for_its_severity() -> None:
+    async with terminal() as t:
+        t.app.operator.toast("said")
+        t.app.operator.toast("looked out for", "warning")
+        t.app.operator.toast("went wrong", "error")
+        await t.settle()
+        for words in ("▌ said", "▌ ▲ looked out for", "▌ ✕ went wrong"):
+            assert any(line.endswith(words) for line in t.lines()), words
 
 
 @pytest.mark.parametrize(
@@ -283,6 +293,311 @@ async def test_take_is_disarmed_by_old_data() -> None:
         assert "data 3 s old" in t.text()
 
 
+# The preview of a take
+
+
+def figures(t: Terminal) -> dict[str, str]:
+    """What stands in the dialog beside each name."""
+    found: dict[str, str] = {}
+    for line in t.lines():
+        inside = line.replace("┃", "│").split("│")
+        for part in inside:
+            words = part.split()
+            names = ("notional", "costs", "break-even", "health", "leverage", "liquidation", "delta")
+            if words and words[0] in names and part.startswith(f" {words[0]}  "):
+                found.setdefault(words[0], " ".join(words[1:]))
+    return found
+
+
+ASKED = "…"
+
+
+async def test_take_shows_what_it_would_do() -> None:
+    async with terminal(size=(80, 24)) as t:
+        await t.press("t")
+        assert [type(asked) for asked in t.engine.previews] == [Take]
+        asked = t.engine.previews[0]
+        assert isinstance(asked, Take)
+        assert (asked.market, asked.base_1e9, asked.direction) == ("SOL-PERP", 1_000_000_000, Direction.CARRY)
+        assert asked.snapshot_version == 0, "what it would do now, however long ago the key was pressed"
+        assert figures(t) == {
+            "notional": "$189.42 price 189.4200 limit 188.4800 (-50 bps)",
+            "costs": "$0.35 (fees 0.16 · slippage 0.19) round trip $0.70",
+            "break-even": "never a short pays 7.9 % a year",
+            "health": "100 97 lower",
+            "leverage": "0.00x 0.10x",
+            "liquidation": "none 412.5000 +118 % away",
+            "delta": "0.00 % 0.00 %",
+        }
+        text = t.text()
+        for words in (
+            "✕ profitability never    limit 168 h",
+            "? oracle age    unknown  limit 30 s",
+            "✓ 2 more gates ok",
+            "1 n/a: latency",
+            "1 exempt: rate limit",
+            "f in the confirmation forces it",
+            "min 0.01  step 0.01  max 100",
+        ):
+            assert words in text, words
+        assert t.engine.commands == []
+
+
+async def test_a_preview_that_cannot_be_forced_says_so_and_the_wish_can_still_be_sent() -> None:
+    engine = FakeEngine()
+    engine.plan = lambda command: replace(plan_for(command), can_force=False)
+    async with terminal(engine) as t:
+        await t.press("t")
+        assert "refused: this trade cannot be forced" in t.text()
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(engine.commands) == 1, "the engine judges it anew"
+
+
+async def test_an_allowed_preview_says_nothing_of_a_refusal() -> None:
+    engine = FakeEngine()
+    engine.plan = lambda command: replace(
+        plan_for(command), allowed=True, can_force=False, verdicts=make_verdicts()[1:3]
+    )
+    async with terminal(engine) as t:
+        await t.press("t")
+        text = t.text()
+        assert "✓ 2 gates ok" in text
+        assert "refused" not in text
+
+
+async def test_figures_of_another_size_are_never_shown() -> None:
+    engine = FakeEngine()
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("t")
+        before = figures(t)
+        engine.preview_hold = asyncio.Event()
+        await t.wait(0.3)
+        await t.press("backspace", "2")
+        assert t.app.screen.text == "2"  # type: ignore[attr-defined]
+        after = figures(t)
+        assert after["notional"] == after["costs"] == after["break-even"] == ASKED
+        assert {name: said.split()[-1] for name, said in after.items()} == dict.fromkeys(before, ASKED)
+        assert after["health"].split()[0] == "100", "what holds now holds for each size"
+        assert "profitability never    limit" not in t.text().split("Take SOL-PERP")[1].split("[ Cancel ]")[0]
+        assert "asking the engine" in t.text()
+        engine.preview_hold.set()
+        await t.wait(0.3)
+        assert figures(t)["notional"].startswith("$378.84")
+        assert "asking the engine" not in t.text()
+
+
+async def test_the_direction_asks_anew() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.3)
+        await t.press("d")
+        assert [asked.direction for asked in t.engine.previews] == ["carry", "reverse"]  # type: ignore[union-attr]
+
+
+async def test_an_answer_to_an_older_size_is_dropped() -> None:
+    engine = FakeEngine()
+    engine.preview_hold = first = asyncio.Event()
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("t")
+        await t.wait(0.3)
+        await t.press("up")
+        assert len(engine.previews) == 1, "one question at a time"
+        engine.preview_hold = second = asyncio.Event()
+        first.set()
+        await t.settle()
+        assert figures(t)["notional"] == ASKED
+        assert [asked.base_1e9 for asked in engine.previews] == [1_000_000_000, 1_010_000_000]  # type: ignore[union-attr]
+        second.set()
+        await t.settle()
+        assert figures(t)["notional"].startswith("$191.31")
+
+
+async def test_a_late_answer_does_not_take_the_place_of_the_size_that_was_gone_back_to() -> None:
+    engine = FakeEngine()
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("t")
+        await t.wait(0.3)
+        engine.preview_hold = asyncio.Event()
+        await t.press("up", "down")
+        assert len(engine.previews) == 2
+        assert figures(t)["notional"].startswith("$189.42"), "known from before"
+        release, engine.preview_hold = engine.preview_hold, asyncio.Event()
+        release.set()
+        await t.settle()
+        assert figures(t)["notional"].startswith("$189.42")
+
+
+async def test_a_held_key_does_not_flood_the_engine() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        for _ in range(40):
+            t.clock.now += 0.025
+            await t.press("up")
+        assert 3 <= len(t.engine.previews) <= 6, "a second of it"
+        await t.wait(0.3)
+        asked = t.engine.previews[-1]
+        assert isinstance(asked, Take)
+        assert asked.base_1e9 == 1_400_000_000, "the last wish is asked for"
+        assert "1.40" in t.text()
+        assert t.engine.commands == []
+
+
+async def test_the_preview_is_asked_for_again_about_once_a_second() -> None:
+    engine = FakeEngine()
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("t")
+        for _ in range(12):
+            await t.wait(0.25)
+        assert len(engine.previews) == 4
+        engine.plan = lambda command: replace(plan_for(command), health_after=42)
+        await t.wait(1.0)
+        assert figures(t)["health"] == "100 42 lower"
+        await t.press("escape")
+        await t.wait(5.0)
+        assert len(engine.previews) == 5, "not once the dialog is closed"
+
+
+async def test_an_answer_after_the_dialog_is_closed_does_nothing() -> None:
+    engine = FakeEngine()
+    engine.preview_hold = asyncio.Event()
+    async with terminal(engine) as t:
+        await t.press("t", "escape")
+        engine.preview_hold.set()
+        await t.settle()
+        assert isinstance(t.app.screen, MainScreen)
+
+
+async def test_a_preview_that_stays_away_grows_old_in_sight() -> None:
+    engine = FakeEngine()
+    async with terminal(engine) as t:
+        await t.press("t")
+        engine.preview_hold = asyncio.Event()
+        await t.wait(1.5)
+        assert " s old" not in t.text().split("Take SOL-PERP")[1].split("[ Cancel ]")[0]
+        await t.wait(1.5)
+        assert "3 s old" in t.text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValidationError("OTHER_STANCE", "SOL-PERP holds REVERSE; leave it before taking CARRY"),
+        TransientError("NO_ANSWER", "the engine did not answer within 5 s"),
+        UnresolvedError("CONNECTION_LOST", "the connection broke"),
+    ],
+)
+async def test_a_failed_preview_says_its_sentence_and_the_wish_can_still_be_sent(error: DeltatuiError) -> None:
+    engine = FakeEngine()
+
+    def fail(command: object) -> PlanView:
+        raise error
+
+    engine.plan = fail
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("t")
+        assert error.sentence in t.text()
+        assert figures(t)["notional"] == ASKED
+        assert "asking the engine" not in t.text()
+        engine.plan = plan_for
+        await t.wait(1.0)
+        assert error.sentence not in t.text(), "asked again, it works"
+        assert figures(t)["notional"].startswith("$189.42")
+        await t.press("enter")
+        assert len(engine.commands) == 1
+
+
+async def test_a_wish_without_a_preview_can_be_sent() -> None:
+    engine = FakeEngine()
+    engine.preview_hold = asyncio.Event()
+    async with terminal(engine) as t:
+        await t.press("t")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(engine.commands) == 1
+
+
+async def test_a_size_that_cannot_be_is_not_asked_about() -> None:
+    async with terminal(size=(80, 24)) as t:
+        await t.press("t")
+        await t.wait(0.3)
+        await t.press("backspace", "0")
+        await t.wait(3.0)
+        assert [asked.base_1e9 for asked in t.engine.previews] == [1_000_000_000]  # type: ignore[union-attr]
+        assert "the size must be above 0" in t.text()
+        assert figures(t)["notional"] == ASKED
+
+
+async def test_another_size_than_the_one_asked_for_is_told() -> None:
+    engine = FakeEngine()
+    engine.plan = lambda command: replace(plan_for(command), size=0.9)
+    async with terminal(engine) as t:
+        await t.press("t")
+        assert "the engine would trade 0.9000 SOL of 1" in t.text()
+
+
+async def test_take_is_armed_anew_after_old_data() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(2.5, publish=False)
+        await t.wait(0.1)
+        await t.press("enter")
+        assert t.engine.commands == [], "fresh, but not for long enough"
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(t.engine.commands) == 1
+
+
+async def test_a_paste_into_the_size_sends_nothing() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.5)
+        t.app.screen.query_one("#size").post_message(Paste("2.5\n\n"))
+        await t.settle()
+        assert t.engine.commands == []
+        assert isinstance(t.app.screen, TakeDialog)
+        assert t.app.screen.text == "12.5"
+
+
+async def test_a_long_look_at_the_preview_does_not_make_the_wish_too_old() -> None:
+    async with terminal(FakeEngine(make_snapshot(version=9))) as t:
+        await t.press("t")
+        for _ in range(8):
+            await t.wait(1.0)
+        await t.press("enter")
+        assert t.engine.commands[0].snapshot_version == t.engine.snapshot.version > 9
+
+
+async def test_but_a_position_that_changed_meanwhile_does() -> None:
+    async with terminal(FakeEngine(make_snapshot(version=9))) as t:
+        await t.press("t")
+        for _ in range(8):
+            await t.wait(1.0)
+        positions = t.engine.snapshot.positions
+        await t.publish(positions=(replace(positions[0], size=-20.0), *positions[1:]))
+        await t.press("enter")
+        assert t.engine.commands[0].snapshot_version == 9, "the engine refuses it and the operator looks again"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35), (160, 48)])
+async def test_a_take_fits_on_every_screen(size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.plan = lambda command: replace(plan_for(command), verdicts=every_gate(), notional=12_345_678.9)
+    async with terminal(engine, size=size) as t:
+        await t.press("t")
+        assert "▐REPLAY▌" in t.lines()[0], "the badge stays in sight"
+        text = t.text()
+        for words in (
+            "✕ profitability",
+            "✓ 9 more gates ok",
+            "7 n/a: gas, latency",
+            "in the confirmation forces it",
+            "[ Cancel ]",
+        ):
+            assert words in text, words
+        assert "lines 1-" not in text, "nothing is scrolled away"
+
+
 # The confirmation
 
 
@@ -320,6 +635,104 @@ async def test_a_confirmation_opens_by_itself_and_shows_everything() -> None:
             "refused by its gates",
         ):
             assert words in text, words
+
+
+def every_gate(*, live: bool = False) -> tuple[Verdict, ...]:
+    """All seventeen, as an engine judges a take that does not pay; on a tape seven do not apply."""
+    allowed, other = VerdictStatus.ALLOWED, VerdictStatus.ALLOWED if live else VerdictStatus.NOT_APPLICABLE
+    return (
+        Verdict("venue", allowed, "open", "open"),
+        Verdict("funding_age", allowed, "1,800 s", "<= 7,200 s"),
+        Verdict("size", allowed, "ok", ""),
+        Verdict("profitability", VerdictStatus.BLOCKED, "never", "<= 168 h", "expected carry is -10.2 % APR"),
+        Verdict("leverage", allowed, "1.00x", "<= 5x"),
+        Verdict("health_after", allowed, "97", ">= 60"),
+        Verdict("liq_distance", allowed, "118 %", ">= 20 %"),
+        Verdict("margin", allowed, "$3,222.80", "> $0"),
+        Verdict("quote_reserve", allowed, "3,223 $", ">= 0 $"),
+        Verdict("gas", other, "0.5 SOL", ">= 0.017 SOL", "" if live else "a tape has none"),
+        Verdict("latency", other, "34 ms", "<= 500 ms", "" if live else "a tape has none"),
+        Verdict("oracle_age", other, "2 s", "<= 60 s", "" if live else "a tape has none"),
+        Verdict("slot_lag", other, "1 slots", "<= 50 slots", "" if live else "a tape has none"),
+        Verdict("clock_skew", other, "0.1 s", "<= 2 s", "" if live else "a tape has none"),
+        Verdict("guards", other, "passing", "passing", "" if live else "a tape has none"),
+        Verdict("open_interest", other, "ok", "", "" if live else "a tape has none"),
+        Verdict("rate", allowed, "ok", ""),
+    )
+
+
+async def test_all_of_a_confirmation_stands_on_the_smallest_screen() -> None:
+    reason = "expected carry is -10.2 % APR"
+    confirmation = make_confirmation(verdicts=every_gate(), carry_sentence=reason, side="short perp + buy spot")
+    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+        text = t.text()
+        assert "▐REPLAY▌" in t.lines()[0], "the badge stays in sight"
+        for verdict in every_gate():
+            assert verdict.code.replace("_", " ").split()[0] in text, verdict.code
+        for words in (
+            "cancels in 26 s",
+            "$3.50",
+            "412.5000",
+            "7 n/a: gas, latency",
+            "interest",
+            "f forces it",
+            "[ Cancel ]",
+        ):
+            assert words in text, words
+        assert text.count(reason) == 1, "said once, beside the break-even"
+        assert "lines 1-" not in text, "nothing is scrolled away"
+
+
+async def test_a_large_live_confirmation_stands_on_the_smallest_screen() -> None:
+    confirmation = make_confirmation(
+        verdicts=tuple(replace(v, status=VerdictStatus.ALLOWED) for v in every_gate(live=True)),
+        carry_sentence="+12.4 % APR expected, break-even after 40 h",
+        break_even_h=40.0,
+        allowed=True,
+        can_force=False,
+        notional=1_000_000.0,
+    )
+    snapshot = make_snapshot(confirmation=confirmation)
+    live = replace(snapshot, engine=replace(snapshot.engine, mode="live", live_mode="trade"))
+    async with terminal(FakeEngine(live), size=(80, 24)) as t:
+        text = t.text()
+        assert "LIVE TRADE" in t.lines()[0]
+        for words in ("✓ venue open", "clock skew 0.1 s <= 2 s", "✓ rate ok", "type SOL-PERP to confirm", "[ Cancel ]"):
+            assert words in text, words
+        assert "lines 1-" not in text, "nothing is scrolled away"
+
+
+async def test_more_than_a_screen_of_refusals_scrolls_and_says_so() -> None:
+    verdicts = tuple(replace(v, status=VerdictStatus.UNKNOWN, observed="unknown") for v in every_gate())
+    confirmation = make_confirmation(verdicts=verdicts, can_force=False)
+    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+        await t.settle()
+        assert "[ Cancel ]" in t.text()
+        assert "take: refused by its gates" in t.text()
+        assert "lines 1-19 of " in t.text()
+        assert "cannot be forced" not in t.text()
+        await t.press("pagedown", "pagedown")
+        assert "cannot be forced" in t.text()
+        assert "lines 1-" not in t.text()
+        assert "[ Cancel ]" in t.text()
+
+
+async def test_a_long_reason_of_the_break_even_goes_on_below() -> None:
+    reason = "only the newest record pays; the average over the last week is -12.4 % APR and falling since Monday"
+    confirmation = make_confirmation(carry_sentence=reason)
+    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+        said = " ".join(" ".join(line.split("│")[2] for line in t.lines() if line.count("│") >= 3).split())
+        assert reason in said
+
+
+async def test_a_leave_has_nothing_to_earn_back() -> None:
+    leave = make_confirmation(kind="LEAVE", side="close")
+    async with terminal(FakeEngine(make_snapshot(confirmation=leave)), size=(80, 24)) as t:
+        text = t.text()
+        assert "Leave SOL-PERP" in text
+        assert "costs       $3.50" in text
+        assert "│ break-even" not in text
+        assert "round trip" not in text
 
 
 async def test_a_break_even_nobody_can_judge_is_not_never() -> None:
@@ -513,6 +926,27 @@ async def test_a_large_live_trade_needs_its_symbol() -> None:
         assert [type(command) for command in t.engine.commands] == [Confirm]
 
 
+@pytest.mark.parametrize(
+    ("mode", "threshold", "typed"),
+    [
+        ("live", 1_894.2, False),
+        ("live", 1_894.19, True),
+        ("live", float("nan"), True),
+        ("live", float("inf"), True),
+        ("paper", 0.0, False),
+        ("replay", 0.0, False),
+    ],
+)
+async def test_the_engine_says_what_is_a_large_trade(mode: str, threshold: float, typed: bool) -> None:
+    snapshot = make_snapshot(confirmation=allowed_confirmation())
+    engine = FakeEngine(replace(snapshot, engine=replace(snapshot.engine, mode=mode, typed_above_usd=threshold)))
+    async with terminal(engine) as t:
+        await t.wait(0.5)
+        await t.press("y")
+        assert ("type SOL-PERP first" in t.text()) is typed
+        assert len(engine.commands) == (0 if typed else 1)
+
+
 async def test_a_read_only_terminal_sees_the_confirmation_but_answers_nothing() -> None:
     engine = FakeEngine(make_snapshot(confirmation=allowed_confirmation()), read_only=True)
     async with terminal(engine) as t:
@@ -647,6 +1081,27 @@ async def test_quitting_the_last_terminal_of_a_replay_stops_the_engine_by_defaul
         await t.pilot.pause()
         assert [type(command) for command in t.engine.commands] == [Stop]
         assert t.app._exit
+
+
+async def test_a_stop_is_sent_once_and_may_be_tried_again_when_it_was_refused() -> None:
+    engine = FakeEngine()
+    engine.answer = lambda command: CommandResult(ResultStatus.REJECTED, "BUSY", "a trade is under way")
+    engine.hold = asyncio.Event()
+    async with terminal(engine) as t:
+        await t.press("ctrl+q")
+        await t.wait(0.5)
+        await t.press("y", "y", "enter", "k")
+        assert [type(command) for command in engine.commands] == [Stop]
+        assert not t.app._exit
+        assert "waiting for the engine" in t.text()
+        engine.hold.set()
+        await t.settle()
+        assert "a trade is under way" in t.toasts()[-1]
+        await t.press("y")
+        assert len(engine.commands) == 1, "armed anew"
+        await t.wait(0.5)
+        await t.press("y")
+        assert [type(command) for command in engine.commands] == [Stop, Stop]
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from snapshots import make_snapshot
 from textual.color import Color
-from tui_fakes import log_line, make_history, replace, with_action
+from tui_fakes import FakeEngine, log_line, make_history, replace, terminal, with_action
 
+from deltatui.domain.command import Leave, Rebalance
 from deltatui.domain.errors import ValidationError
 from deltatui.tui import actions
-from deltatui.tui.actions import ACTIONS, BY_ID, Context, next_speed, pause_command
+from deltatui.tui.actions import ACTIONS, BY_ID, Context
+from deltatui.tui.commands import listed
+from deltatui.tui.enabled import next_speed, pause_command
 from deltatui.tui.keymap import Keymap, display, key_name, load_keymap, parse_keymap
+from deltatui.tui.modals import palette
+from deltatui.tui.panes.base import Pane
+from deltatui.tui.screens.main import MainScreen
 from deltatui.tui.store import MAX_PENDING_LINES, Link, LinkState, Store, View
 from deltatui.tui.themes import VARIABLES, builtin_dir, load_themes, parse_theme
+from deltatui.tui.widgets.grid import LiveGrid
+from deltatui.tui.widgets.logview import LogView
+from deltatui.tui.widgets.pricebars import PriceBars
 
 UP = Link(LinkState.CONNECTED)
 
@@ -170,7 +181,7 @@ def test_all_faults_of_a_keymap_come_in_one_message() -> None:
         "'settle' is left without a key",
         "'follow' must be a key or a list of keys",
         "'l' is both 'take' and 'leave'",
-        "'copy' cannot have 'down'",
+        "'down' is both 'copy' and 'row-down'",
         "'take-direction' cannot have '5'",
         "'y' is both 'dialog-yes' and 'kill-flatten'",
     ):
@@ -181,6 +192,43 @@ def test_the_same_key_may_mean_different_things_in_two_dialogs() -> None:
     assert parse_keymap('[keys]\nconfirm-force = "f"\nkill-flatten = "f"\n', "x").keys("kill-flatten") == ("f",)
 
 
+def test_every_pair_of_actions_that_work_together_is_checked() -> None:
+    """TOGETHER decides, and nothing else: a key of the tables is free once they have left it."""
+    keymap = parse_keymap('[keys]\nrow-down = "down"\nrow-up = "up"\nsort = "j"\ncopy = "k"\n', "mine")
+    assert (keymap.keys("sort"), keymap.keys("copy"), keymap.keys("row-down")) == (("j",), ("k",), ("down",))
+    for key, owner in (("j", "row-down"), ("home", "first-row"), ("enter", "open-row"), ("N", "previous-match")):
+        with pytest.raises(ValidationError, match=f"'{key}' is both 'sort' and '{owner}'"):
+            parse_keymap(f'[keys]\nsort = "{key}"\n', "mine")
+
+
+def test_every_key_that_a_pane_binds_is_in_the_registry() -> None:
+    """The map that Textual gets is complete by the ids of the registry, without names of its own."""
+    assert set(Keymap().for_textual()) == set(BY_ID)
+    ids = {
+        binding.id
+        for widget in (LiveGrid, LogView, PriceBars, Pane)
+        for bound in widget._merged_bindings.key_to_bindings.values()  # type: ignore[union-attr]
+        for binding in bound
+        if binding.id is not None
+    }
+    assert ids <= set(BY_ID)
+    assert {"row-up", "next-match", "open-row"} <= ids
+
+
+async def test_a_key_that_the_tables_have_left_does_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "keymap.toml"
+    path.write_text('[keys]\nrow-down = "down"\nrow-up = "up"\nrebalance = "j"\nleave = "k"\n', encoding="utf-8")
+    async with terminal(keymap=path) as t:
+        grid = t.app.screen.query_one("#positions", LiveGrid)
+        assert t.app.focused is grid
+        before = grid.cursor_key
+        await t.press("j", "k")
+        assert [type(command) for command in t.engine.commands] == [Rebalance, Leave]
+        assert grid.cursor_key == before
+        await t.press("down")
+        assert grid.cursor_key != before
+
+
 def test_broken_and_missing_keymap_files(tmp_path: Path) -> None:
     assert load_keymap(None).keys("take") == Keymap().keys("take")
     assert load_keymap(tmp_path / "none.toml").keys("take") == ("t",)
@@ -188,6 +236,164 @@ def test_broken_and_missing_keymap_files(tmp_path: Path) -> None:
     bad.write_text("[keys", encoding="utf-8")
     with pytest.raises(ValidationError, match="not valid TOML"):
         load_keymap(bad)
+
+
+# Palette and help
+
+
+def names(query: str, themes: tuple[str, ...] = ("ansi-light", "ansi", "dark", "light", "colour-blind")) -> list[str]:
+    return [entry.id for entry in palette.found(query, palette.entries(themes))]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("take", ["take"]),
+        ("TAKE", ["take"]),
+        ("thm", ["theme"]),
+        ("theme", ["theme", "theme: ansi-light", "theme: ansi"]),
+        ("light", ["theme: light"]),
+        ("blind", ["theme: colour-blind"]),
+        ("li", ["pane-9", "theme: light"]),
+        ("pal", ["palette"]),
+        ("next", ["next-pane", "next-error"]),
+        ("ansi", ["theme: ansi", "theme: ansi-light"]),
+        ("err", ["next-error", "previous-error"]),
+        ("prev err", ["previous-error"]),
+        ("balance", ["rebalance", "settle"]),
+        ("tk", ["take"]),
+    ],
+)
+def test_the_palette_lists_the_best_first(query: str, first: list[str]) -> None:
+    assert names(query)[: len(first)] == first
+
+
+@pytest.mark.parametrize("query", ["rebalance", "delegate", "take", "log", "error line", "te", "zzz", "q z"])
+def test_the_palette_lists_nothing_that_does_not_have_the_words(query: str) -> None:
+    for entry in palette.found(query, palette.entries(("dark",))):
+        said = f"{entry.label} {entry.id} {entry.help}".lower()
+        assert all(word in said for word in query.split()), entry
+    assert names("zzz") == names("q z") == []
+
+
+def test_the_help_text_finds_an_action_below_those_that_are_called_so() -> None:
+    found = names("wallet")
+    assert found == ["deposit", "withdraw"]
+    assert "follow" in names("newest log")
+    assert names("quidation")[0] == "pane-9", "the middle of a name before the middle of a help text"
+    found = names("pause")
+    assert found[0] == "pause"
+
+
+def test_one_letter_is_the_beginning_of_a_word() -> None:
+    for entry in palette.found("t", palette.entries(("dark",))):
+        words = f"{entry.label} {entry.id}".lower().replace("-", " ").split()
+        assert any(word.startswith("t") for word in words), entry
+
+
+def test_without_a_query_everything_is_there_once() -> None:
+    everything = names("")
+    assert len(set(everything)) == len(everything)
+    assert {a.id for a in ACTIONS if a.context in (Context.MAIN, Context.EVERYWHERE)} < set(everything)
+    assert everything[-3:] == ["theme: dark", "theme: light", "theme: colour-blind"]
+
+
+@given(st.text(max_size=12))
+def test_any_query_lists_each_entry_at_most_once_and_by_falling_quality(query: str) -> None:
+    known = palette.entries(("dark", "light"))
+    found = palette.found(query, known)
+    assert len({entry.id for entry in found}) == len(found)
+    if query.strip():
+        ranks = [palette.quality(query, entry) for entry in found]
+        assert ranks == sorted(ranks, reverse=True)
+        assert all(ranks) or not any(ranks), "scattered letters stand alone"
+
+
+async def test_the_palette_shows_key_and_reason() -> None:
+    engine = FakeEngine(with_action(make_snapshot(), "LEAVE", enabled=False, reason="there is no position"))
+    async with terminal(engine, size=(80, 24)) as t:
+        await t.press("colon", *"leave")
+        assert isinstance(t.app.screen, palette.PaletteDialog)
+        line = next(line for line in t.lines() if "not now" in line)
+        assert line.split()[1:8] == ["l", "leave", "not", "now:", "there", "is", "no"]
+        await t.publish(actions=with_action(t.engine.snapshot, "LEAVE", enabled=True).actions)
+        assert "not now" not in t.text(), "told as it is now"
+        await t.wait(0.5)
+        await t.press("enter")
+        assert [type(command) for command in engine.commands] == [Leave]
+
+
+async def test_the_palette_sets_a_theme_by_its_name() -> None:
+    async with terminal() as t:
+        await t.press("colon", *"light")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.app.theme == "light"
+        assert isinstance(t.app.screen, MainScreen)
+        assert t.engine.commands == []
+
+
+async def test_the_palette_runs_nothing_typed_ahead_and_nothing_that_is_not_there() -> None:
+    async with terminal() as t:
+        await t.press("colon", *"leave", "enter")
+        assert isinstance(t.app.screen, palette.PaletteDialog)
+        assert t.engine.commands == []
+        await t.wait(0.5)
+        await t.press("z", "enter", "down", "enter")
+        assert "nothing is called so" in t.text()
+        assert isinstance(t.app.screen, palette.PaletteDialog)
+        assert t.engine.commands == []
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35), (160, 48)])
+@pytest.mark.parametrize("key", ["colon", "question_mark", "exclamation_mark", "ctrl+q", "slash"])
+async def test_every_dialog_leaves_the_badge_in_sight(key: str, size: tuple[int, int]) -> None:
+    async with terminal(size=size) as t:
+        await t.press(key)
+        assert t.app.screen is not t.app.main
+        assert "▐REPLAY▌" in t.lines()[0]
+        assert "[ C" in t.text(), "cancel or close"
+
+
+async def test_a_long_help_scrolls_and_says_so() -> None:
+    async with terminal(size=(80, 24)) as t:
+        await t.press("question_mark")
+        assert "lines 1-16 of " in t.text()
+        assert "pageup pagedown" in t.text()
+        await t.press("j", "j")
+        assert "lines 3-18 of " in t.text()
+        await t.press("pagedown")
+        assert "lines 18-33 of " in t.text(), "no line is passed over"
+
+
+# Toasts
+
+
+def test_a_list_is_told_whole_or_with_the_number_of_what_is_left_out() -> None:
+    faults = [f"theme-{n}.toml: colour 'primary' is missing" for n in range(30)]
+    assert listed("themes", faults[:3], 500) == "themes: " + "; ".join(faults[:3])
+    said = listed("themes", faults, 500)
+    told = said.count("theme-")
+    assert said.endswith(f"; … and {30 - told} more")
+    assert 5 < told < 30
+    assert len(said) < 520
+
+
+def test_a_hostile_item_of_a_list_is_cut_and_the_first_is_always_told() -> None:
+    said = listed("themes", ["\x1b[2J" + "[/x]" * 5_000, "other"], 100)
+    assert len(said) < 200
+    assert "\x1b" not in said
+    assert said.startswith("themes: ␛[2J[/x]")
+    assert said.endswith("… and 1 more")
+
+
+async def test_all_that_is_told_of_a_list_fits_on_half_the_screen() -> None:
+    async with terminal(size=(80, 24)) as t:
+        t.app.operator.toast_list("themes", [f"theme-{n}.toml: {'x' * 400}" for n in range(30)], "warning", 15.0)
+        await t.settle()
+        said = t.toasts()[-1]
+        assert 300 < len(said) < 24 // 2 * 70
+        assert "… and " in said
 
 
 # Themes

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 from snapshots import make_snapshot
+from textual.events import Paste
 from tui_fakes import FakeEngine, replace, terminal, with_action
 
 from deltatui.domain.command import CommandResult, Deposit, ResultStatus, Settle, Withdraw
 from deltatui.domain.errors import UnresolvedError, ValidationError
+from deltatui.domain.snapshot import AmountView, Snapshot
 from deltatui.tui.modals.orders import ASSETS, Asset, SettleDialog, TransferDialog, amount_units, whole
 from deltatui.tui.screens.main import MainScreen
 
@@ -51,7 +55,8 @@ def test_a_wrong_amount_says_what_would_be_right(text: str, words: str) -> None:
 def test_the_maximum_is_rounded_down_and_unknown_stays_unknown() -> None:
     assert str(whole(1_897.1234567, USDC)) == "1897.123456"
     assert whole(None, USDC) is None
-    assert whole(0.0, SOL) is None
+    assert whole(0.0, SOL) == 0
+    assert whole(-1.0, SOL) == 0
     assert whole(float("nan"), SOL) is None
 
 
@@ -211,3 +216,183 @@ async def test_settle_with_unknown_figures_shows_none() -> None:
         await t.press("s")
         assert "n/a" in t.text()
         assert "0.00" not in "".join(line for line in t.lines() if "quote" in line)
+
+
+# The largest amount and the large amount
+
+
+def told(snapshot: Snapshot, **amounts: float | None) -> Snapshot:
+    """``snapshot`` with the largest withdrawal and deposit of each asset."""
+    views = tuple(AmountView(asset, most) for asset, most in amounts.items())
+    return with_action(with_action(snapshot, "WITHDRAW", amounts=views), "DEPOSIT", amounts=views)
+
+
+def live(**engine: Any) -> Snapshot:
+    snapshot = make_snapshot()
+    return replace(snapshot, engine=replace(snapshot.engine, mode="live", live_mode="trade", **engine))
+
+
+@pytest.mark.parametrize("key", ["d", "w"])
+async def test_the_maximum_is_what_the_engine_says(key: str) -> None:
+    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2, SOL=0.123456789))) as t:
+        await t.press(key)
+        text = t.text()
+        assert "803.20" in text
+        assert "0.000001" in text, "the smallest step"
+        await t.press("a")
+        assert "0.123456789" in t.text()
+        assert "0.000000001" in t.text()
+        await t.press("m")
+        await t.wait(0.5)
+        await t.press("enter")
+        sent = t.engine.commands[0]
+        assert isinstance(sent, (Deposit, Withdraw))
+        assert (sent.asset, sent.amount) == ("SOL", 123_456_789)
+
+
+@pytest.mark.parametrize(("key", "noun"), [("d", "deposit"), ("w", "withdrawal")])
+async def test_more_than_the_engine_allows_is_refused_before_it_is_sent(key: str, noun: str) -> None:
+    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2))) as t:
+        await t.press(key, *"803.200001")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert f"the largest {noun} now is 803.20 USDC" in t.text()
+        await t.press("backspace", "0", "enter")
+        assert [sent.amount for sent in t.engine.commands] == [803_200_000]  # type: ignore[union-attr]
+
+
+async def test_the_maximum_is_the_one_of_now() -> None:
+    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2))) as t:
+        await t.press("w", "m")
+        await t.wait(0.5)
+        await t.publish(actions=told(t.engine.snapshot, USDC=500.0).actions)
+        assert "the largest withdrawal now is 500.00 USDC" in t.text()
+        await t.press("enter")
+        assert t.engine.commands == []
+
+
+async def test_where_nothing_can_be_moved_the_maximum_is_nothing() -> None:
+    async with terminal(FakeEngine(told(make_snapshot(), USDC=0.0))) as t:
+        await t.press("w", "m")
+        assert "there is no USDC to withdraw" in t.text()
+        await t.press("1")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "no USDC can be moved now" in t.text()
+
+
+async def test_an_untold_maximum_falls_back_to_what_is_held_and_says_so() -> None:
+    async with terminal(FakeEngine(told(make_snapshot(), USDC=None))) as t:
+        await t.press("w")
+        assert "not told" in t.text()
+        assert "m takes what is held" in t.text()
+        await t.press("m")
+        assert isinstance(t.app.screen, TransferDialog)
+        assert t.app.screen.text == "1897.1"
+
+
+async def test_a_large_live_withdrawal_needs_its_symbol() -> None:
+    async with terminal(FakeEngine(live(typed_above_usd=500.0))) as t:
+        await t.press("w", *"500.01")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "type USDC first" in t.text()
+        assert "worth $500.01" in t.text()
+        await t.press("tab", *"USD", "enter")
+        assert t.engine.commands == []
+        await t.press("C", "enter")
+        sent = t.engine.commands[0]
+        assert isinstance(sent, Withdraw)
+        assert (sent.asset, sent.amount, len(t.engine.commands)) == ("USDC", 500_010_000, 1)
+
+
+async def test_another_amount_needs_the_symbol_again() -> None:
+    async with terminal(FakeEngine(live(typed_above_usd=500.0))) as t:
+        await t.press("w", *"600", "tab", *"USDC")
+        await t.wait(0.5)
+        await t.press("shift+tab", "0", "enter")
+        assert t.engine.commands == []
+        assert "type USDC first" in t.text()
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "keys", "typed"),
+    [
+        (live(typed_above_usd=500.0), ("5", "0", "0"), False),
+        (live(typed_above_usd=500.0), ("a", "2"), False),
+        (live(typed_above_usd=500.0), ("a", "3"), True),
+        (live(typed_above_usd=float("nan")), ("1",), True),
+        (live(typed_above_usd=float("inf")), ("1",), True),
+        (live(typed_above_usd=0.0), ("1",), True),
+        (replace(live(), prices=replace(make_snapshot().prices, oracle=None)), ("a", "0.001"), True),
+        (replace(live(), prices=replace(make_snapshot().prices, market="BTC-PERP")), ("a", "0.001"), True),
+        (replace(make_snapshot(), engine=replace(make_snapshot().engine, typed_above_usd=0.0)), ("1",), False),
+    ],
+)
+async def test_what_counts_as_large(snapshot: Snapshot, keys: tuple[str, ...], typed: bool) -> None:
+    """USDC counts 1:1, SOL at the oracle price of 189.42; what is not known is large, and only live asks."""
+    async with terminal(FakeEngine(snapshot)) as t:
+        await t.press("w", *(char for key in keys for char in key))
+        await t.wait(0.5)
+        await t.press("enter")
+        assert (" first ┃" in t.text()) is typed
+        assert len(t.engine.commands) == (0 if typed else 1)
+
+
+async def test_a_deposit_of_any_size_needs_no_symbol() -> None:
+    async with terminal(FakeEngine(live(typed_above_usd=0.0))) as t:
+        await t.press("d", "9")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert [type(sent) for sent in t.engine.commands] == [Deposit]
+
+
+async def test_the_symbol_does_not_loosen_the_other_rules() -> None:
+    async with terminal(FakeEngine(live(typed_above_usd=0.0))) as t:
+        await t.press("w", "1", "tab", *"USDC", "enter")
+        assert t.engine.commands == [], "typed ahead"
+        await t.wait(2.5, publish=False)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "data 2 s old" in t.text()
+        await t.wait(0.1)
+        await t.press("enter")
+        assert t.engine.commands == [], "fresh, but not for long enough"
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(t.engine.commands) == 1
+
+
+async def test_letters_of_remapped_keys_are_letters_in_the_word(tmp_path: Path) -> None:
+    path = tmp_path / "keymap.toml"
+    path.write_text('[keys]\ntransfer-asset = "U"\ntransfer-most = "S"\n', encoding="utf-8")
+    async with terminal(FakeEngine(live(typed_above_usd=0.0)), keymap=path) as t:
+        await t.press("w", "1", "tab", *"USDC")
+        await t.wait(0.5)
+        await t.press("enter")
+        assert [(sent.asset, sent.amount) for sent in t.engine.commands] == [("USDC", 1_000_000)]  # type: ignore[union-attr]
+
+
+async def test_a_paste_into_the_amount_sends_nothing() -> None:
+    async with terminal() as t:
+        await t.press("w")
+        await t.wait(0.5)
+        t.app.screen.query_one("#amount").post_message(Paste("12.5\n\n"))
+        await t.settle()
+        assert t.engine.commands == []
+        assert isinstance(t.app.screen, TransferDialog)
+        assert t.app.screen.text == "12.5"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35), (160, 48)])
+@pytest.mark.parametrize("key", ["d", "w", "s"])
+async def test_a_transfer_fits_on_every_screen(key: str, size: tuple[int, int]) -> None:
+    async with terminal(FakeEngine(told(live(typed_above_usd=0.0), USDC=803.2)), size=size) as t:
+        await t.press(key, *("" if key == "s" else "9999"))
+        text = t.text()
+        assert "LIVE TRADE" in t.lines()[0], "the badge stays in sight"
+        assert "[ Cancel ]" in text
+        assert "lines 1-" not in text, "nothing is scrolled away"

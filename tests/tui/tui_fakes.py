@@ -12,20 +12,42 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from snapshots import MARKET_S, make_snapshot
+from snapshots import MARKET_S, make_plan, make_snapshot
 from textual.pilot import Pilot
 
 from deltatui.api.client import Connection, Update
 from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, SnapshotMessage, Welcome
-from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
+from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, ResultStatus, Take
 from deltatui.domain.errors import TransientError, UnresolvedError
 from deltatui.domain.event import Event, Level, LogLine
-from deltatui.domain.snapshot import ActionView, CardView, HistoryView, LiquidationBucket, Snapshot
+from deltatui.domain.snapshot import (
+    ActionView,
+    CardView,
+    HistoryView,
+    LiquidationBucket,
+    PlanView,
+    Snapshot,
+)
 from deltatui.tui.app import DeltatuiApp, Options
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.themes import load_themes
 
 replace = msgspec.structs.replace
+Previewed = Take | Leave | Rebalance
+PRICE = 189.42
+
+
+def plan_for(command: Previewed) -> PlanView:
+    """What a take of this size would do; notional, costs and leverage grow with it. Other commands: of 10 SOL."""
+    size = command.base_1e9 / 1e9 if isinstance(command, Take) else 10.0
+    return make_plan(
+        size=size,
+        notional=size * PRICE,
+        fees=size * 0.161,
+        slippage=size * 0.189,
+        round_trip=size * 0.7,
+        leverage_after=size / 10,
+    )
 
 
 class FakeClock:
@@ -48,6 +70,9 @@ class FakeEngine:
             ResultStatus.DONE, "", "done"
         )
         self.hold: asyncio.Event | None = None
+        self.previews: list[Previewed] = []
+        self.plan: Callable[[Previewed], PlanView] = plan_for
+        self.preview_hold: asyncio.Event | None = None
         self.up = True
         self.fail: Exception | None = None
         self.read_only = read_only
@@ -124,6 +149,12 @@ class FakeClient:
             await self.engine.hold.wait()
         return self.engine.answer(command)
 
+    async def preview(self, command: Previewed, timeout_s: float = 5.0) -> PlanView:
+        self.engine.previews.append(command)
+        if self.engine.preview_hold is not None:
+            await self.engine.preview_hold.wait()
+        return self.engine.plan(command)
+
     async def close(self) -> None:
         self.closed = True
 
@@ -163,7 +194,8 @@ class Terminal:
         return "\n".join(self.lines())
 
     def toasts(self) -> list[str]:
-        return [notification.message for notification in self.app._notifications]
+        """What the toasts say, without the sign of their severity."""
+        return [notification.message.removeprefix("▲ ").removeprefix("✕ ") for notification in self.app._notifications]
 
 
 def screen_lines(app: DeltatuiApp) -> list[str]:
@@ -273,6 +305,7 @@ __all__ = [
     "log_line",
     "make_cards",
     "make_history",
+    "plan_for",
     "replace",
     "tape_history",
     "terminal",

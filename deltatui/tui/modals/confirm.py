@@ -8,27 +8,20 @@ from textual.binding import BindingType
 from textual.widgets import Input
 
 from deltatui.domain.command import Cancel, Confirm
-from deltatui.domain.verdict import VerdictStatus
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
+from deltatui.tui.modals.armed import needs_typing, word_field
 from deltatui.tui.modals.base import Choice, Dialog, Hint
+from deltatui.tui.modals.plan import Lines, base_symbol, consequences, figures, fitted, named, refused_text
 from deltatui.tui.panes.base import Part, bright, faint, label, spread, wrapped
-from deltatui.tui.panes.why import ASIDE, aside, by_gravity, gate_line, gate_name, limit_text
-from deltatui.tui.widgets.glyphs import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from textual.app import ComposeResult
 
     from deltatui.domain.snapshot import ConfirmationView, OperationView
-    from deltatui.domain.verdict import Verdict
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
-
-TYPED_ABOVE_USD = 10_000.0
-"""In live mode a trade above this needs the market's symbol typed (R13.10)."""
 
 
 def verb(confirmation: ConfirmationView) -> str:
@@ -39,113 +32,25 @@ def title(confirmation: ConfirmationView, mode: str) -> str:
     return f"{verb(confirmation).capitalize()} {fmt.safe_text(confirmation.market, 20)} · {mode.upper()}"
 
 
-def base_symbol(market: str) -> str:
-    return fmt.safe_text(market.removesuffix("-PERP"), 12)
-
-
-def consequences(confirmation: ConfirmationView) -> list[list[Part]]:
-    """Health, leverage, liquidation and delta, now and after."""
-    c = confirmation
-
-    def row(name: str, before: str, after: str, note: str = "", style: str = "$bright") -> list[Part]:
-        return [label(fit(name, 12)), Part(fit(before, 11, "right")), Part(fit(after, 12, "right"), style), faint(note)]
-
-    def liquidation(price: float | None) -> str:
-        return "none" if price is None else fmt.price(price)
-
-    worse = c.health_before is not None and c.health_after is not None and c.health_after < c.health_before
-    away = ""
-    if c.liq_price_after is not None and c.price:
-        away = f"   {fmt.pct((c.liq_price_after / c.price - 1) * 100, 0, plus=True)} away"
-    return [
-        [Part(" " * 12), label(fit("now", 11, "right")), label(fit("after", 12, "right"))],
-        row(
-            "health",
-            fmt.number(c.health_before, 0),
-            fmt.number(c.health_after, 0),
-            "   lower" if worse else "",
-            "$warn" if worse else "$bright",
-        ),
-        row("leverage", fmt.multiple(c.leverage_before), fmt.multiple(c.leverage_after)),
-        row("liquidation", liquidation(c.liq_price_before), liquidation(c.liq_price_after), away),
-        row("delta", fmt.pct(c.delta_before_pct, plus=True), fmt.pct(c.delta_after_pct, plus=True)),
-    ]
-
-
-def gates(verdicts: Sequence[Verdict], cells: int) -> list[list[Part]]:
-    """Every verdict: refusals on a line of their own with the reason, the others two a line, n/a in one."""
-    lines: list[list[Part]] = []
-    ordered = by_gravity(verdicts)
-    for verdict in (v for v in ordered if not v.allowed):
-        lines.append(gate_line(verdict, cells))
-    half = max(20, (cells - 2) // 2)
-    allowed = [v for v in ordered if v.status is VerdictStatus.ALLOWED]
-    for at in range(0, len(allowed), 2):
-        line: list[Part] = []
-        for verdict in allowed[at : at + 2]:
-            text = f"{gate_name(verdict)} {fmt.safe_text(verdict.observed, 16)}"
-            limit = f"  {limit_text(verdict)}" if verdict.limit else ""
-            line += [Part("✓ ", "$up"), Part(fit(text + limit, half - 2), "$label")]
-        lines.append(line)
-    for status in ASIDE:
-        lines += aside(ordered, status, cells)
-    return lines
-
-
-def break_even(confirmation: ConfirmationView) -> str:
-    """``never`` only where profitability could be judged."""
-    judged = not any(
-        v.code.lower() == "profitability" and v.status is VerdictStatus.UNKNOWN for v in confirmation.verdicts
-    )
-    return fmt.hours(confirmation.break_even_h, never=confirmation.break_even_h is None and judged)
-
-
 def confirmation_lines(
-    confirmation: ConfirmationView, left_s: float | None, cells: int, *, force: bool, force_key: str
-) -> list[list[Part]]:
+    confirmation: ConfirmationView, left_s: float | None, cells: int, rows: int, *, force: bool, force_key: str
+) -> Lines:
+    """On at most ``rows`` lines, unless more gates refuse than that leaves room for."""
     c = confirmation
-    bps = (c.limit_price / c.price - 1) * 10_000 if c.price else None
     left = fmt.NA if left_s is None else f"cancels in {max(0.0, left_s):.0f} s"
-
-    def named(name: str, *parts: Part) -> list[Part]:
-        return [label(fit(name, 12)), *parts]
-
-    lines = [
+    head = [
         spread(
             named("side", bright(fmt.safe_text(c.side, 34)), faint(f"  by {fmt.safe_text(c.source, 10)}")),
             [Part(left, "bold $warn" if left_s is not None and left_s < 10 else "$foreground")],
             cells,
         ),
-        named(
-            "size",
-            bright(f"{fmt.size(c.size)} {base_symbol(c.market)}"),
-            label("   notional "),
-            bright(fmt.usd(c.notional)),
-        ),
-        named(
-            "price",
-            Part(fmt.price(c.price)),
-            label("   limit "),
-            Part(fmt.price(c.limit_price)),
-            faint(f"  ({fmt.signed(bps, 0)} bps)" if bps is not None else ""),
-        ),
-        named(
-            "costs",
-            Part(fmt.usd(c.fees + c.slippage)),
-            faint(f"   fees {fmt.number(c.fees)} · slippage {fmt.number(c.slippage)}"),
-        ),
-        named(
-            "break-even",
-            bright(break_even(c)),
-            faint("  " + fmt.safe_text(c.carry_sentence, 60)),
-        ),
+        named("size", bright(f"{fmt.size(c.size)} {base_symbol(c.market)}")),
+        *figures(c, cells),
         [],
         *consequences(c),
-        [],
-        *gates(c.verdicts, cells),
     ]
+    foot: Lines = []
     if not c.allowed and c.can_force:
-        lines.append([])
         if force:
             loss = c.loss_if_forced
             text = (
@@ -153,12 +58,12 @@ def confirmation_lines(
                 if loss is not None
                 else "FORCED against profitability: the expected loss is not known."
             )
-            lines += wrapped(text, cells, "bold $down", 2)
+            foot = wrapped(text, cells, "bold $down", 2)
         else:
-            lines.append([label(f"refused; {force_key} forces it and shows the expected loss")])
+            foot = [[label(f"refused; {force_key} forces it and shows the expected loss")]]
     elif not c.allowed:
-        lines += [[], [Part("refused: this trade cannot be forced", "bold $down")]]
-    return lines
+        foot = [refused_text(c, force_key)]
+    return fitted(head, c, foot, cells, rows)
 
 
 def running_lines(confirmation: ConfirmationView, operation: OperationView | None, cells: int) -> list[list[Part]]:
@@ -188,12 +93,9 @@ class ConfirmDialog(Dialog[None]):
         self._shape = self._what()
 
     def compose(self) -> ComposeResult:
-        symbol = Input(placeholder=f"type {fmt.safe_text(self.confirmation.market, 20)} to confirm", id="symbol")
-        symbol.cursor_blink = False
-        symbol.display = False
         yield self.frame(
             title(self.confirmation, self.operator.mode()),
-            symbol,
+            word_field(self.confirmation.market),
             choices=[Choice("Cancel", "cancel"), Hint(id="hint")],
         )
 
@@ -203,7 +105,8 @@ class ConfirmDialog(Dialog[None]):
         return c.kind, c.market, c.side, round(c.size, 9), c.allowed, c.can_force
 
     def needs_symbol(self) -> bool:
-        return self.operator.mode() == "live" and (self.force or self.confirmation.notional > TYPED_ABOVE_USD)
+        """In live mode above the engine's threshold, and for whatever is forced."""
+        return needs_typing(self.operator.view, None if self.force else self.confirmation.notional)
 
     def why_not(self, now: float) -> str | None:
         """Why yes does nothing now; an empty text while it only has to wait for its arming."""
@@ -257,11 +160,10 @@ class ConfirmDialog(Dialog[None]):
         left_s = None if operator_now is None else self.confirmation.expires_operator_s - operator_now
         self.query_one("#symbol").display = self.needs_symbol()
         force_key = self.keymap.display("confirm-force")
-        lines = confirmation_lines(self.confirmation, left_s, self.cells, force=self.force, force_key=force_key)
-        if len(lines) + 4 > self.size.height:
-            # Where the screen is short, what matters goes before white space.
-            lines = [line for line in lines if line]
-        self.show(lines)
+        rows = self.rows(1 if self.needs_symbol() else 0)
+        self.show(
+            confirmation_lines(self.confirmation, left_s, self.cells, rows, force=self.force, force_key=force_key)
+        )
         reason = self.why_not(now)
         word = f"force {verb(self.confirmation)}" if self.force else verb(self.confirmation)
         hint.say(Part(f"{word}: {reason}", "$warn") if reason else self.armed_text(now, word))

@@ -14,9 +14,10 @@ from deltatui.domain.errors import ValidationError
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
-from deltatui.tui.modals.base import Choice, Dialog, Hint
-from deltatui.tui.modals.take import SizeField, exact
-from deltatui.tui.panes.base import Part, bright, by_sign, faint, label, wrapped
+from deltatui.tui.modals.armed import OrderDialog, exact, needs_typing, size_field, word_field
+from deltatui.tui.modals.base import Choice, Hint
+from deltatui.tui.modals.plan import base_symbol, named
+from deltatui.tui.panes.base import Part, bright, by_sign, faint, label, spread, wrapped
 from deltatui.tui.widgets.glyphs import fit
 
 if TYPE_CHECKING:
@@ -55,11 +56,27 @@ def amount_units(text: str, asset: Asset) -> int:
 
 
 def whole(value: float | None, asset: Asset) -> Decimal | None:
-    """A figure of the snapshot in whole smallest units, rounded down; None and what is not above 0 stay None."""
+    """A figure of the snapshot in whole smallest units, rounded down; less than nothing is 0, unknown stays None."""
     figure = exact(value)
-    if figure is None or not figure.is_finite() or figure <= 0:
+    if figure is None or not figure.is_finite():
         return None
-    return figure.quantize(Decimal(1).scaleb(-asset.decimals), ROUND_DOWN)
+    return max(figure, Decimal(0)).quantize(Decimal(1).scaleb(-asset.decimals), ROUND_DOWN)
+
+
+def plain(figure: Decimal) -> str:
+    """``1,897.10``: every digit, but no zeros at the end beyond the second decimal."""
+    places = -int(figure.normalize().as_tuple().exponent)
+    return f"{figure:,.{max(2, places)}f}"
+
+
+def value_usd(units: int, asset: Asset, snapshot: Snapshot | None) -> float | None:
+    """USDC counts 1:1, SOL at the oracle price; None where that is not known."""
+    amount = float(Decimal(units).scaleb(-asset.decimals))
+    if asset.symbol == "USDC":
+        return amount
+    if snapshot is None or snapshot.prices.oracle is None or base_symbol(snapshot.prices.market) != asset.symbol:
+        return None
+    return amount * snapshot.prices.oracle
 
 
 def held_in_account(snapshot: Snapshot, asset: Asset) -> float | None:
@@ -71,58 +88,6 @@ def held_in_account(snapshot: Snapshot, asset: Asset) -> float | None:
 
 def held_in_wallet(snapshot: Snapshot, asset: Asset) -> float | None:
     return snapshot.account.wallet_quote if asset.symbol == "USDC" else snapshot.account.wallet_sol
-
-
-class OrderDialog(Dialog[None]):
-    """A command that is armed after 400 ms and only while the data are fresh and the engine takes it. ``command_name``
-    is the engine's name of it."""
-
-    def __init__(self, operator: Operator, command_name: str, snapshot_version: int) -> None:
-        super().__init__(operator)
-        self.command_name = command_name
-        self.snapshot_version = snapshot_version
-        self.sent = False
-
-    def why_not(self, now: float) -> str | None:
-        """Why the key does nothing now; an empty text while it only has to wait for its arming."""
-        view = self.operator.view
-        if self.sent:
-            return "sent, waiting for the engine"
-        if view.link.read_only:
-            return "this terminal is read-only"
-        reason = view.not_fresh(now)
-        if reason is not None:
-            return reason
-        said = view.action(self.command_name)
-        if said is None:
-            return "this engine does not offer it"
-        if not said.enabled:
-            return fmt.safe_text(said.reason, 60) or "not possible now"
-        if not self._painted or self.arming.remaining_s(now) > 0:
-            return ""
-        return None
-
-    def apply(self, view: View, now: float) -> None:
-        if not self._painted:
-            return
-        if view.not_fresh(now) is not None:
-            self.arming.hold()
-        else:
-            self.arming.resume(now)
-        self.draw(view, now)
-
-    def armed(self, now: float) -> bool:
-        """Judged at the key press and not at the last tick."""
-        if self.operator.view.not_fresh(now) is not None:
-            self.arming.hold()
-        return self.why_not(now) is None
-
-    def draw(self, view: View, now: float) -> None:
-        raise NotImplementedError
-
-    def say(self, now: float, verb: str, action_id: str) -> None:
-        reason = self.why_not(now)
-        self.query_one("#hint", Hint).say(Part(reason, "$warn") if reason else self.armed_text(now, verb, action_id))
 
 
 class SettleDialog(OrderDialog):
@@ -192,11 +157,10 @@ class TransferDialog(OrderDialog):
         return "deposit" if self.deposit else "withdraw"
 
     def compose(self) -> ComposeResult:
-        amount = SizeField("", restrict=r"[0-9]*\.?[0-9]*", max_length=24, id="amount", select_on_focus=False)
-        amount.cursor_blink = False
         yield self.frame(
             f"{self.word.capitalize()} · {self.operator.mode().upper()}",
-            amount,
+            size_field("", "amount"),
+            word_field(self.asset.symbol),
             choices=[Choice("Cancel", "cancel"), Hint(id="hint")],
         )
 
@@ -204,15 +168,53 @@ class TransferDialog(OrderDialog):
     def text(self) -> str:
         return self.query_one("#amount", Input).value
 
-    def most(self, snapshot: Snapshot) -> Decimal | None:
-        """What the source holds; the engine may allow less."""
-        held = held_in_wallet(snapshot, self.asset) if self.deposit else held_in_account(snapshot, self.asset)
+    def largest(self, view: View) -> Decimal | None:
+        """What the engine would let move now; None where it does not tell."""
+        said = view.action(self.command_name)
+        told = {amount.asset: amount.max_amount for amount in said.amounts} if said is not None else {}
+        return whole(told.get(self.asset.symbol), self.asset)
+
+    def most(self, view: View) -> Decimal | None:
+        """What the key for the maximum takes: where the engine does not tell, what the source holds."""
+        largest = self.largest(view)
+        if largest is not None or view.snapshot is None:
+            return largest
+        held = held_in_wallet(view.snapshot, self.asset) if self.deposit else held_in_account(view.snapshot, self.asset)
         return whole(held, self.asset)
+
+    def units(self, view: View) -> int:
+        """What stands in the field, in smallest units. Raises ValidationError with what would be right."""
+        units = amount_units(self.text, self.asset)
+        largest = self.largest(view)
+        if largest is not None and units > int(largest.scaleb(self.asset.decimals)):
+            symbol, noun = self.asset.symbol, "deposit" if self.deposit else "withdrawal"
+            most = f"the largest {noun} now is {plain(largest)} {symbol}"
+            raise ValidationError("TOO_MUCH", most if largest else f"no {symbol} can be moved now")
+        return units
+
+    def needs_symbol(self, view: View) -> bool:
+        """Whether the asset must be typed: a large sum that leaves a live account."""
+        if self.deposit:
+            return False
+        try:
+            units = self.units(view)
+        except ValidationError:
+            return False
+        return needs_typing(view, value_usd(units, self.asset, view.snapshot))
+
+    def why_not(self, now: float) -> str | None:
+        reason = super().why_not(now)
+        if reason or not self.needs_symbol(self.operator.view):
+            return reason
+        if self.query_one("#symbol", Input).value.strip() != self.asset.symbol:
+            return f"type {self.asset.symbol} first"
+        return reason
 
     def draw(self, view: View, now: float) -> None:
         key = self.keymap.display
+        symbol = self.asset.symbol
         lines = [
-            [label(fit("asset", 12)), bright(self.asset.symbol), faint(f"   {key('transfer-asset')} changes it")],
+            spread(named("asset", bright(symbol)), [faint(f"{key('transfer-asset')} changes it")], self.cells),
         ]
         if view.snapshot is not None:
             for name, held in (
@@ -220,24 +222,38 @@ class TransferDialog(OrderDialog):
                 ("account", held_in_account(view.snapshot, self.asset)),
             ):
                 source = (name == "wallet") == self.deposit
-                text = fmt.number(held, 2 if self.asset.symbol == "USDC" else 4)
-                line = [label(fit(name, 12)), Part(fit(text, 16, "right"), "$bright" if source else "$foreground")]
-                if source:
-                    line.append(faint(f"   {key('transfer-most')} takes all of it"))
-                lines.append(line)
-        lines.append([])
+                text = fmt.number(held, 2 if symbol == "USDC" else 4)
+                lines.append(named(name, Part(fit(text, 20, "right"), "$bright" if source else "$foreground")))
+        largest = self.largest(view)
+        lines += [
+            spread(
+                named("largest", bright(fit("not told" if largest is None else plain(largest), 20, "right"))),
+                [faint(f"{key('transfer-most')} takes {'what is held' if largest is None else 'it'}")],
+                self.cells,
+            ),
+            named("step", Part(fit(plain(Decimal(1).scaleb(-self.asset.decimals)), 20, "right"))),
+            [],
+        ]
         bound = (
             "What the wallet gives moves into the account." if self.deposit else "Health after it bounds the amount."
         )
-        lines += wrapped(bound + " The engine refuses too much and names the largest amount.", self.cells, "$label", 2)
+        if largest is None:
+            bound += " The engine refuses too much and names the largest amount."
+        lines += wrapped(bound, self.cells, "$label", 2)
         fault = self._fault
         if not fault and self.text:
             try:
-                amount_units(self.text, self.asset)
+                self.units(view)
             except ValidationError as error:
                 fault = error.sentence
         if fault:
             lines += [[], *wrapped(fault, self.cells, "bold $warn", 4)]
+        elif self.needs_symbol(view):
+            value = value_usd(self.units(view), self.asset, view.snapshot)
+            worth = "of unknown value" if value is None else f"worth {fmt.usd(value)}"
+            text = f"This moves real money {worth} out of the account: tab, then type {symbol}."
+            lines += [[], *wrapped(text, self.cells, "bold $warn", 2)]
+        self.query_one("#symbol").display = self.needs_symbol(view)
         self.show([*lines, [], [label("amount")]])
         self.say(now, self.word, "take-go")
 
@@ -252,24 +268,26 @@ class TransferDialog(OrderDialog):
                 self.asset = ASSETS[(ASSETS.index(self.asset) + 1) % len(ASSETS)]
                 # An amount of one asset is not an amount of the other.
                 amount.value = ""
+                word = self.query_one("#symbol", Input)
+                word.value, word.placeholder = "", f"type {self.asset.symbol} to confirm"
                 self.arming.restart(now)
             case "transfer-most":
                 self._fault = ""
-                most = self.most(view.snapshot) if view.snapshot is not None else None
-                if most is None:
+                most = self.most(view)
+                if not most:
                     self._fault = f"there is no {self.asset.symbol} to {self.word}"
                 else:
                     amount.value = f"{most.normalize():f}"
                     amount.cursor_position = len(amount.value)
             case "take-go":
-                self._go(now)
+                self._go(view, now)
         self.draw(view, now)
 
-    def _go(self, now: float) -> None:
+    def _go(self, view: View, now: float) -> None:
         if not self.armed(now):
             return
         try:
-            units = amount_units(self.text, self.asset)
+            units = self.units(view)
         except ValidationError as error:
             self._fault = error.sentence
             return
@@ -301,6 +319,10 @@ class TransferDialog(OrderDialog):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        if self._painted and not self.sent:
+        if not self._painted or self.sent:
+            return
+        if event.input.id == "amount":
             self._fault = ""
-            self.draw(self.operator.view, self.now)
+            # The word was typed for the amount that stood there.
+            self.query_one("#symbol", Input).value = ""
+        self.draw(self.operator.view, self.now)

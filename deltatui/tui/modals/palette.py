@@ -1,38 +1,106 @@
-"""The palette (find an action by name) and the help (every key, and why not)."""
+"""The palette: find an action or a theme by a part of its name or of what it does."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.fuzzy import Matcher
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from deltatui.tui import fmt
-from deltatui.tui.actions import ACTIONS, BY_ID, Action, Context
+from deltatui.tui.actions import ACTIONS, BY_ID, Context
 from deltatui.tui.modals.base import Choice, Dialog
-from deltatui.tui.panes.base import Part, bright, faint, label, wrapped
-from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.widgets.glyphs import fit, width_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from textual.app import ComposeResult
 
     from deltatui.tui.commands import Operator, Target
     from deltatui.tui.store import View
 
 _OPEN = (Context.EVERYWHERE, Context.MAIN)
+_THEME = "theme: "
+_WORDS = re.compile(r"[^\W_]+")
 
 
-def found(text: str) -> list[Action]:
-    """Actions of the main screen that match ``text``, the best first; all of them for an empty text."""
-    actions = [action for action in ACTIONS if action.context in _OPEN and action.handler is not None]
-    if not text.strip():
-        return actions
-    matcher = Matcher(text.strip())
-    scored = [(max(matcher.match(f"{a.id} {a.label}"), matcher.match(a.help) / 2), a) for a in actions]
-    return [action for score, action in sorted(scored, key=lambda pair: -pair[0]) if score > 0]
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the palette. ``id`` is an action's, or ``theme: <name>``; ``names`` is what it may be called."""
+
+    id: str
+    label: str
+    help: str
+    names: tuple[str, ...]
+
+
+def entries(themes: Sequence[str]) -> list[Entry]:
+    """The actions of the main screen in the order of the registry, then a line for each theme."""
+    actions = [a for a in ACTIONS if a.context in _OPEN and a.handler is not None]
+    return [
+        *(Entry(a.id, a.label, a.help, (a.label.lower(), a.id)) for a in actions),
+        *(
+            Entry(
+                f"{_THEME}{name}",
+                f"{_THEME}{name}",
+                f"Draw everything in the colours of {name}.",
+                (f"{_THEME}{name}".lower(), name.lower()),
+            )
+            for name in themes
+        ),
+    ]
+
+
+def _begins_words(query: str, text: str) -> bool:
+    """Whether each word of ``query`` begins a word of ``text``."""
+    words = _WORDS.findall(text)
+    return all(any(word.startswith(part) for word in words) for part in query.split())
+
+
+def quality(query: str, entry: Entry) -> int:
+    """How well an entry matches; 0: not. Names before what the help says, beginnings of words before their middles."""
+    query = " ".join(query.lower().split())
+    names, text = entry.names, entry.help.lower()
+    if query in names:
+        return 6
+    if any(name.startswith(query) for name in names):
+        return 5
+    if any(_begins_words(query, name) for name in names):
+        return 4
+    # A letter or two stand in the middle of nearly every word.
+    if len(query) >= 2 and any(query in name for name in names):
+        return 3
+    if len(query) >= 2 and _begins_words(query, text):
+        return 2
+    return 1 if len(query) >= 3 and query in text else 0
+
+
+def scattered(query: str, entry: Entry) -> int | None:
+    """Letters of ``query`` in their order from the beginning of a word on: over how many letters they are spread.
+    None where they are not there, or too far apart to be meant."""
+    letters = [re.escape(letter) for letter in query.lower() if not letter.isspace()]
+    if len(letters) < 2:
+        return None
+    pattern = re.compile(r"\b" + ".*?".join(letters))
+    spans = [found.end() - found.start() for name in entry.names if (found := pattern.search(name))]
+    return min(spans, default=None) if min(spans, default=0) <= 3 * len(letters) else None
+
+
+def found(query: str, known: Sequence[Entry]) -> list[Entry]:
+    """The best first, equals in their order; all for an empty query. Scattered letters count only where nothing else
+    is found."""
+    if not query.strip():
+        return list(known)
+    good = [entry for entry in known if quality(query, entry)]
+    if good:
+        return sorted(good, key=lambda entry: -quality(query, entry))
+    loose = [(spread, entry) for entry in known if (spread := scattered(query, entry)) is not None]
+    return [entry for _, entry in sorted(loose, key=lambda pair: pair[0])]
 
 
 class PaletteDialog(Dialog[None]):
@@ -47,9 +115,13 @@ class PaletteDialog(Dialog[None]):
     def __init__(self, operator: Operator, target: Target) -> None:
         super().__init__(operator)
         self._target = target
+        self._known = entries(operator.app.theme_names)
+        self._name_cells = max(width_of(entry.label) for entry in self._known) + 2
+        self._shown: list[Entry] = []
+        self._prompts: list[Content] = []
 
     def compose(self) -> ComposeResult:
-        text = Input(placeholder="name of an action", max_length=40, id="text")
+        text = Input(placeholder="part of a name, or of what it does", max_length=40, id="text")
         text.cursor_blink = False
         options = OptionList(id="found", markup=False)
         options.can_focus = False
@@ -57,18 +129,42 @@ class PaletteDialog(Dialog[None]):
 
     def on_mount(self) -> None:
         super().on_mount()
+        self.query_one("#body").display = False
         self._fill("")
 
     def _fill(self, text: str) -> None:
         options = self.query_one(OptionList)
+        self._shown = found(text, self._known)
+        self._prompts = [self._prompt(entry) for entry in self._shown]
         options.clear_options()
-        options.add_options([Option(self._prompt(action), id=action.id) for action in found(text)])
-        if options.option_count:
+        options.add_options(
+            [Option(prompt, id=entry.id) for prompt, entry in zip(self._prompts, self._shown, strict=True)]
+        )
+        if not self._shown:
+            options.add_option(Option(Content.styled("nothing is called so", "$faint"), disabled=True))
+        else:
             options.highlighted = 0
 
-    def _prompt(self, action: Action) -> Content:
+    def apply(self, view: View, now: float) -> None:
+        """What can be done, and why not, is told as it is now."""
+        if not self._painted:
+            return
+        options = self.query_one(OptionList)
+        for index, entry in enumerate(self._shown):
+            prompt = self._prompt(entry)
+            if prompt != self._prompts[index]:
+                self._prompts[index] = prompt
+                options.replace_option_prompt_at_index(index, prompt)
+
+    def _prompt(self, entry: Entry) -> Content:
+        action = BY_ID.get(entry.id)
+        if action is None:
+            used = " In use now." if entry.id == _THEME + self.operator.app.theme else ""
+            return Content.assemble(
+                (" " * 7 + fit(entry.label, self._name_cells), "$bright"), (entry.help + used, "$label")
+            )
         reason = self.operator.why_not(action)
-        name = fit(self.operator.label_of(action), 16)
+        name = fit(self.operator.label_of(action), self._name_cells)
         key = fit(self.keymap.display(action.id), 7)
         if reason is not None:
             return Content.assemble((key + name, "$faint"), (f"not now: {fmt.safe_text(reason, 80)}", "$faint"))
@@ -76,7 +172,7 @@ class PaletteDialog(Dialog[None]):
 
     def action_move(self, step: int) -> None:
         options = self.query_one(OptionList)
-        if options.option_count:
+        if self._shown:
             options.highlighted = ((options.highlighted or 0) + step) % options.option_count
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -86,73 +182,19 @@ class PaletteDialog(Dialog[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         options = self.query_one(OptionList)
-        if options.highlighted is not None and options.option_count:
-            self._run(options.get_option_at_index(options.highlighted).id)
+        if options.highlighted is not None and self._shown:
+            self._run(self._shown[options.highlighted].id)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self._run(event.option.id)
 
-    def _run(self, action_id: str | None) -> None:
+    def _run(self, entry_id: str | None) -> None:
         # Enter typed ahead must not run what was never seen.
-        if action_id is None or not self._painted or self.arming.remaining_s(self.now) > 0:
+        if entry_id is None or not self._painted or self.arming.remaining_s(self.now) > 0:
             return
         self.dismiss(None)
-        self.operator.run(BY_ID[action_id], self._target)
-
-
-class HelpDialog(Dialog[None]):
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark,q", "close_help", "close", show=False),
-        Binding("j", "scroll_dialog(1)", "down", show=False),
-        Binding("k", "scroll_dialog(-1)", "up", show=False),
-    ]
-
-    def __init__(self, operator: Operator, pane: str) -> None:
-        super().__init__(operator)
-        self._pane = pane
-
-    def compose(self) -> ComposeResult:
-        yield self.frame("Help", choices=[Choice("Close", "cancel")])
-
-    def apply(self, view: View, now: float) -> None:
-        if self._painted:
-            self.show(help_lines(self.operator, self._pane, self.cells))
-
-    def action_close_help(self) -> None:
-        self.dismiss(None)
-
-
-def help_lines(operator: Operator, pane: str, cells: int) -> list[list[Part]]:
-    """What can be done here first: the group of the focused pane, then the others; a reason under what cannot."""
-    groups: dict[str, list[Action]] = {}
-    for action in ACTIONS:
-        groups.setdefault(action.group, []).append(action)
-    first = "Log" if pane == "Log" else "Trade"
-    order = sorted(groups, key=lambda group: group != first)
-    lines: list[list[Part]] = []
-    if pane in ("Positions", "Opportunities", "Log"):
-        lines += [
-            [bright(pane)],
-            [label("  up down pageup pagedown home end"), faint("  move the selection")],
-            [],
-        ]
-    for group in order:
-        lines.append([bright(group)])
-        for action in groups[group]:
-            reason = operator.why_not(action) if action.handler is not None else None
-            style = "$label" if reason is None else "$faint"
-            keys = operator.keymap.display_all(action.id)
-            head = [
-                Part("  " + fit(keys, 12), "$mark" if reason is None else "$faint"),
-                Part(fit(operator.label_of(action), 15), style),
-            ]
-            text = wrapped(action.help, max(20, cells - 29), style, 4)
-            lines.append([*head, *text[0]])
-            lines += [[Part(" " * 29), *more] for more in text[1:]]
-            if reason is not None:
-                lines += [
-                    [Part(" " * 29), *more] for more in wrapped(f"not now: {reason}", max(20, cells - 29), "$warn", 3)
-                ]
-        lines.append([])
-    return lines
+        if entry_id in BY_ID:
+            self.operator.run(BY_ID[entry_id], self._target)
+        else:
+            self.operator.app.set_theme(entry_id.removeprefix(_THEME))

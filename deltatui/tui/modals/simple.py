@@ -103,6 +103,7 @@ class QuitDialog(Dialog[None]):
     def __init__(self, operator: Operator, *, may_stop: bool) -> None:
         super().__init__(operator)
         self.may_stop = may_stop
+        self.sent = False
 
     def compose(self) -> ComposeResult:
         stop = [Choice("Stop the engine too", "stop")] if self.may_stop else []
@@ -126,13 +127,22 @@ class QuitDialog(Dialog[None]):
         else:
             text = "Leave this terminal? The engine keeps running."
             keys = f"{key('dialog-yes')} quit   {key('dialog-no')} cancel"
+        if self.sent:
+            keys = "sent, waiting for the engine"
         self.show([*wrapped(text, self.cells, "$bright"), [], [label(keys)], []])
 
+    def not_sent(self) -> None:
+        """The engine was not stopped: it may be tried again."""
+        self.sent = False
+        self.arming.restart(self.now)
+
     def do(self, action_id: str) -> None:
-        if not self._painted or self.arming.remaining_s(self.now) > 0:
+        if self.sent or not self._painted or self.arming.remaining_s(self.now) > 0:
             return
         if action_id in ("stop", "dialog-yes") and self.may_stop:
-            self.operator.stop_and_leave()
+            self.sent = True
+            self.operator.stop_and_leave(self)
+            self.apply(self.operator.view, self.now)
         elif action_id in ("keep", "quit-keep", "dialog-yes"):
             self.operator.leave_terminal()
 

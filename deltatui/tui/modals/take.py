@@ -1,4 +1,4 @@
-"""The size of a take: within minimum, maximum and step as the engine gives them; whole steps, never a float."""
+"""The size of a take, and live what it would do: within minimum, maximum and step, in whole steps, never a float."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
-from textual.widgets import Input
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Input, Static
 
 from deltatui.domain.command import Direction, Take
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.units import base_from_text
+from deltatui.domain.units import base_from_text, base_to_decimal
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
-from deltatui.tui.modals.base import Choice, Dialog, Hint
-from deltatui.tui.panes.base import Part, bright, faint, label, wrapped
-from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.modals.armed import OrderDialog, exact, size_field
+from deltatui.tui.modals.base import Choice, Hint
+from deltatui.tui.modals.plan import (
+    NAME_CELLS,
+    Lines,
+    base_symbol,
+    brief_gates,
+    consequences,
+    figures,
+    named,
+    refused_text,
+)
+from deltatui.tui.modals.previews import Previews
+from deltatui.tui.panes.base import Body, Part, bright, faint, label, spread, wrapped
+from deltatui.tui.store import FRESH_S
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -26,14 +40,13 @@ if TYPE_CHECKING:
     from deltatui.tui.store import View
 
 _LEGS = {
-    Direction.CARRY: "buy spot + short perp: receives funding while the rate is positive",
-    Direction.REVERSE: "borrow and sell spot + long perp: receives funding while the rate is negative",
+    Direction.CARRY: ("buy spot + short perp", "receives funding while the rate is positive"),
+    Direction.REVERSE: ("borrow and sell spot + long perp", "receives funding while the rate is negative"),
 }
-
-
-def exact(value: float | None) -> Decimal | None:
-    """A figure of the snapshot as the decimal that it was before it became a float."""
-    return None if value is None else Decimal(repr(value))
+RENEW_AFTER_S = 5.0
+"""Well below the age at which an engine refuses a snapshot (10 s)."""
+_TALL = 30
+"""Lines of a screen that has room for explanations."""
 
 
 def prefill(wish: str, limits: ActionView) -> str:
@@ -70,14 +83,18 @@ def check_size(text: str, limits: ActionView) -> int:
     return size
 
 
-class SizeField(Input):
-    """Takes digits and a point, and leaves every other key to the dialog."""
+class SizeRow(Horizontal):
+    """``size  [ 10.00 ] SOL   min 0.01  step 0.01  max 48.2``."""
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return character is not None and character in "0123456789."
+    DEFAULT_CSS = f"""
+    SizeRow {{ height: 1; width: 1fr; }}
+    SizeRow .name {{ width: {NAME_CELLS}; color: $label; }}
+    SizeRow SizeField {{ width: 18; }}
+    SizeRow #limits {{ width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }}
+    """
 
 
-class TakeDialog(Dialog[None]):
+class TakeDialog(OrderDialog):
     BINDINGS: ClassVar[list[BindingType]] = [
         # A field eats printable keys before any binding that has no priority.
         *bindings(
@@ -97,21 +114,26 @@ class TakeDialog(Dialog[None]):
         wish: str,
         direction: Direction,
     ) -> None:
-        super().__init__(operator)
+        super().__init__(operator, "TAKE", snapshot_version)
         self.market = market
-        self.snapshot_version = snapshot_version
         self.limits = limits
         self.direction = direction
-        self._wish = prefill(wish, limits)
-        self._fault = ""
-        self.sent = False
+        self._prefilled = prefill(wish, limits)
+        self._opened_at = operator.clock()
+        self._held = self._holdings()
+        self._height = 0
+        self.previews = Previews(
+            operator.app.connector.preview,
+            lambda question: operator.app.background(question, "preview"),
+            operator.clock,
+            self._news,
+        )
 
     def compose(self) -> ComposeResult:
-        size = SizeField(self._wish, restrict=r"[0-9]*\.?[0-9]*", max_length=24, id="size", select_on_focus=False)
-        size.cursor_blink = False
         yield self.frame(
             f"Take {fmt.safe_text(self.market, 20)} · {self.operator.mode().upper()}",
-            size,
+            SizeRow(Static("size", classes="name"), size_field(self._prefilled, "size"), Static(id="limits")),
+            Body(id="figures"),
             choices=[Choice("Cancel", "cancel"), Hint(id="hint")],
         )
 
@@ -123,55 +145,83 @@ class TakeDialog(Dialog[None]):
         said = view.action("TAKE")
         if said is not None:
             self.limits = said
-        if self._painted:
-            self._draw(view, now)
+        super().apply(view, now)
 
-    def _why_not(self, view: View, now: float) -> str | None:
-        if view.not_fresh(now) is not None:
-            return view.not_fresh(now)
-        if not self.limits.enabled:
-            return fmt.safe_text(self.limits.reason, 60) or "not possible now"
-        return None
+    def _news(self) -> None:
+        if self.is_attached and self._painted:
+            self.draw(self.operator.view, self.now)
 
-    def _draw(self, view: View, now: float) -> None:
-        snapshot, cells = view.snapshot, self.cells
-        limits = "   ".join(
-            f"{name} {value:g}"
-            for name, value in (
-                ("min", self.limits.min_size),
-                ("step", self.limits.step),
-                ("max", self.limits.max_size),
-            )
-            if value is not None
-        )
-        price = snapshot.prices.oracle if snapshot is not None else None
+    def draw(self, view: View, now: float) -> None:
+        cells = self.cells
+        wish, fault = None, ""
         try:
-            base = check_size(self.text, self.limits)
-            notional = "" if price is None else f"about {fmt.usd(base / 1e9 * price)}"
-            fault = self._fault
+            wish = Take(market=self.market, base_1e9=check_size(self.text, self.limits), direction=self.direction)
         except ValidationError as error:
-            notional, fault = "", error.sentence
+            fault = error.sentence
+        self.previews.want(wish, now)
+        legs, receives = _LEGS[self.direction]
         direction_key = self.keymap.display("take-direction")
-        lines = [
-            [label(fit("direction", 12)), bright(self.direction.value), faint(f"   {direction_key} changes it")],
-            *wrapped(_LEGS[self.direction], cells, "$label", 2),
-            [],
-            [label(fit("limits", 12)), Part(limits or "not given by the engine")],
-            [label(fit("notional", 12)), Part(notional or fmt.NA)],
+        head = [
+            spread(
+                named("direction", bright(self.direction.value), label(f"   {legs}")),
+                [faint(f"{direction_key} changes it")],
+                cells,
+            )
         ]
-        if snapshot is not None and snapshot.carry.sentence:
-            lines += wrapped(snapshot.carry.sentence, cells, "$label", 2)
-        if fault:
-            lines.append([Part(fit(fault, cells).rstrip(), "bold $warn")])
-        self.show([*lines, [], [label("size")]])
-        reason = self._why_not(view, now)
+        if self.size.height >= _TALL:
+            head.append(named("", label(receives)))
+        self.show(head)
+        self.query_one("#limits", Static).update(self._limits())
+        rows = self.rows(1 + len(head))
+        self.query_one("#figures", Body).show(self._lines(cells, rows, wish, fault or self.previews.fault, now))
+        reason = self.why_not(now)
         hint = self.query_one("#hint", Hint)
         hint.say(Part(reason, "$warn") if reason else self.armed_text(now, "go on", "take-go"))
+
+    def _limits(self) -> Content:
+        bounds = (("min", self.limits.min_size), ("step", self.limits.step), ("max", self.limits.max_size))
+        said = "  ".join(f"{name} {value:g}" for name, value in bounds if value is not None)
+        symbol = f" {base_symbol(self.market)}   "
+        return Content.assemble((symbol, "$bright"), (said or "limits not given by the engine", "$label"))
+
+    def _lines(self, cells: int, rows: int, wish: Take | None, fault: str, now: float) -> Lines:
+        """What the size that stands in the field would do; ``…`` where a figure of it is not known."""
+        plan, last = self.previews.plan, self.previews.last_plan
+        age_s = self.previews.age_s(now)
+        note = ""
+        if plan is None and not fault:
+            note = "asking the engine"
+        elif plan is not None and age_s > FRESH_S:
+            note = f"{age_s:.0f} s old"
+        head = [[], *figures(plan, cells), [], *consequences(plan or last, asking=plan is None, note=note)]
+        foot: Lines = []
+        if plan is not None and wish is not None:
+            size = float(base_to_decimal(wish.base_1e9))
+            if abs(plan.size - size) > 1e-9:
+                said = f"the engine would trade {fmt.size(plan.size)} {base_symbol(self.market)} of {size:g}"
+                foot += wrapped(said, cells, "bold $warn", 2)
+            refused = refused_text(plan, self.keymap.display("confirm-force"))
+            foot += [refused] if refused else []
+        foot += wrapped(fault, cells, "bold $warn", 3) if fault else []
+
+        def laid_out(most: int, *, roomy: bool) -> Lines:
+            middle = [] if plan is None else brief_gates(plan, cells, most)
+            lines = [*head, [], *middle, *([[]] if middle and foot else []), *foot]
+            return lines if roomy else [line for line in lines if line]
+
+        lines = laid_out(3, roomy=True)
+        for most in (3, 1):
+            # Where the screen is short, what matters goes before white space.
+            if len(lines) > rows:
+                lines = laid_out(most, roomy=False)
+        if plan is not None:
+            self._height = len(lines)
+        # Until the answer is there the dialog keeps its height, so that nothing jumps under a held key.
+        return [*lines, *([] for _ in range(self._height - len(lines)))]
 
     def do(self, action_id: str) -> None:
         view, now = self.operator.view, self.now
         size = self.query_one("#size", Input)
-        self._fault = ""
         match action_id:
             case "take-direction":
                 self.direction = Direction.REVERSE if self.direction is Direction.CARRY else Direction.CARRY
@@ -185,20 +235,19 @@ class TakeDialog(Dialog[None]):
                 size.value = prefill(f"{value:f}", self.limits)
                 size.cursor_position = len(size.value)
             case "take-go":
-                self._go(view, now)
-                return
+                if self._go(now):
+                    return
         if self._painted:
-            self._draw(view, now)
+            self.draw(view, now)
 
-    def _go(self, view: View, now: float) -> None:
-        if self.sent or not self._painted or self.arming.remaining_s(now) > 0 or self._why_not(view, now) is not None:
-            return
+    def _go(self, now: float) -> bool:
+        """Whether the wish was sent. The engine judges it anew, so no preview is waited for."""
+        if not self.armed(now):
+            return False
         try:
             base = check_size(self.text, self.limits)
-        except ValidationError as error:
-            self._fault = error.sentence
-            self._draw(view, now)
-            return
+        except ValidationError:
+            return False
         self.sent = True
         self.operator.send_take(
             Take(
@@ -206,11 +255,24 @@ class TakeDialog(Dialog[None]):
                 base_1e9=base,
                 direction=self.direction,
                 intent_id=self.operator.new_intent(),
-                snapshot_version=self.snapshot_version,
+                snapshot_version=self._version(now),
             ),
             self.text,
         )
         self.dismiss(None)
+        return True
+
+    def _holdings(self) -> tuple[tuple[str, float], ...]:
+        snapshot = self.operator.view.snapshot
+        return () if snapshot is None else tuple((row.key, row.size) for row in snapshot.positions)
+
+    def _version(self, now: float) -> int:
+        """The snapshot of the key press (R13.10). The engine refuses one of some seconds ago as too old, so for whoever
+        has looked on for longer it is the one on the screen; not if what is held has changed meanwhile: then the
+        refusal is right."""
+        if now - self._opened_at > RENEW_AFTER_S and self._holdings() == self._held:
+            return self.operator.snapshot_version()
+        return self.snapshot_version
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -218,6 +280,5 @@ class TakeDialog(Dialog[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._fault = ""
         if self._painted:
-            self._draw(self.operator.view, self.now)
+            self.draw(self.operator.view, self.now)

@@ -57,8 +57,8 @@ class HeatMap(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1, 0)", "up", show=False, id="row-up"),
         Binding("down,j", "move(1, 0)", "down", show=False, id="row-down"),
-        Binding("left", "move(0, -1)", "left", show=False, id="heat.left"),
-        Binding("right", "move(0, 1)", "right", show=False, id="heat.right"),
+        Binding("left", "move(0, -1)", "left", show=False, id="cell-left"),
+        Binding("right", "move(0, 1)", "right", show=False, id="cell-right"),
     ]
 
     class CursorMoved(Message):

@@ -1,0 +1,106 @@
+"""What the dialogs share that send a command: armed by time and fresh data, a field for a number, a word to type."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from textual.widgets import Input
+
+from deltatui.tui import fmt
+from deltatui.tui.modals.base import Dialog, Hint
+from deltatui.tui.panes.base import Part
+
+if TYPE_CHECKING:
+    from deltatui.tui.commands import Operator
+    from deltatui.tui.store import View
+
+
+def exact(value: float | None) -> Decimal | None:
+    """A figure of the snapshot as the decimal that it was before it became a float."""
+    return None if value is None else Decimal(repr(value))
+
+
+def needs_typing(view: View, value_usd: float | None) -> bool:
+    """Whether a command of this value needs a word typed (R13.10): live, above the engine's threshold. What is not
+    known, be it the mode, the value or the threshold, counts as above."""
+    engine = view.snapshot.engine if view.snapshot is not None else None
+    if engine is not None and engine.mode in ("replay", "paper"):
+        return False
+    if engine is None or value_usd is None or not math.isfinite(engine.typed_above_usd):
+        return True
+    return not value_usd <= engine.typed_above_usd
+
+
+class SizeField(Input):
+    """Takes digits and a point, and leaves every other key to the dialog."""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return character is not None and character in "0123456789."
+
+
+def size_field(value: str, name: str) -> SizeField:
+    field = SizeField(value, restrict=r"[0-9]*\.?[0-9]*", max_length=24, id=name, select_on_focus=False)
+    field.cursor_blink = False
+    return field
+
+
+def word_field(word: str) -> Input:
+    """Where ``word`` is typed to confirm; hidden until it is needed."""
+    field = Input(placeholder=f"type {fmt.safe_text(word, 20)} to confirm", id="symbol")
+    field.cursor_blink = False
+    field.display = False
+    return field
+
+
+class OrderDialog(Dialog[None]):
+    """A command that is armed after 400 ms and only while the data are fresh and the engine takes it. ``command_name``
+    is the engine's name of it."""
+
+    def __init__(self, operator: Operator, command_name: str, snapshot_version: int) -> None:
+        super().__init__(operator)
+        self.command_name = command_name
+        self.snapshot_version = snapshot_version
+        self.sent = False
+
+    def why_not(self, now: float) -> str | None:
+        """Why the key does nothing now; an empty text while it only has to wait for its arming."""
+        view = self.operator.view
+        if self.sent:
+            return "sent, waiting for the engine"
+        if view.link.read_only:
+            return "this terminal is read-only"
+        reason = view.not_fresh(now)
+        if reason is not None:
+            return reason
+        said = view.action(self.command_name)
+        if said is None:
+            return "this engine does not offer it"
+        if not said.enabled:
+            return fmt.safe_text(said.reason, 60) or "not possible now"
+        if not self._painted or self.arming.remaining_s(now) > 0:
+            return ""
+        return None
+
+    def apply(self, view: View, now: float) -> None:
+        if not self._painted:
+            return
+        if view.not_fresh(now) is not None:
+            self.arming.hold()
+        else:
+            self.arming.resume(now)
+        self.draw(view, now)
+
+    def armed(self, now: float) -> bool:
+        """Judged at the key press and not at the last tick."""
+        if self.operator.view.not_fresh(now) is not None:
+            self.arming.hold()
+        return self.why_not(now) is None
+
+    def draw(self, view: View, now: float) -> None:
+        raise NotImplementedError
+
+    def say(self, now: float, verb: str, action_id: str) -> None:
+        reason = self.why_not(now)
+        self.query_one("#hint", Hint).say(Part(reason, "$warn") if reason else self.armed_text(now, verb, action_id))
