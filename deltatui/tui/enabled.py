@@ -96,7 +96,9 @@ def speed(*, up: bool) -> Enabled:
         if view.snapshot.clock.tape is None:
             return "only a replay has a speed"
         said = view.action("SET_SPEED")
-        if said is not None and not said.enabled:
+        if said is None:
+            return "this engine does not offer it"
+        if not said.enabled:
             return said.reason or "not possible now"
         if next_speed(view.snapshot.clock.speed, up) is None:
             return f"already the {'fastest' if up else 'slowest'} speed"

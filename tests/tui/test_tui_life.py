@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tui_fakes import terminal
+from tui_fakes import replace, terminal
 
 from deltatui.tui import life
 from deltatui.tui.app import CrashError
@@ -56,7 +56,7 @@ async def test_a_crash_is_one_line_and_a_report(
     async def crash() -> None:
         async with terminal(state_dir=tmp_path) as t:
             monkeypatch.setattr(HealthPane, "draw", broken)
-            t.engine.publish()
+            t.engine.publish(account=replace(t.engine.snapshot.account, equity=1.0))
             await t.pilot.pause()
             t.app.call_later(t.app.tick, force=True)
             await t.pilot.pause()

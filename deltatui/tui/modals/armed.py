@@ -13,6 +13,8 @@ from deltatui.tui.modals.base import Dialog, Hint
 from deltatui.tui.panes.base import Part
 
 if TYPE_CHECKING:
+    from textual import events
+
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
 
@@ -38,6 +40,11 @@ class SizeField(Input):
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return character is not None and character in "0123456789."
+
+    def on_key(self, event: events.Key) -> None:
+        if event.is_printable and not self.check_consume_key(event.key, event.character):
+            # Textual's field would eat it all the same.
+            event.prevent_default()
 
 
 def size_field(value: str, name: str) -> SizeField:

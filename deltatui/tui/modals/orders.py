@@ -141,8 +141,8 @@ class TransferDialog(OrderDialog):
     """Stays open until the engine has answered: a refusal names the largest amount, and shows here."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        # The field eats digits and the point only; letters must not wait for it.
-        *bindings(Context.TAKE, Context.EVERYWHERE, priority=frozenset({"transfer-asset", "transfer-most", "kill"})),
+        # Also while a word is typed.
+        *bindings(Context.TAKE, Context.EVERYWHERE, priority=frozenset({"kill"})),
     ]
     AUTO_FOCUS = "#amount"
 

@@ -96,12 +96,8 @@ class SizeRow(Horizontal):
 
 class TakeDialog(OrderDialog):
     BINDINGS: ClassVar[list[BindingType]] = [
-        # A field eats printable keys before any binding that has no priority.
-        *bindings(
-            Context.TAKE,
-            Context.EVERYWHERE,
-            priority=frozenset({"take-direction", "take-more", "take-less", "kill"}),
-        ),
+        # Up and down scroll any other dialog.
+        *bindings(Context.TAKE, Context.EVERYWHERE, priority=frozenset({"take-more", "take-less"})),
     ]
     AUTO_FOCUS = "#size"
 
