@@ -60,6 +60,7 @@ class Board:
             self.changed()
 
     def clear(self, key: str) -> None:
-        if self.alerts.pop(key, None) is not None:
-            self.emit("alert_cleared", Level.INFO, f"{key} is fine again")
+        alert = self.alerts.pop(key, None)
+        if alert is not None:
+            self.emit("alert_cleared", Level.INFO, f"no longer: {alert.message}")
             self.changed()

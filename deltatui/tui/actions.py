@@ -329,7 +329,7 @@ ACTIONS: tuple[Action, ...] = (
         "next-error",
         ("e",),
         "next error",
-        "Go to the next ERROR or CRITICAL line of the log.",
+        "Go to the next ERROR or CRITICAL line of the log; while it follows, to the newest.",
         _LOG,
         handler=lambda operator, target: operator.log_error(1),
     ),

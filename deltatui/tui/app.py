@@ -298,7 +298,11 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             self._reload_themes()
 
     def _tell_events(self) -> None:
-        grave = [event for event in self.store.take_events() if event.level in (Level.ERROR, Level.CRITICAL)]
+        snapshot = self.store.view.snapshot
+        # The banner says these.
+        standing = {alert.message for alert in snapshot.alerts} if snapshot is not None else set()
+        events = [event for event in self.store.take_events() if event.message not in standing]
+        grave = [event for event in events if event.level in (Level.ERROR, Level.CRITICAL)]
         for event in grave[:_MAX_EVENT_TOASTS]:
             self.operator.toast(event.message, "error")
         if len(grave) > _MAX_EVENT_TOASTS:

@@ -443,8 +443,10 @@ class Operator:
 
     def log_error(self, step: int) -> None:
         log = self.app.main.log_view
+        following = log.status.follow
         if not (log.next_error() if step > 0 else log.previous_error()):
-            self.toast("no ERROR line further down" if step > 0 else "no ERROR line further up")
+            where = "" if following else " further down" if step > 0 else " further up"
+            self.toast(f"no ERROR line{where or ' in the log'}")
 
     def log_follow(self) -> None:
         log = self.app.main.log_view

@@ -392,6 +392,26 @@ async def test_no_engine_at_the_start() -> None:
         assert t.app._exit, "nothing to ask"
 
 
+async def test_what_the_banner_says_is_no_toast_too() -> None:
+    alert = AlertView("halted-1", "CRITICAL", "kill switch: operator", 0.0)
+    async with terminal(FakeEngine(make_snapshot(alerts=(alert,))), size=(80, 24)) as t:
+        t.engine.events(
+            Event("alert", Level.CRITICAL, alert.message, 0.0, 0.0), Event("x", Level.ERROR, "odd", 0.0, 0.0)
+        )
+        await t.settle()
+        assert t.toasts() == ["odd"]
+        assert "CRITICAL: kill switch: operator" in t.lines()[1]
+
+
+async def test_the_one_line_says_first_that_the_engine_does_not_run() -> None:
+    snapshot = make_snapshot()
+    halted = replace(snapshot, engine=replace(snapshot.engine, state="HALTED", state_reason="kill switch: operator"))
+    async with terminal(FakeEngine(halted), size=(80, 24)) as t:
+        why = t.lines()[12]
+        assert "HALTED: kill switch: operator" in why
+        assert "profitability" not in why
+
+
 async def test_grave_events_become_toasts() -> None:
     async with terminal() as t:
         t.engine.events(*[Event("x", Level.ERROR, f"bad thing {i}", 0.0, 0.0) for i in range(5)])

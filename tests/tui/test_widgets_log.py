@@ -272,8 +272,14 @@ async def test_errors_are_one_step_away() -> None:
         levels = {7: "CRITICAL", 9: "ERROR"}
         view.append_many([record(n, levels.get(n % 50, "INFO")) for n in range(200)])
         await pilot.pause()
-        assert not view.next_error(), "none below the tail"
-        assert follows(view)
+        assert view.next_error(), "nothing is below the tail: the newest one"
+        assert view.cursor_record == record(159, "ERROR")
+        assert not follows(view)
+        assert not view.next_error(), "none below"
+        view.set_follow(True)
+        view.append_many([record(200, "ERROR")])
+        assert view.previous_error(), "the newest line too"
+        assert view.cursor_record == record(200, "ERROR")
         assert view.previous_error()
         assert view.cursor_record == record(159, "ERROR")
         assert view.previous_error()

@@ -125,11 +125,15 @@ def counts(verdicts: Sequence[Verdict]) -> str:
 
 
 def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
-    """The whole pane on one line: what is held and what would be better, the first gate that refuses the next
-    increase, how many others. Without a refusal, the reason of the decision."""
+    """The whole pane on one line: what is held and what would be better; why the engine does not run, else the first
+    gate that refuses the next increase and how many others; without a refusal, the reason of the decision."""
     carry = snapshot.carry
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
     head = [bright(stance if stance == decision else f"{stance}→{decision}")]
+    if snapshot.engine.state_reason:
+        state = fmt.safe_text(snapshot.engine.state, 12)
+        said = f"  {state}: {fmt.safe_text(snapshot.engine.state_reason)}"
+        return [*head, Part(fit(said, max(0, cells - width(head))), "$warn")]
     refusing = [verdict for verdict in by_gravity(snapshot.gates) if not verdict.allowed]
     if refusing:
         first = refusing[0]

@@ -179,11 +179,13 @@ class LogView(ScrollView, can_focus=True):
         return self._search is not None and self._go(-1, -1, self._matches)
 
     def next_error(self) -> bool:
-        """To the next record of level ERROR or above; False when there is none below the cursor."""
-        return self._go(1, 1, self._is_error)
+        """To the next record of level ERROR or above; while following, where nothing is below, to the newest one. False
+        when there is none."""
+        return self.previous_error() if self._follow else self._go(1, 1, self._is_error)
 
     def previous_error(self) -> bool:
-        return self._go(-1, -1, self._is_error)
+        """To the record above; while following, the newest line counts too."""
+        return self._go(0 if self._follow else -1, -1, self._is_error)
 
     def set_wrap(self, wrap_lines: bool) -> None:
         """Long lines go on in the next one instead of being cut."""
