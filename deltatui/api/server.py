@@ -423,6 +423,9 @@ class Server:
         )
         try:
             result = await self._engine.submit(command)
+            if result.status is not ResultStatus.REJECTED:
+                # Nobody may act on the state from before what the result tells: the snapshot goes first.
+                self.publish(self._engine.snapshot())
         except ValidationError as error:
             result = _rejected(command, error.code, error.sentence)
         except DeltatuiError as error:

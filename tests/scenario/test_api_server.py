@@ -71,6 +71,27 @@ async def test_memory_client_speaks_the_same_wire() -> None:
         await client.close()
 
 
+async def test_the_state_that_a_result_reports_comes_before_it() -> None:
+    """A second key pressed on the state from before the first would mean something else."""
+    async with running(min_interval_s=60.0) as wire:
+        raw = await wire.raw()
+        await raw.until(SnapshotMessage)
+        for version, status in ((2, ResultStatus.DONE), (3, ResultStatus.NEEDS_CONFIRMATION)):
+            wire.engine.answer = CommandResult(status, "X", "said")
+            wire.engine.change()
+            raw.send(encode(CommandMessage(version, Pause())))
+            first, then = await raw.message(), await raw.message()
+            assert isinstance(first, SnapshotMessage)
+            assert first.snapshot.version == version
+            assert isinstance(then, ResultMessage)
+        wire.engine.answer = CommandResult(ResultStatus.REJECTED, "X", "said")
+        asked = wire.engine.asked
+        raw.send(encode(CommandMessage(4, Pause())))
+        assert isinstance(await raw.message(), ResultMessage)
+        assert wire.engine.asked == asked, "nothing was changed"
+        raw.close()
+
+
 async def test_socket_and_folder_are_private_and_removed_at_the_end() -> None:
     with tempfile.TemporaryDirectory(prefix="dtui-") as folder:
         path = Path(folder) / "run" / "e.sock"

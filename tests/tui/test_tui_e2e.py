@@ -139,8 +139,9 @@ def test_a_session_by_keys(session: Session) -> None:
     taken = {"SOL-PERP": -1.0, "SOL": 1.0}
     press_until(terminal, "y", lambda: session.held() == taken, "both legs are held")
 
-    press(terminal, "p", "PAUSED")
-    press(terminal, "p", "RUNNING")
+    # The answer, not the state: until it is there the key is refused as running.
+    press(terminal, "p", "paused: no new risk")
+    press(terminal, "p", "resume: running")
     press(terminal, "l", "Leave SOL-PERP")
     press_until(terminal, "y", lambda: session.held() == {}, "both legs are closed")
     terminal.wait_for("no positions: flat")
