@@ -368,6 +368,7 @@ async def test_lines_beyond_the_screen_lay_nothing_out_anew(monkeypatch: pytest.
         view.append_many(records(0, 20))
         await pilot.pause()
         assert laid_out, "the scrollbar came"
+        assert view.vertical_scrollbar.position == view.scroll_y == 15
         laid_out.clear()
         for n in range(10):
             view.append_many(records(20 + 10 * n, 10))

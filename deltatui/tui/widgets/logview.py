@@ -355,9 +355,15 @@ class LogView(ScrollView, can_focus=True):
             self.vertical_scrollbar.window_virtual_size = rows
         elif rows != held:
             self.virtual_size = Size(0, rows)
+            self.call_after_refresh(self._place_thumb)
         self._scroll_own(rows - self.size.height if self._follow else top)
         self._repaint()
         self._tell()
+
+    def _place_thumb(self) -> None:
+        """A scrollbar that has just come does not know where the view stands."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y
 
     # Painting
 
