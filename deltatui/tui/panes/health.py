@@ -228,7 +228,9 @@ def per_hour(carry: CarryView) -> list[Part]:
     word = "paying" if value < 0 else "earning"
     if carry.stance == "FLAT":
         word = "would pay" if value < 0 else "would earn"
-    return [Part(f"  {word} {fmt.usd(abs(value))}/h", "$down" if value < 0 else "$up")]
+    # Cents matter here: what is paid every hour adds up.
+    amount = fmt.usd(abs(value), 2 if abs(value) >= 1 else 4)
+    return [Part(f"  {word} {amount}/h", "$down" if value < 0 else "$up")]
 
 
 def stance_parts(carry: CarryView) -> list[Part]:
