@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from snapshots import MARKET_S, make_confirmation, make_snapshot
 from test_tui_screen import full_snapshot, log_lines
 from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Level
-from deltatui.domain.snapshot import CardView, LiquidationBucket
+from deltatui.domain.snapshot import CardView, ClockView, EngineView, LiquidationBucket
+from deltatui.tui.actions import PANES
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.jump import JumpScreen
 from deltatui.tui.modals.simple import PromptDialog
+from deltatui.tui.panes.base import Body, width
 from deltatui.tui.panes.charts import grid_of, mean_since, slots, x_labels
 from deltatui.tui.panes.delta import clock_line, left_to_earn
 from deltatui.tui.panes.liquidations import by_hour
@@ -492,3 +496,38 @@ async def test_log_lines_helper_is_drawn() -> None:
         assert "[REBALANCER]" in t.text()
         assert "7 Funding" in t.text()
         assert "8 Equity" not in t.text()
+
+
+# No figure is cut in silence
+
+
+def scaled(value: Any, factor: float) -> Any:
+    """``value`` with every float in it times ``factor``; clock and engine as they are."""
+    if isinstance(value, float):
+        return value * factor
+    if isinstance(value, tuple):
+        return tuple(scaled(item, factor) for item in value)
+    if isinstance(value, msgspec.Struct) and not isinstance(value, (ClockView, EngineView)):
+        return replace(value, **{name: scaled(getattr(value, name), factor) for name in value.__struct_fields__})
+    return value
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35), (160, 48)])
+async def test_no_line_is_longer_than_its_pane(size: tuple[int, int]) -> None:
+    """What is cut at the edge reads as another number."""
+    looked_at = 0
+    async with terminal(FakeEngine(full_snapshot()), size=size) as t:
+        t.engine.tell_history(make_history())
+        for factor in (1.0, -1.0, 1e6):
+            t.engine.snapshot = replace(scaled(full_snapshot(), factor), version=t.engine.snapshot.version)
+            await t.publish()
+            for key in ("", *(number for number, _ in PANES)):
+                if key:
+                    await t.press(key)
+                for body in (body for body in t.app.main.query(Body) if body.is_on_screen):
+                    looked_at += 1
+                    for line in body.lines:
+                        assert width(line) <= body.size.width, "".join(part.text for part in line)
+                if key:
+                    await t.press(key)
+    assert looked_at >= 30

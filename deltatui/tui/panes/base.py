@@ -102,14 +102,14 @@ class Body(Static):
 
     DEFAULT_CSS = "Body { height: auto; width: 1fr; text-wrap: nowrap; text-overflow: clip; }"
 
-    _shown: tuple[tuple[Part, ...], ...] | None = None
+    lines: tuple[tuple[Part, ...], ...] = ()
+    """What is drawn."""
 
     def show(self, lines: Iterable[Sequence[Part]]) -> None:
         """Draw ``lines``; nothing is done where they stand already, and only another height moves the neighbours."""
-        wanted = tuple(tuple(line) for line in lines)
-        held, self._shown = self._shown, wanted
-        if wanted != held:
-            self.update(content(wanted), layout=held is None or len(held) != len(wanted))
+        held, self.lines = self.lines, tuple(tuple(line) for line in lines)
+        if self.lines != held:
+            self.update(content(self.lines), layout=len(held) != len(self.lines))
 
 
 class Pane(Vertical, can_focus=True, inherit_bindings=False):
