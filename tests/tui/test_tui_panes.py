@@ -12,7 +12,7 @@ from test_tui_screen import full_snapshot, log_lines
 from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Level
-from deltatui.domain.snapshot import CardView, ClockView, EngineView, LiquidationBucket
+from deltatui.domain.snapshot import CardView, ClockView, EngineView, FeedView, LiquidationBucket
 from deltatui.tui.actions import PANES
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.jump import JumpScreen
@@ -303,9 +303,21 @@ async def test_the_status_line_tells_wallet_rpc_and_feeds() -> None:
         engine=replace(base.engine, mode="live", live_mode="watch"),
         account=replace(base.account, delegate="7xKpQm4tZr9AbCdEfGh2"),
     )
-    async with terminal(FakeEngine(live), size=(170, 48)) as t:
+    async with terminal(FakeEngine(live), size=(190, 48)) as t:
         assert "delegate 7xKp…fGh2" in t.lines()[0]
-        assert "rpc n/a" in t.lines()[0]
+        assert "rpc n/a · slot n/a · feeds n/a" in t.lines()[0]
+        feeds = (
+            FeedView("drift account", True, 0.4),
+            FeedView("[b]ticks[/b]", False, 42.0, "the socket closed"),
+            FeedView("prices", False, None, "no key"),
+        )
+        told = replace(t.engine.snapshot.engine, rpc_ms=42.4, slot=312_345_678, feeds=feeds)
+        await t.publish(engine=told)
+        assert "rpc 42 ms · slot 312,345,678 · feeds 1 of 3" in t.lines()[0]
+        await t.press("6")
+        for words in ("✓ up", "heard 42 s ago   the socket closed", "[b]ticks[/b]", "never heard   no key"):
+            assert words in t.text(), words
+        await t.press("6")
         await t.press("D")
         assert any("7xKpQm4tZr9AbCdEfGh2 may trade" in toast for toast in t.toasts())
 

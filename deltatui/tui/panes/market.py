@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import CardView, Snapshot
+    from deltatui.domain.snapshot import CardView, FeedView, Snapshot
 
 STATUS: dict[str, tuple[str, str, str]] = {
     "good": ("✓", "$up", "good"),
@@ -107,6 +107,22 @@ def market_lines(cards: Sequence[CardView], cells: int, rows: int) -> list[list[
     return lines
 
 
+def feed_lines(feeds: Sequence[FeedView], cells: int) -> list[list[Part]]:
+    """Every source of data: whether it is up, since when it was last heard, and why it is down."""
+    if not feeds:
+        return []
+    lines = [[], [label("feeds")]]
+    for feed in feeds:
+        mark, style, word = ("✓", "$up", "up") if feed.up else ("✕", "bold $down", "down")
+        age = f"heard {fmt.age(feed.age_s)} ago" if feed.age_s is not None else "never heard"
+        line = [label(fit(fmt.safe_text(feed.name, 18), 19)), Part(f"{mark} {fit(word, 6)}", style), faint(age)]
+        room = cells - width(line) - 3
+        if feed.reason and room > 8:
+            line.append(faint("   " + fmt.safe_text(feed.reason, room)))
+        lines.append(line)
+    return lines
+
+
 def zoomed_lines(cards: Sequence[CardView], cells: int) -> list[list[Part]]:
     """Every card with status, reason and age."""
     lines: list[list[Part]] = []
@@ -141,6 +157,6 @@ class MarketPane(Pane):
         cards = snapshot.cards
         body = self.query_one(Body)
         if self.zoomed:
-            body.show(zoomed_lines(cards, self.inner))
+            body.show([*zoomed_lines(cards, self.inner), *feed_lines(snapshot.engine.feeds, self.inner)])
         else:
             body.show(market_lines(cards, self.inner, self.rows))

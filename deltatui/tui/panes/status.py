@@ -98,13 +98,24 @@ def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) ->
 
 
 def plumbing(snapshot: Snapshot) -> list[Part]:
-    """Wallet, RPC and feeds. A tape has no RPC and no feed; where an engine does not tell, they are not known."""
+    """Wallet, RPC latency, slot and feeds. A tape has no RPC and no feed; where an engine does not tell, they are not
+    known."""
     engine, account = snapshot.engine, snapshot.account
-    if engine.mode == "live":
-        known = account.wallet_quote is not None or account.wallet_sol is not None
-        wallet = Part("read" if known else fmt.NA, "$foreground" if known else "$faint")
-        return [label("wallet "), wallet, label(" · rpc "), faint(fmt.NA), label(" · feeds "), faint(fmt.NA)]
-    return [label("wallet "), Part("paper"), label(" · rpc, feeds "), faint(f"n/a {engine.mode}")]
+    if engine.mode == "replay":
+        return [label("wallet "), Part("paper"), label(" · rpc, feeds "), faint("n/a replay")]
+    known = account.wallet_quote is not None or account.wallet_sol is not None
+    wallet = "paper" if engine.mode == "paper" else "read" if known else None
+    rpc = None if engine.rpc_ms is None else f"{fmt.number(engine.rpc_ms, 0)} ms"
+    slot = None if engine.slot is None else f"{engine.slot:,}"
+    line = [
+        part
+        for name, value in (("wallet ", wallet), (" · rpc ", rpc), (" · slot ", slot), (" · feeds ", None))
+        for part in (label(name), faint(fmt.NA) if value is None else Part(value))
+    ]
+    if engine.feeds:
+        up = sum(feed.up for feed in engine.feeds)
+        line[-1] = Part(f"{up} of {len(engine.feeds)}", "$foreground" if up == len(engine.feeds) else "bold $warn")
+    return line
 
 
 def _fit(fixed: list[list[Part]], optional: list[tuple[int, list[Part]]], right: list[Part], cells: int) -> list[Part]:
