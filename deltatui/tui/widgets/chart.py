@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.segment import Segment
-from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from deltatui.tui import fmt
 from deltatui.tui.widgets.braille import Canvas, sample
-from deltatui.tui.widgets.glyphs import fit, glyphs, width_of
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, StyleName, component_css
+from deltatui.tui.widgets.glyphs import fit, width_of
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, StyleName, component_css
 
 MIN_PLOT = 8
 TINY, HUGE = 1e-90, 1e90
@@ -32,7 +31,7 @@ class Series:
     area: bool = False
 
 
-class BrailleChart(Widget):
+class BrailleChart(Painted, Widget):
     """All series share the time axis and the scale. The first is drawn over the others; the second is dashed, the third
     dotted. The newest value of each stands at the line's end (``n/a`` when it is a gap), with the name before it
     when there are several. Zero is drawn whenever it is in range.
@@ -70,9 +69,7 @@ class BrailleChart(Widget):
         self._value_width = value_width
         self._include_zero = include_zero
         self._empty = empty
-        self._ascii = ascii_only
-        self._glyphs = glyphs(ascii_only)
-        self._palette = Palette(self, "braillechart")
+        self._paint_with("braillechart", ascii_only=ascii_only)
         self._series: tuple[Series, ...] = ()
         self._x_labels: tuple[tuple[float, str], ...] = ()
         self._lines: list[Strip] = []
@@ -103,14 +100,6 @@ class BrailleChart(Widget):
     def _changed(self) -> None:
         self._lines_for = None
         self.refresh()
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._palette.check()
-        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         size = self.size

@@ -12,8 +12,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from deltatui.tui import fmt
-from deltatui.tui.widgets.glyphs import fit, glyphs, width_of
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, StyleName, component_css
+from deltatui.tui.widgets.glyphs import fit, width_of
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, StyleName, component_css
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def bar(fraction: float, width: int, eighths: str) -> str:
     return (eighths[-1] * whole + (eighths[part] if part else "")).ljust(width)[:width]
 
 
-class Gauge(Widget):
+class Gauge(Painted, Widget):
     """``   97 |######  | safe``: a bar of one line; from two lines up the ends and limits stand below it.
 
     ``set_value(None)`` shows ``n/a`` and the reason in the place of bar and word.
@@ -69,9 +69,7 @@ class Gauge(Widget):
         self._format = formatter or (lambda value: fmt.number(value, 0))
         self._value_width = value_width
         self._word_width = max(width_of(band.word) for band in self._bands)
-        self._glyphs = glyphs(ascii_only)
-        self._ascii = ascii_only
-        self._palette = Palette(self, "gauge")
+        self._paint_with("gauge", ascii_only=ascii_only)
         self._value: float | None = None
         self._reason = ""
 
@@ -94,10 +92,6 @@ class Gauge(Widget):
             self._value, self._reason = value, reason
             self.refresh()
 
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
     def _band(self) -> Band | None:
         if self._value is None:
             return None
@@ -116,7 +110,6 @@ class Gauge(Widget):
         ]
 
     def render_line(self, y: int) -> Strip:
-        self._palette.check()
         width = self.size.width
         # "value |bar| word"
         bar_width = width - self._value_width - self._word_width - 4

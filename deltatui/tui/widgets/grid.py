@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from deltatui.tui.fmt import safe_text
-from deltatui.tui.widgets.glyphs import fit, glyphs
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, component_css
+from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, component_css
 from deltatui.tui.widgets.rows import Cell, Column, Row, RowModel, fit_columns
 
 __all__ = ["Cell", "Column", "LiveGrid", "Row"]
@@ -26,7 +26,7 @@ _MARK_STYLES = {"up": "good", "down": "bad", "changed": "accent"}
 _CHANGED = Style(bold=True)
 
 
-class LiveGrid(ScrollView, can_focus=True):
+class LiveGrid(Painted, ScrollView, can_focus=True):
     """A header line and one line a row. The owner calls :meth:`set_rows` when data change and :meth:`tick` a few
     times a second; the latter ends change marks and sorts what was held back while the cursor moved.
 
@@ -95,10 +95,8 @@ class LiveGrid(ScrollView, can_focus=True):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self._model = RowModel(columns, clock, ascii_only=ascii_only)
-        self._ascii = ascii_only
-        self._glyphs = glyphs(ascii_only)
+        self._paint_with("livegrid", ascii_only=ascii_only)
         self._empty = empty
-        self._palette = Palette(self, "livegrid")
         self._strips: dict[str, Strip] = {}
         self._strips_for = (-1, -1)
         self._fitted: tuple[Column, ...] = tuple(columns)
@@ -252,14 +250,6 @@ class LiveGrid(ScrollView, can_focus=True):
                 return
 
     # Painting
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._palette.check()
-        return super().render_lines(crop)
 
     def _header_changed(self) -> None:
         self._header = None

@@ -11,14 +11,13 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from deltatui.tui import fmt
-from deltatui.tui.widgets.glyphs import fit, glyphs
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, component_css
+from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, component_css
 
 MAX_STEPS = 16
 
@@ -35,7 +34,7 @@ class HeatCell:
     note: str
 
 
-class HeatMap(Widget, can_focus=True):
+class HeatMap(Painted, Widget, can_focus=True):
     """Rows of cells, hotter where the value is higher; an unknown value is a dot, never the coldest step. The last line
     reads the cell under the cursor: labels, value and the owner's note.
 
@@ -95,9 +94,7 @@ class HeatMap(Widget, can_focus=True):
         self._steps = steps
         self._fixed = (low, high)
         self._empty = empty
-        self._ascii = ascii_only
-        self._glyphs = glyphs(ascii_only)
-        self._palette = Palette(self, "heatmap")
+        self._paint_with("heatmap", ascii_only=ascii_only)
         self._ramp: list[tuple[str, Style]] = []
         self._values: tuple[tuple[float | None, ...], ...] = ()
         self._row_labels: tuple[str, ...] = ()
@@ -201,14 +198,6 @@ class HeatMap(Widget, can_focus=True):
             self.move_to(top + offset.y, left + x // cells)
 
     # Painting
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._palette.check()
-        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         size = self.size

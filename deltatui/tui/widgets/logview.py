@@ -15,17 +15,16 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from deltatui.tui.fmt import safe_text
-from deltatui.tui.widgets.glyphs import glyphs
 from deltatui.tui.widgets.logbuffer import LEVELS, LogBuffer, LogRecord, Matcher, matcher, rank
 from deltatui.tui.widgets.logline import LogStatus, draw_line
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, component_css
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, component_css
 
 __all__ = ["LEVELS", "LogRecord", "LogStatus", "LogView"]
 
 _STRIPS = 512
 
 
-class LogView(ScrollView, can_focus=True):
+class LogView(Painted, ScrollView, can_focus=True):
     """Follows the tail until the user scrolls up; End (or :meth:`set_follow`) follows again, nothing else does.
 
     The cursor is one record: the last while following, else where the user put it; scrolling takes it along. Hand
@@ -78,10 +77,8 @@ class LogView(ScrollView, can_focus=True):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self._buffer = LogBuffer(capacity, ascii_only=ascii_only)
-        self._ascii = ascii_only
-        self._glyphs = glyphs(ascii_only)
+        self._paint_with("logview", ascii_only=ascii_only)
         self._empty = empty
-        self._palette = Palette(self, "logview")
         self._follow = True
         self._left_at = 0
         self._cursor: int | None = None
@@ -366,14 +363,6 @@ class LogView(ScrollView, can_focus=True):
             self.vertical_scrollbar.position = self.scroll_y
 
     # Painting
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._palette.check()
-        return super().render_lines(crop)
 
     def _text_width(self) -> int:
         # One cell for the cursor sign, one for the scrollbar, whether it is there or not: text must not jump.

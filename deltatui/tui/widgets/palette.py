@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.style import Style
 
+from deltatui.tui.widgets.glyphs import glyphs
+
 if TYPE_CHECKING:
+    from textual.geometry import Region
+    from textual.strip import Strip
     from textual.widget import Widget
+
+    _Widget = Widget
+else:
+    # Only beside a widget: Textual takes the style sheet of the first base that is one.
+    _Widget = object
 
 StyleName = Literal["", "good", "bad", "warn", "muted", "accent", "bright"]
 """How a piece of text looks; ``""`` is plain. Every widget here has one component class for each."""
@@ -73,3 +82,22 @@ class Palette:
                 style = under if not name else style + Style(bgcolor=under.bgcolor, bold=under.bold, dim=under.dim)
             self._styles[key] = style
         return style
+
+
+class Painted(_Widget):
+    """For widgets that paint their own lines: the palette of their component classes ``<prefix>--<name>``, kept valid,
+    and the characters that the terminal has. Stands before the widget among the bases."""
+
+    def _paint_with(self, prefix: str, *, ascii_only: bool) -> None:
+        """Call once, before anything is painted."""
+        self._ascii = ascii_only
+        self._glyphs = glyphs(ascii_only)
+        self._palette = Palette(self, prefix)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._palette.clear()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._palette.check()
+        return super().render_lines(crop)

@@ -9,14 +9,13 @@ from typing import ClassVar
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from deltatui.tui import fmt
 from deltatui.tui.widgets.gauge import bar
-from deltatui.tui.widgets.glyphs import fit, glyphs
-from deltatui.tui.widgets.palette import STYLE_NAMES, Palette, component_css
+from deltatui.tui.widgets.glyphs import fit
+from deltatui.tui.widgets.palette import STYLE_NAMES, Painted, component_css
 
 TAIL = 16
 """Cells for count and notional at the right."""
@@ -36,7 +35,7 @@ class PriceBar:
     value: float
 
 
-class PriceBars(Widget, can_focus=True):
+class PriceBars(Painted, Widget, can_focus=True):
     """The cursor holds a price, not a place: after :meth:`set_bars` it stands on the same bucket, or nowhere. The last
     line reads the bucket under the cursor; without one, the totals.
 
@@ -74,9 +73,7 @@ class PriceBars(Widget, can_focus=True):
         self._format = formatter
         self._label_width = label_width
         self._empty = empty
-        self._ascii = ascii_only
-        self._glyphs = glyphs(ascii_only)
-        self._palette = Palette(self, "pricebars")
+        self._paint_with("pricebars", ascii_only=ascii_only)
         self._bars: tuple[PriceBar, ...] = ()
         self._mark: float | None = None
         self._cursor: float | None = None
@@ -136,14 +133,6 @@ class PriceBars(Widget, can_focus=True):
             self._changed()
 
     # Painting
-
-    def notify_style_update(self) -> None:
-        super().notify_style_update()
-        self._palette.clear()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._palette.check()
-        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         size = self.size
