@@ -223,7 +223,7 @@ def carry_parts(carry: CarryView) -> list[Part]:
 def per_hour(carry: CarryView) -> list[Part]:
     """``  paying $0.10/h``: what the position held is expected to earn or cost; flat, what one would."""
     value = carry.expected_per_hour
-    if value is None or value == 0:
+    if value is None or abs(value) < 0.00005:
         return []
     word = "paying" if value < 0 else "earning"
     if carry.stance == "FLAT":
