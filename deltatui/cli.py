@@ -427,7 +427,11 @@ def _trade(paths: Paths, command: Command, *, yes: bool, force: bool, as_json: b
                 view = (await _first_snapshot(client)).confirmation
             for line in confirmation_lines(view):
                 typer.echo(line, err=True)
-            answer = await asyncio.to_thread(typer.confirm, "Do it?", default=False, err=True)
+            try:
+                answer = await asyncio.to_thread(typer.confirm, "Do it?", default=False, err=True)
+            except typer.Abort:
+                # Nobody there to answer: nothing may go on waiting in the terminals.
+                answer = False
             if not answer:
                 return await client.command(Cancel(source="api", operation_id=result.operation_id))
         return await client.command(

@@ -423,9 +423,6 @@ class Server:
         )
         try:
             result = await self._engine.submit(command)
-            if result.status is not ResultStatus.REJECTED:
-                # Nobody may act on the state from before what the result tells: the snapshot goes first.
-                self.publish(self._engine.snapshot())
         except ValidationError as error:
             result = _rejected(command, error.code, error.sentence)
         except DeltatuiError as error:
@@ -433,7 +430,12 @@ class Server:
             result = CommandResult(ResultStatus.UNRESOLVED, error.code, error.sentence, intent_id=command.intent_id)
         finally:
             peer.in_flight -= 1
-            peer.reply(ResultMessage(message.id, result))
+            try:
+                if result.status is not ResultStatus.REJECTED:
+                    # Nobody may act on the state from before what the result tells: the snapshot goes first.
+                    self.publish(self._engine.snapshot())
+            finally:
+                peer.reply(ResultMessage(message.id, result))
 
     async def _preview(self, peer: Peer, message: PreviewMessage) -> None:
         """Answer what a command would do. Nothing is waited for, so that what is told is of one moment."""

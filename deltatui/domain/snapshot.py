@@ -320,9 +320,9 @@ class LiquidationBucket(msgspec.Struct, frozen=True):
 class HistoryView(msgspec.Struct, frozen=True):
     """What the charts draw; sent beside the snapshots, seldom. Points are (market_s, value), oldest first.
 
-    ``funding`` in percent a year from the short's side, ``equity`` in quote. ``flat`` is the opening equity, what
-    standing aside is worth; ``always_short`` the opening equity plus the funding of an unbroken short of the carry
-    size, without costs. Empty series come with a reason.
+    ``funding`` in percent a year from the short's side, ``equity`` in quote. ``flat`` is the opening equity with what
+    was moved in and out since, what standing aside is worth; ``always_short`` that plus the funding of an unbroken
+    short of the carry size, without costs. Empty series come with a reason.
     """
 
     version: int

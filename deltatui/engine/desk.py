@@ -65,7 +65,7 @@ class Desk:
         self._serial = asyncio.Lock()
         self._position_times: deque[float] = deque(maxlen=core.settings.position_ops_per_min)
         self._intents: OrderedDict[str, asyncio.Future[CommandResult]] = OrderedDict()
-        self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=256)
+        self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=4096)
         self._resolving: asyncio.Task[None] | None = None
         self.last_result: CommandResult | None = None
         self.stopping = asyncio.Event()

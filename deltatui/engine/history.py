@@ -41,8 +41,13 @@ class History:
         self._short_funding += self._short_cash(record)
         self._funding.append((ts_s, _apr(record)))
         self._equity.append((ts_s, float(core.equity)))
-        self._always_short.append((ts_s, float(core.accountant.books.opening_equity) + self._short_funding))
+        self._always_short.append((ts_s, self._put_in() + self._short_funding))
         self._version += 1
+
+    def _put_in(self) -> float:
+        """The opening equity and what was moved in or out since: a deposit is no profit."""
+        accountant = self._core.accountant
+        return float(accountant.books.opening_equity + accountant.transfers)
 
     def _short_cash(self, record: FundingRecord) -> float:
         return float(record.rate_short) * self._core.settings.carry_size_1e9 / BASE_PRECISION
@@ -56,7 +61,7 @@ class History:
             funding=tuple(self._funding),
             equity=tuple(self._equity),
             always_short=tuple(self._always_short),
-            flat=float(core.accountant.books.opening_equity) if core.accountant.opened else None,
+            flat=self._put_in() if core.accountant.opened else None,
             open_interest_reason=none,
             liquidations_reason=none,
         )

@@ -319,7 +319,8 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         dialog = open_dialogs[0] if open_dialogs else None
         shown = dialog.confirmation if dialog is not None and not dialog.sent else None
         if dialog is not None and shown is not None and (pending is None or pending.operation_id != shown.operation_id):
-            self.answered[shown.operation_id] = None
+            # Should a newer snapshot have it again, it is shown again.
+            self.answered[shown.operation_id] = snapshot.version if snapshot is not None else None
             self.remove(dialog)
             text = f"the confirmation of {shown.kind.lower()} {shown.market} has ended: expired, or answered elsewhere"
             self.operator.toast(text, "warning")

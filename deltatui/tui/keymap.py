@@ -28,6 +28,8 @@ _NAMED = frozenset(key.value for key in Keys if not key.value.startswith("<")) |
 _SAME = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+space": "ctrl+at"}
 """Keys that a terminal cannot tell apart; Textual knows the right-hand name."""
 _SIZE_FIELD = frozenset({*"0123456789", "full_stop", "backspace", "delete", "left", "right", "home", "end"})
+_FOCUS_KEYS = frozenset({"enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "pageup", "pagedown"})
+"""In a dialog these press or move what has the focus, which may be Cancel."""
 _DISPLAY = {"escape": "esc", "enter": "enter", "up": "up", "down": "down", "left": "left", "right": "right"}
 
 
@@ -87,6 +89,9 @@ def _faults(keys: Mapping[str, tuple[str, ...]]) -> list[str]:
     for action in in_contexts(Context.TAKE):
         typed = [display(key) for key in keys[action.id] if key in _SIZE_FIELD]
         faults += [f"'{action.id}' cannot have '{key}', the size field needs it" for key in typed]
+    for action in in_contexts(Context.DIALOG, Context.CONFIRM, Context.KILL, Context.QUIT):
+        moving = [display(key) for key in keys[action.id] if key in _FOCUS_KEYS]
+        faults += [f"'{action.id}' cannot have '{key}', a dialog moves and presses with it" for key in moving]
     seen: set[tuple[str, str, str]] = set()
     for together in TOGETHER:
         owner: dict[str, str] = {}
@@ -103,7 +108,7 @@ def parse_keymap(text: str, source: str) -> Keymap:
     """A keymap from TOML text. Raises ValidationError (BAD_KEYMAP) with every fault in one message."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValidationError("BAD_KEYMAP", f"{source} is not valid TOML: {error}") from None
     faults = [f"unknown entry '{name}', keys stand in the table [keys]" for name in table if name != "keys"]
     entries = table.get("keys", {})

@@ -14,7 +14,7 @@ def remembered_theme(path: Path | None) -> str | None:
         return None
     try:
         theme = tomllib.loads(path.read_text(encoding="utf-8")).get("theme")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
         return None
     return theme if isinstance(theme, str) else None
 

@@ -94,6 +94,11 @@ class View:
         return next((view for view in self.snapshot.actions if view.action == name), None)
 
 
+def _same_engine(one: Snapshot, other: Snapshot) -> bool:
+    """A process id alone returns: in a container it is always the same."""
+    return (one.engine.pid, one.engine.started_operator_s) == (other.engine.pid, other.engine.started_operator_s)
+
+
 def _says_the_same(one: Snapshot, other: Snapshot) -> bool:
     """True where only the number, the operator's clock and the engine's pulse differ: an engine at rest beats on."""
     replaced = msgspec.structs.replace
@@ -123,7 +128,7 @@ class Store:
     def put_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Replace the snapshot. An older version from the same engine process is ignored."""
         held = self._view.snapshot
-        if held is not None and held.engine.pid == snapshot.engine.pid and snapshot.version < held.version:
+        if held is not None and _same_engine(held, snapshot) and snapshot.version < held.version:
             return
         news = 0 if held is not None and _says_the_same(held, snapshot) else 1
         self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + news)

@@ -108,7 +108,7 @@ def parse_theme(text: str, source: str) -> tuple[Theme | None, list[str]]:
     """A theme from TOML text, or None and what is wrong with it."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         return None, [f"{source}: not valid TOML ({error})"]
     faults: list[str] = []
     unknown = set(table) - {"name", "dark", "ansi", "colors", "variables", "description"}

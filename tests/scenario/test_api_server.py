@@ -92,6 +92,20 @@ async def test_the_state_that_a_result_reports_comes_before_it() -> None:
         raw.close()
 
 
+async def test_what_was_done_is_told_as_done_even_if_no_snapshot_can_be_made() -> None:
+    async with running(min_interval_s=60.0) as wire:
+        client = await wire.client()
+        await newest(client, 1)
+
+        def broken() -> Snapshot:
+            raise ValidationError("NO_ACCOUNT", "cannot be judged")
+
+        wire.engine.snapshot = broken  # type: ignore[method-assign]
+        result = await client.command(Pause())
+        assert result.status is ResultStatus.DONE
+        await client.close()
+
+
 async def test_socket_and_folder_are_private_and_removed_at_the_end() -> None:
     with tempfile.TemporaryDirectory(prefix="dtui-") as folder:
         path = Path(folder) / "run" / "e.sock"

@@ -80,6 +80,16 @@ async def test_a_standing_engine_stays_fresh() -> None:
         assert " old" not in t.text()
 
 
+def test_a_restarted_engine_may_have_the_same_process_id() -> None:
+    store = Store()
+    first = make_snapshot(version=50)
+    store.put_snapshot(first, 1.0)
+    started = replace(first.engine, started_operator_s=first.engine.started_operator_s + 60)
+    store.put_snapshot(replace(first, version=3, engine=started), 2.0)
+    assert store.view.snapshot is not None
+    assert store.view.snapshot.version == 3
+
+
 def test_the_store_tells_news_from_a_beat() -> None:
     store = Store()
     first = make_snapshot()

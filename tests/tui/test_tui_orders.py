@@ -274,7 +274,9 @@ async def test_letters_minus_and_exponents_cannot_be_typed_as_a_size() -> None:
         await t.wait(0.5)
         await t.press("e", "minus", "9", "x")
         assert isinstance(t.app.screen, TakeDialog)
-        assert t.app.screen.text == "19"
+        assert t.app.screen.text == "9", "the first digit takes the proposal's place"
+        await t.press("5")
+        assert t.app.screen.text == "95"
 
 
 async def test_keys_typed_ahead_send_nothing() -> None:
@@ -556,7 +558,7 @@ async def test_a_paste_into_the_size_sends_nothing() -> None:
         await t.settle()
         assert t.engine.commands == []
         assert isinstance(t.app.screen, TakeDialog)
-        assert t.app.screen.text == "12.5"
+        assert t.app.screen.text == "2.5"
 
 
 async def test_a_long_look_at_the_preview_does_not_make_the_wish_too_old() -> None:
@@ -723,6 +725,56 @@ async def test_a_long_reason_of_the_break_even_goes_on_below() -> None:
     async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
         said = " ".join(" ".join(line.split("│")[2] for line in t.lines() if line.count("│") >= 3).split())
         assert reason in said
+
+
+async def test_after_leaving_the_empty_table_is_about_the_market_again() -> None:
+    async with terminal() as t:
+        await t.press("down", "up")
+        await t.publish(positions=())
+        await t.press("t")
+        assert isinstance(t.app.screen, TakeDialog)
+        assert t.app.screen.market == "SOL-PERP"
+        await t.press("escape")
+        other = replace(t.engine.snapshot.prices, market="ETH-PERP")
+        await t.publish(prices=other)
+        await t.press("t")
+        assert not isinstance(t.app.screen, TakeDialog), "the lost row was of another market"
+
+
+async def test_a_key_held_down_since_before_never_arms() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        for _ in range(40):
+            await t.wait(0.033)
+            await t.press("enter")
+        assert t.engine.commands == []
+        await t.wait(0.5)
+        await t.press("enter")
+        assert len(t.engine.commands) == 1
+
+
+async def test_a_dialog_of_one_engine_sends_nothing_to_another() -> None:
+    async with terminal() as t:
+        await t.press("t")
+        await t.wait(0.5)
+        other = replace(t.engine.snapshot.engine, pid=99, mode="live")
+        await t.publish(engine=other)
+        await t.wait(0.5)
+        await t.press("enter")
+        assert t.engine.commands == []
+        assert "another engine answers now" in t.text()
+
+
+async def test_force_does_not_outlive_its_warning() -> None:
+    refused = make_confirmation()
+    async with terminal(FakeEngine(make_snapshot(confirmation=refused))) as t:
+        await t.wait(0.5)
+        await t.press("f")
+        assert "FORCED" in t.text()
+        await t.publish(confirmation=replace(refused, allowed=True, can_force=False, verdicts=()))
+        await t.wait(0.5)
+        await t.press("y")
+        assert [command.force for command in t.engine.commands if isinstance(command, Confirm)] == [False]
 
 
 async def test_a_leave_has_nothing_to_earn_back() -> None:

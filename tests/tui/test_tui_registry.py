@@ -229,6 +229,13 @@ async def test_a_key_that_the_tables_have_left_does_something_else(tmp_path: Pat
         assert grid.cursor_key != before
 
 
+def test_a_yes_cannot_be_a_key_that_presses_what_has_the_focus() -> None:
+    for action_id, key in (("dialog-yes", "space"), ("confirm-force", "enter"), ("kill-flatten", "tab")):
+        with pytest.raises(ValidationError) as caught:
+            parse_keymap(f'[keys]\n{action_id} = "{key}"\n', "keys.toml")
+        assert "a dialog moves and presses with it" in caught.value.sentence
+
+
 def test_broken_and_missing_keymap_files(tmp_path: Path) -> None:
     assert load_keymap(None).keys("take") == Keymap().keys("take")
     assert load_keymap(tmp_path / "none.toml").keys("take") == ("t",)

@@ -127,9 +127,11 @@ def test_what_is_no_small_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "gone.toml").symlink_to(tmp_path / "nowhere")
     (tmp_path / "large.toml").write_text("#" * (MAX_BYTES + 1))
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "deep.toml").write_text("a=" + "[" * 30_000)
     found = load_themes(tmp_path)
     assert [fault.split(":")[0] for fault in found.faults] == [
         "bytes.toml",
+        "deep.toml",
         "folder.toml",
         "gone.toml",
         "large.toml",
@@ -200,7 +202,7 @@ async def test_a_remembered_theme_that_is_gone_is_told(tmp_path: Path) -> None:
         assert any("""there is no theme 'odd "name"'""" in toast for toast in t.toasts())
 
 
-@pytest.mark.parametrize("content", [b"theme = 7", b"theme", b"\xff\xfe", b""])
+@pytest.mark.parametrize("content", [b"theme = 7", b"theme", b"\xff\xfe", b"", b"a=" + b"[" * 30_000])
 def test_a_spoilt_preference_is_no_preference(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "terminal.toml"
     path.write_bytes(content)

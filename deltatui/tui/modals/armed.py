@@ -35,8 +35,19 @@ def needs_typing(view: View, value_usd: float | None) -> bool:
     return not value_usd <= engine.typed_above_usd
 
 
+def _engine(view: View) -> tuple[object, ...]:
+    """Which engine it is that answers."""
+    if view.snapshot is None:
+        return ()
+    engine = view.snapshot.engine
+    return engine.pid, engine.started_operator_s, engine.mode
+
+
 class SizeField(Input):
-    """Takes digits and a point, and leaves every other key to the dialog."""
+    """Takes digits and a point, and leaves every other key to the dialog. What stands in it at first is a proposal: the
+    first digit typed or pasted takes its place, so that 3 after a proposed 1 is not 13."""
+
+    untouched = True
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return character is not None and character in "0123456789."
@@ -45,6 +56,19 @@ class SizeField(Input):
         if event.is_printable and not self.check_consume_key(event.key, event.character):
             # Textual's field would eat it all the same.
             event.prevent_default()
+            return
+        if event.is_printable:
+            self._replace_proposal()
+        self.untouched = False
+
+    def on_paste(self, event: events.Paste) -> None:
+        self._replace_proposal()
+
+    def _replace_proposal(self) -> None:
+        if self.untouched:
+            self.untouched = False
+            with self.prevent(Input.Changed):
+                self.value = ""
 
 
 def size_field(value: str, name: str) -> SizeField:
@@ -70,6 +94,7 @@ class OrderDialog(Dialog[None]):
         self.command_name = command_name
         self.snapshot_version = snapshot_version
         self.sent = False
+        self._engine = _engine(operator.view)
 
     def why_not(self, now: float) -> str | None:
         """Why the key does nothing now; an empty text while it only has to wait for its arming."""
@@ -78,6 +103,8 @@ class OrderDialog(Dialog[None]):
             return "sent, waiting for the engine"
         if view.link.read_only:
             return "this terminal is read-only"
+        if _engine(view) != self._engine:
+            return "another engine answers now; open this again"
         reason = view.not_fresh(now)
         if reason is not None:
             return reason
@@ -100,9 +127,12 @@ class OrderDialog(Dialog[None]):
         self.draw(view, now)
 
     def armed(self, now: float) -> bool:
-        """Judged at the key press and not at the last tick."""
+        """Judged at the key press and not at the last tick. A key pressed too early counts anew, so that one held down
+        since before the dialog never arms."""
         if self.operator.view.not_fresh(now) is not None:
             self.arming.hold()
+        elif self._painted and self.arming.remaining_s(now) > 0:
+            self.arming.restart(now)
         return self.why_not(now) is None
 
     def draw(self, view: View, now: float) -> None:

@@ -53,11 +53,14 @@ def confirmation_lines(
     if not c.allowed and c.can_force:
         if force:
             loss = c.loss_if_forced
-            text = (
-                f"FORCED against profitability: expected loss {fmt.usd(loss)} over the horizon."
-                if loss is not None
-                else "FORCED against profitability: the expected loss is not known."
-            )
+            if loss is None:
+                text = "FORCED against profitability: the expected loss is not known."
+            elif loss < 0:
+                text = (
+                    f"FORCED against profitability: expected gain {fmt.usd(-loss)} over the horizon, less than asked."
+                )
+            else:
+                text = f"FORCED against profitability: expected loss {fmt.usd(loss)} over the horizon."
             foot = wrapped(text, cells, "bold $down", 2)
         else:
             foot = [[label(f"refused; {force_key} forces it and shows the expected loss")]]
@@ -138,6 +141,8 @@ class ConfirmDialog(Dialog[None]):
             self.confirmation = pending
             if self._what() != self._shape:
                 self._shape = self._what()
+                # What was forced was forced against what stood there.
+                self.force = False
                 self.arming.restart(now)
         if not self._painted:
             return

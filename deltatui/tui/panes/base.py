@@ -231,7 +231,7 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
     def _draw_title(self, view: View, now: float) -> None:
         head = [Part(f"{self.NUMBER} ", "$faint"), Part(self.heading, "bold $foreground"), *self.headline()]
         tail = self.tail(view, now)
-        state = (tuple(head), tail, self.size.width, self.screen.classes, self.has_class("-old"))
+        state = (tuple(head), tail, self.size.width, self.screen.classes, self.has_class("-old"), self._frame_style())
         if state == self._title:
             return
         self._title = state

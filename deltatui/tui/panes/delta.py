@@ -90,7 +90,7 @@ def carry_lines(carry: CarryView, cells: int) -> list[list[Part]]:
     entry = fmt.hours(carry.break_even_h, never=known and carry.break_even_h is None)
     reverse = fmt.hours(carry.reverse_break_even_h, never=known and carry.reverse_break_even_h is None)
     return [
-        [*rate("now", carry.now_apr), *per_hour(carry)],
+        joined([rate("now", carry.now_apr), per_hour(carry)], cells, gap=0),
         joined([rate("24 h", carry.day_apr), rate("7 d", carry.week_apr), [label("APR")]], cells, gap=2),
         joined([[label("break-even "), bright(entry)], [label("reverse "), bright(reverse)]], cells, gap=2),
         joined([stance_parts(carry), [faint(horizon)]], cells, gap=2),

@@ -221,16 +221,14 @@ def carry_parts(carry: CarryView) -> list[Part]:
 
 
 def per_hour(carry: CarryView) -> list[Part]:
-    """``  paying $0.10/h``: what the position held is expected to earn or cost; flat, what one would."""
+    """``  expected -$0.0171/h``: of the position held by the blended rate, flat of one that would be; the rate of now
+    may have another sign."""
     value = carry.expected_per_hour
     if value is None or abs(value) < 0.00005:
         return []
-    word = "paying" if value < 0 else "earning"
-    if carry.stance == "FLAT":
-        word = "would pay" if value < 0 else "would earn"
     # Cents matter here: what is paid every hour adds up.
-    amount = fmt.usd(abs(value), 2 if abs(value) >= 1 else 4)
-    return [Part(f"  {word} {amount}/h", "$down" if value < 0 else "$up")]
+    amount = fmt.usd(value, 2 if abs(value) >= 1 else 4, plus=True)
+    return [label("  expected "), Part(f"{amount}/h", "$down" if value < 0 else "$up")]
 
 
 def stance_parts(carry: CarryView) -> list[Part]:

@@ -260,8 +260,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
             if row is None:
                 return Target(None, snapshot.version, lost=key)
             return Target(perp_market(row.market, snapshot), snapshot.version)
-        if isinstance(focused, LiveGrid) and focused.lost_key is not None:
-            return Target(None, snapshot.version, lost=focused.lost_key)
+        lost = focused.lost_key if isinstance(focused, LiveGrid) else None
+        # An empty table has no row to choose: it is about the engine's market, if the lost row was.
+        if lost is not None and perp_market(lost, snapshot) != snapshot.prices.market:
+            return Target(None, snapshot.version, lost=lost)
         return Target(snapshot.prices.market, snapshot.version)
 
     def selected_text(self) -> str | None:

@@ -1,0 +1,33 @@
+"""The charts' benchmarks: what was moved in or out is neither profit nor loss."""
+
+from __future__ import annotations
+
+import pytest
+from engine_harness import rate_of, world
+
+from deltatui.domain.command import Deposit, ResultStatus, Withdraw
+from deltatui.engine.history import History
+
+
+async def test_a_deposit_is_no_profit_against_flat_or_always_short() -> None:
+    async with world() as w:
+        history = History(w.core)
+
+        async def ahead() -> tuple[float, float]:
+            before = w.core.facts()
+            assert before is not None
+            await w.record(rate_of(0))
+            record = w.core.facts()
+            assert record is not None
+            assert record.market.funding is not None
+            history.add(record.market.funding)
+            view = history.view()
+            assert view.flat is not None
+            return view.equity[-1][1] - view.flat, view.equity[-1][1] - view.always_short[-1][1]
+
+        at_first = await ahead()
+        assert (await w.give(Deposit(asset="USDC", amount=100_000_000))).status is ResultStatus.DONE
+        assert await ahead() == pytest.approx(at_first, abs=0.01)
+        assert (await w.give(Withdraw(asset="USDC", amount=30_000_000))).status is ResultStatus.DONE
+        assert await ahead() == pytest.approx(at_first, abs=0.01)
+        assert history.view().equity[-1][1] - history.view().equity[0][1] == pytest.approx(70.0, abs=0.01)
