@@ -170,6 +170,16 @@ async def test_typed_ahead_and_old_data_send_nothing(key: str) -> None:
         assert len(t.engine.commands) == 1
 
 
+async def test_it_shows_what_is_where_afterwards() -> None:
+    async with terminal(size=(80, 24)) as t:
+        await t.press("w")
+        assert "10,000.00   after" not in t.text()
+        await t.press(*"97.1")
+        text = " ".join(t.text().split())
+        assert "wallet 10,000.00 after 10,097.10" in text
+        assert "account 1,897.10 after 1,800.00" in text
+
+
 @pytest.mark.parametrize("key", ["d", "w", "s"])
 async def test_escape_sends_nothing(key: str) -> None:
     async with terminal() as t:

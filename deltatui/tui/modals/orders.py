@@ -192,6 +192,13 @@ class TransferDialog(OrderDialog):
             raise ValidationError("TOO_MUCH", most if largest else f"no {symbol} can be moved now")
         return units
 
+    def _moved(self, view: View) -> float | None:
+        """The amount in the field; None while it is none that could be sent."""
+        try:
+            return float(Decimal(self.units(view)).scaleb(-self.asset.decimals))
+        except ValidationError:
+            return None
+
     def needs_symbol(self, view: View) -> bool:
         """Whether the asset must be typed: a large sum that leaves a live account."""
         if self.deposit:
@@ -222,8 +229,14 @@ class TransferDialog(OrderDialog):
                 ("account", held_in_account(view.snapshot, self.asset)),
             ):
                 source = (name == "wallet") == self.deposit
-                text = fmt.number(held, 2 if symbol == "USDC" else 4)
-                lines.append(named(name, Part(fit(text, 20, "right"), "$bright" if source else "$foreground")))
+                places = 2 if symbol == "USDC" else 4
+                text = fmt.number(held, places)
+                line = named(name, Part(fit(text, 20, "right"), "$bright" if source else "$foreground"))
+                moved = self._moved(view)
+                if moved is not None and held is not None:
+                    after = held - moved if source else held + moved
+                    line += [label("   after "), bright(fmt.number(after, places))]
+                lines.append(line)
         largest = self.largest(view)
         lines += [
             spread(
