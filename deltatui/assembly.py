@@ -18,7 +18,7 @@ from deltatui.backtest.run import BacktestSettings, Fees, Policy
 from deltatui.config import Loaded, secret_values
 from deltatui.domain import audit
 from deltatui.domain.carry import CarrySettings
-from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
+from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, Rebalance, Take, Withdraw
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import CriticalError, ValidationError
@@ -167,7 +167,7 @@ class EngineHost:
     async def submit(self, command: AnyCommand) -> CommandResult:
         return await self._engine.submit(command)
 
-    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+    def preview(self, command: Take | Leave | Rebalance | Deposit | Withdraw) -> PlanView:
         return self._engine.preview(command)
 
 

@@ -46,12 +46,24 @@ class Signed(msgspec.Struct, frozen=True):
     last_valid_block_height: int | None
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """How far a venue had come: its count of commits to the account. Means something to the venue that made it only."""
+
+    commits: int
+
+    def covers(self, other: Mark) -> bool:
+        """Whether what was told at this mark contains all that had happened at ``other``."""
+        return self.commits >= other.commits
+
+
 class Outcome(msgspec.Struct, frozen=True):
-    """How an operation ended: LANDED, FAILED or EXPIRED."""
+    """How an operation ended: LANDED, FAILED or EXPIRED. ``at`` is where it landed: only an account told at or after it
+    shows what the operation did; None where the sender cannot say."""
 
     state: OperationState
     error_code: str = ""
     detail: str = ""
+    at: Mark | None = None
 
 
 class Sender(Protocol):
@@ -69,11 +81,25 @@ class Sender(Protocol):
         """Wait for the outcome as long as the sender's own deadline allows; None while nobody can know it."""
 
 
+class OtherPosition(msgspec.Struct, frozen=True):
+    """A perp position of the same account in a market that this engine does not carry. ``mark`` None: its price is not
+    known. ``unsettled`` as in AccountState."""
+
+    instrument: str
+    base_1e9: int
+    entry: Decimal | None
+    mark: Decimal | None
+    unsettled: Decimal
+
+
 class AccountState(msgspec.Struct, frozen=True):
-    """The account as the venue has it now, for one market. Base amounts 1e9, signed (negative: borrowed, short).
+    """The account as the venue tells it, for one market. Base amounts 1e9, signed (negative: borrowed, short).
 
     ``equity`` is the venue's own figure, from balances. ``unsettled`` is PnL and funding that the venue has not yet
-    moved into the quote balance. ``events`` is the number of the newest VenueEvent that these figures contain.
+    moved into the quote balance, ``settled`` what it has moved so far, ``perp_settled`` of that since the present
+    position was opened. ``events`` is the number of the newest
+    VenueEvent that these figures contain, ``mark`` how far the venue had come when it told them. ``others`` are
+    positions elsewhere in the account.
     """
 
     as_of_s: float
@@ -90,6 +116,10 @@ class AccountState(msgspec.Struct, frozen=True):
     open_asks_1e9: int = 0
     being_liquidated: bool = False
     liquidations: int = 0
+    settled: Decimal = Decimal(0)
+    perp_settled: Decimal = Decimal(0)
+    mark: Mark = Mark(0)
+    others: tuple[OtherPosition, ...] = ()
 
 
 class Venue(Protocol):
@@ -105,7 +135,14 @@ class Venue(Protocol):
 
     def market(self, symbol: str) -> MarketState | None: ...
 
-    def account(self, symbol: str) -> AccountState | None: ...
+    def account(self, symbol: str) -> AccountState | None:
+        """What was told last. May lag behind what has landed."""
+
+    async def report(self, symbol: str, at_least: Mark | None) -> AccountState:
+        """The account told at or after ``at_least``; from then on :meth:`account` and :meth:`margin_book` show it too.
+
+        Waits for it as long as the venue's own deadline allows, then raises TransientError.
+        """
 
     def margin_book(self) -> MarginBook | None:
         """Everything the margin formulas need, at current oracle prices."""

@@ -337,7 +337,9 @@ class World:
         await self.core.take_in(self.core.known_facts())
         market = self.venue.market("SOL-PERP")
         assert market is not None
-        return self.account.equity - self.core.accountant.books.closing_equity(self.core.accountant.marks(market))
+        return self.account.equity - self.core.accountant.books.closing_equity(
+            self.core.accountant.marks(market, self.account)
+        )
 
     async def check(self) -> None:
         """What must hold whenever nothing is under way: a balanced ledger, on disk as in memory, and one outcome for

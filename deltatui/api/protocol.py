@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
+from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, Rebalance, Take, Withdraw
 from deltatui.domain.event import Event, LogLine
 from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -37,7 +37,7 @@ class PreviewMessage(msgspec.Struct, frozen=True, tag="PREVIEW"):
     """Asks what ``command`` would do now; nothing is changed, recorded or counted as an attempt."""
 
     id: int
-    command: Take | Leave | Rebalance
+    command: Take | Leave | Rebalance | Deposit | Withdraw
 
 
 class Ping(msgspec.Struct, frozen=True, tag="PING"):

@@ -39,6 +39,7 @@ from deltatui.domain.command import (
     AnyCommand,
     Cancel,
     CommandResult,
+    Deposit,
     Kill,
     Leave,
     Pause,
@@ -46,6 +47,7 @@ from deltatui.domain.command import (
     ResultStatus,
     Stop,
     Take,
+    Withdraw,
 )
 from deltatui.domain.errors import DeltatuiError, ValidationError
 
@@ -66,7 +68,7 @@ class Engine(Protocol):
     async def submit(self, command: AnyCommand) -> CommandResult:
         """Carry the command out. Raises one of the four kinds of error, or answers with a result."""
 
-    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+    def preview(self, command: Take | Leave | Rebalance | Deposit | Withdraw) -> PlanView:
         """What the command would do now; changes nothing. Raises one of the four kinds of error where there is no such
         trade now."""
 

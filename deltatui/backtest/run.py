@@ -202,7 +202,7 @@ async def _play(
     entries = await store.ledger()
     books = core.accountant.books
     totals = _totals(entries)
-    marks = core.accountant.marks(market)
+    marks = core.accountant.marks(market, account)
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
@@ -227,7 +227,7 @@ async def _play(
         time_in_market_pct=100.0 * in_market / len(tape),
         max_drawdown_pct=float(core.flags.losses.max_drawdown_pct),
         ledger_gap_usd=abs(float(account.equity - ledger_equity)),
-        round_trip_bps=core.round_trip.total * 1e4,
+        round_trip_bps=core.round_trip().total * 1e4,
         mean_short_apr_pct=_mean_short_apr_pct(tape),
         entries=len(entries),
         state=core.state if core.state is not EngineState.HALTED else f"HALTED: {core.state_reason}",

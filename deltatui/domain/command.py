@@ -7,10 +7,11 @@ idempotency key: the engine acts on each at most once. ``snapshot_version`` is w
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.verdict import Verdict
 
 
@@ -21,10 +22,39 @@ class Direction(StrEnum):
     """Short (borrowed) spot, long perp: receives funding while the rate is negative."""
 
 
+class SpotSource(StrEnum):
+    """Where the spot leg of a carry take comes from. A leave sells only what was bought."""
+
+    BUY = "buy"
+    WALLET = "wallet"
+    """SOL in the wallet is deposited in the same operation."""
+    DEPOSITED = "deposited"
+    """SOL that was paid in before and no hedge covers yet."""
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def one_of(kind: type[E], value: str, what: str) -> E:
+    """``value`` as a member of ``kind``: a plain string that happens to be one must never be read as another.
+
+    Raises ValidationError for any other word.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(member.value for member in kind)
+        raise ValidationError("BAD_WORD", f"{what} is '{value}'; it must be one of {known}") from None
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="action"):
     intent_id: str = ""
     snapshot_version: int = 0
     source: Literal["operator", "api", "engine"] = "operator"
+
+    def __post_init__(self) -> None:
+        if self.source not in ("operator", "api", "engine"):
+            raise ValidationError("BAD_WORD", f"source is '{self.source}'; it must be one of operator, api, engine")
 
 
 class Take(Command, frozen=True, kw_only=True, tag="TAKE"):
@@ -33,6 +63,13 @@ class Take(Command, frozen=True, kw_only=True, tag="TAKE"):
     market: str
     base_1e9: int
     direction: Direction = Direction.CARRY
+    spot: SpotSource = SpotSource.BUY
+
+    def __post_init__(self) -> None:
+        """Raises ValidationError for a direction or a source of spot that does not exist."""
+        super().__post_init__()
+        msgspec.structs.force_setattr(self, "direction", one_of(Direction, self.direction, "direction"))
+        msgspec.structs.force_setattr(self, "spot", one_of(SpotSource, self.spot, "spot"))
 
 
 class Leave(Command, frozen=True, kw_only=True, tag="LEAVE"):
@@ -64,7 +101,7 @@ class Withdraw(Command, frozen=True, kw_only=True, tag="WITHDRAW"):
 
 
 class Confirm(Command, frozen=True, kw_only=True, tag="CONFIRM"):
-    """Go ahead with the pending operation. ``force`` accepts a rejection by the profitability gate (R6)."""
+    """Go ahead with what waits. ``force`` accepts a rejection by the profitability gate (R6)."""
 
     operation_id: str
     force: bool = False
@@ -87,6 +124,10 @@ class Kill(Command, frozen=True, kw_only=True, tag="KILL"):
 
     flatten: bool = False
     reason: str = ""
+
+
+class ForgetLosses(Command, frozen=True, kw_only=True, tag="FORGET_LOSSES"):
+    """Count the day's loss and the peak anew from the present equity, after a question (R6.10)."""
 
 
 class SetSpeed(Command, frozen=True, kw_only=True, tag="SET_SPEED"):
@@ -118,6 +159,7 @@ AnyCommand = (
     | Pause
     | Resume
     | Kill
+    | ForgetLosses
     | SetSpeed
     | SetAutomation
     | Stop
@@ -126,7 +168,9 @@ AnyCommand = (
 
 class ResultStatus(StrEnum):
     DONE = "done"
-    """Carried out; for a trade: landed, and vault and ledger synced."""
+    """Carried out whole; for a trade: filled as asked, and vault and ledger synced."""
+    PARTLY_DONE = "partly_done"
+    """Something of it was filled and something was not: ``parts`` say what is open."""
     NEEDS_CONFIRMATION = "needs_confirmation"
     """Waits for Confirm with ``operation_id``; the snapshot's ``confirmation`` has what it would do."""
     UNRESOLVED = "unresolved"
@@ -135,13 +179,27 @@ class ResultStatus(StrEnum):
     """Nothing was changed; ``code`` and ``message`` say why, ``verdicts`` which gate."""
 
 
+class Part(msgspec.Struct, frozen=True):
+    """What became of one leg, in base units, positive bought: ``open`` is ``asked`` less ``filled``, and ``filled``
+    counts what was undone again. ``leg`` is the perp or the spot side of ``market``."""
+
+    market: str
+    leg: Literal["perp", "spot"]
+    asked: float
+    filled: float
+    open: float
+
+
 class CommandResult(msgspec.Struct, frozen=True):
+    """``parts`` name every leg of a trade that was carried out, from its fills."""
+
     status: ResultStatus
     code: str
     message: str
     operation_id: str = ""
     intent_id: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def success(self) -> bool:

@@ -66,10 +66,12 @@ class RoundTrip(msgspec.Struct, frozen=True):
         return self.fees + self.slippage
 
 
-def round_trip(model: CostModel, base: Decimal) -> RoundTrip:
-    """Entry and exit of a hedged pair of ``base`` units, each leg a taker."""
-    fees = 2 * (model.fees.perp_taker_1e5 + model.fees.spot_1e5) / FEE_PRECISION
-    return RoundTrip(float(fees), float(4 * model.slippage.fraction(base)))
+def round_trip(model: CostModel, base: Decimal, *, spot_leg: bool = True) -> RoundTrip:
+    """Entry and exit of a hedged pair of ``base`` units, each leg a taker. Without ``spot_leg`` the spot side is there
+    already and stays: only the perp is traded."""
+    fees = 2 * (model.fees.perp_taker_1e5 + (model.fees.spot_1e5 if spot_leg else 0)) / FEE_PRECISION
+    fills = 4 if spot_leg else 2
+    return RoundTrip(float(fees), float(fills * model.slippage.fraction(base)))
 
 
 def documented_cost(size: float, price: float, tip_lamports: int = 10_000) -> float:

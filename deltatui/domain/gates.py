@@ -58,8 +58,9 @@ class GateLimits(msgspec.Struct, frozen=True):
 class GateFacts(msgspec.Struct, frozen=True):
     """What the gates look at. ``None`` is unknown. ``increases_risk`` is false for what R6.11 lets pass.
 
-    Figures named ``after`` are those of the account once the command is done. ``liq_distance_pct_after`` is unsigned;
-    ``no_liquidation_after`` says that no price liquidates. ``size_problem``, ``venue_problem`` and ``rate_problem``
+    Figures named ``after`` are those of the account once the command is done, unrounded. ``liq_distance_pct_after`` is
+    unsigned; ``no_liquidation_after`` says that no price liquidates, ``needs_margin_after`` that margin is required at
+    all. ``size_problem``, ``venue_problem`` and ``rate_problem``
     are sentences, empty where all is well.
     """
 
@@ -70,10 +71,11 @@ class GateFacts(msgspec.Struct, frozen=True):
     carry: CarryEstimate | None = None
     judge_carry: bool = True
     leverage_after: float | None = None
-    health_after: int | None = None
+    health_after: float | None = None
     liq_distance_pct_after: float | None = None
     no_liquidation_after: bool = False
     free_collateral_after: float | None = None
+    needs_margin_after: bool = True
     latency_ms: float | None = None
     oracle_age_s: float | None = None
     slot_lag: int | None = None
@@ -96,7 +98,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _size(facts),
         _profitability(facts, limits),
         _leverage(facts, limits),
-        _health(facts, limits),
+        _health("health_after", facts, limits.min_health_after),
         _liquidation(facts, limits),
         _margin(facts),
         _at_least("quote_reserve", facts.free_collateral_after, limits.min_free_quote, "$", facts),
@@ -133,13 +135,15 @@ def only_profitability_blocks(verdicts: tuple[Verdict, ...]) -> bool:
     return len(stopped) == 1 and stopped[0].code == "profitability" and stopped[0].status is _BLOCKED
 
 
-def withdraw_health(health_after: int | None, limits: GateLimits) -> Verdict:
-    """R3.4: a withdrawal must leave this much health."""
-    limit = f">= {limits.min_health_withdraw}"
-    if health_after is None:
-        return Verdict("withdraw_health", _UNKNOWN, "unknown", limit, "health after the withdrawal is not known")
-    status = _ALLOWED if health_after >= limits.min_health_withdraw else _BLOCKED
-    return Verdict("withdraw_health", status, str(health_after), limit)
+def judge_withdrawal(facts: GateFacts, limits: GateLimits) -> tuple[Verdict, ...]:
+    """R3.4: a withdrawal passes what a trade passes, judged on what remains, and more health."""
+    return (
+        _venue(facts),
+        _health("withdraw_health", facts, limits.min_health_withdraw),
+        _leverage(facts, limits),
+        _liquidation(facts, limits),
+        _margin(facts),
+    )
 
 
 def _exempt(code: str, observed: str = "", limit: str = "") -> Verdict:
@@ -182,14 +186,20 @@ def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
     return Verdict("leverage", status, f"{facts.leverage_after:.2f}x", limit)
 
 
-def _health(facts: GateFacts, limits: GateLimits) -> Verdict:
-    limit = f">= {limits.min_health_after}"
+def _health(code: str, facts: GateFacts, least: int) -> Verdict:
+    limit = f">= {least}"
     if not facts.increases_risk:
-        return _exempt("health_after", limit=limit)
+        return _exempt(code, limit=limit)
     if facts.health_after is None:
-        return Verdict("health_after", _UNKNOWN, "unknown", limit, "health after the trade is not known")
-    status = _ALLOWED if facts.health_after >= limits.min_health_after else _BLOCKED
-    return Verdict("health_after", status, str(facts.health_after), limit)
+        return Verdict(code, _UNKNOWN, "unknown", limit, "the account's health afterwards is not known")
+    status = _ALLOWED if facts.health_after >= least else _BLOCKED
+    return Verdict(code, status, _shown(facts.health_after, least), limit)
+
+
+def _shown(value: float, limit: float) -> str:
+    """Whole where that does not hide on which side of the limit it is."""
+    whole = f"{value:.0f}"
+    return whole if float(whole) != limit or value == limit else f"{value:.4g}"
 
 
 def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
@@ -201,13 +211,16 @@ def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
     if facts.liq_distance_pct_after is None:
         return Verdict("liq_distance", _UNKNOWN, "unknown", limit, "the liquidation price is not known")
     status = _ALLOWED if facts.liq_distance_pct_after >= limits.min_liq_distance_pct else _BLOCKED
-    return Verdict("liq_distance", status, f"{facts.liq_distance_pct_after:.0f} %", limit)
+    shown = _shown(facts.liq_distance_pct_after, limits.min_liq_distance_pct)
+    return Verdict("liq_distance", status, f"{shown} %", limit)
 
 
 def _margin(facts: GateFacts) -> Verdict:
     if not facts.increases_risk:
         return _exempt("margin", limit="> $0")
     free = facts.free_collateral_after
+    if not facts.needs_margin_after:
+        return Verdict("margin", _ALLOWED, "none", "> $0", "nothing needs margin")
     if free is None:
         return Verdict("margin", _UNKNOWN, "unknown", "> $0", "free collateral after the trade is not known")
     if not free > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum
 
@@ -45,10 +46,17 @@ class LossState(msgspec.Struct, frozen=True):
 _DAY_S = 86_400
 
 
+class LossStop(msgspec.Struct, frozen=True):
+    """A loss limit that stands: why, and when it stops standing by itself, both in words."""
+
+    reason: str
+    lifts: str
+
+
 def watch_losses(
     state: LossState, limits: LossLimits, equity: Decimal, transfers: Decimal, market_s: float
-) -> tuple[LossState, str]:
-    """Take one equity into account; returns the new state and the reason to stop, empty where there is none.
+) -> tuple[LossState, LossStop | None]:
+    """Take one equity into account; returns the new state and the limit that stands, if one does.
 
     ``transfers`` is net deposits so far, so that a withdrawal is no loss. Drawdown is what was lost since the best
     moment, in percent of what would be there without that loss.
@@ -62,7 +70,16 @@ def watch_losses(
     worst = max(state.max_drawdown_pct, drawdown)
     state = LossState(day, day_open, peak, worst)
     if limits.daily_loss is not None and day_open - earned >= limits.daily_loss:
-        return state, f"lost ${day_open - earned:,.2f} today, limit ${limits.daily_loss:,.2f}"
+        reason = f"lost ${day_open - earned:,.2f} today, limit ${limits.daily_loss:,.2f}"
+        midnight = datetime.fromtimestamp((day + 1) * _DAY_S, UTC)
+        return state, LossStop(reason, f"the limit lifts at {midnight:%Y-%m-%d %H:%M} UTC (market time)")
     if limits.drawdown_pct is not None and drawdown >= limits.drawdown_pct:
-        return state, f"equity is {drawdown:.2f} % below its peak, limit {limits.drawdown_pct:.2f} %"
-    return state, ""
+        reason = f"equity is {drawdown:.2f} % below its peak, limit {limits.drawdown_pct:.2f} %"
+        enough = whole * (1 - limits.drawdown_pct / 100)
+        return state, LossStop(reason, f"the limit lifts when equity is above ${enough:,.2f}")
+    return state, None
+
+
+def forget_losses(state: LossState) -> LossState:
+    """Count day and peak anew; the largest drawdown so far stays on record."""
+    return LossState(max_drawdown_pct=state.max_drawdown_pct)

@@ -20,10 +20,14 @@ class FlowKind(StrEnum):
     INTEREST = "interest"
     DEPOSIT = "deposit"
     WITHDRAWAL = "withdrawal"
+    WRITE_OFF = "write_off"
+    """What the venue forgave an account whose debts were larger than what it held."""
 
 
 TRANSFER_NOTE = "transfer"
 """Marks a fill that moves base between wallet and account."""
+LIQUIDATION_NOTE = "liquidation"
+"""Marks a fill that the venue made against the owner's will."""
 
 
 class VenueEvent(msgspec.Struct, frozen=True):
@@ -88,9 +92,10 @@ def apply_fill(holding: Holding, base: Decimal, price: Decimal) -> tuple[Holding
 class Books:
     """The account as the ledger knows it: folded from the venue's events alone, never from its balances.
 
-    ``transferred`` is the net base that was paid in, per spot instrument: what is not part of a hedge. That it never
-    reads a balance makes it the second, independent path to the equity: ``opening + entries + unrealised PnL of perps +
-    revaluation of spot = closing`` (R10.4). Instruments are perp symbols and base symbols of spot.
+    ``paid_in`` is the base that was paid in as such and is still there, per spot instrument, never negative: what was
+    not bought for a hedge. A withdrawal takes it first (R3.4). That the books never read a balance makes them the
+    second, independent path to the equity: ``opening + entries + unrealised PnL of perps + revaluation of spot =
+    closing`` (R10.4). Instruments are perp symbols and base symbols of spot.
     """
 
     def __init__(self, opening_equity: Decimal, spot_instruments: frozenset[str]) -> None:
@@ -101,7 +106,7 @@ class Books:
         self.totals: dict[FlowKind, Decimal] = dict.fromkeys(FlowKind, Decimal(0))
         self.holdings: dict[str, Holding] = {}
         self.funding_since_open: dict[str, Decimal] = {}
-        self.transferred: dict[str, Decimal] = {}
+        self.paid_in: dict[str, Decimal] = {}
 
     def ingest(self, events: Sequence[VenueEvent]) -> list[LedgerEntry]:
         """Book the events that are new; each number once, in order.
@@ -150,12 +155,21 @@ class Books:
         before = self.holdings.get(event.instrument, Holding())
         after, realized = apply_fill(before, event.base, event.price)
         self.holdings[event.instrument] = after
-        if event.note == TRANSFER_NOTE:
-            self.transferred[event.instrument] = self.transferred.get(event.instrument, _ZERO) + event.base
+        self._keep_paid_in(event, after)
         if not before.base or not after.base or (before.base > 0) != (after.base > 0):
             self.funding_since_open[event.instrument] = Decimal(0)
         if realized:
             self._book(event, FlowKind.TRADING_PNL, realized, entries)
+
+    def _keep_paid_in(self, event: VenueEvent, after: Holding) -> None:
+        own = self.paid_in.get(event.instrument, _ZERO)
+        if event.note == TRANSFER_NOTE:
+            own = max(_ZERO, own + event.base)
+        elif event.note == LIQUIDATION_NOTE:
+            own = min(own, max(_ZERO, after.base))
+        else:
+            return
+        self.paid_in[event.instrument] = own
 
     def _book(self, event: VenueEvent, kind: FlowKind, amount: Decimal, entries: list[LedgerEntry]) -> None:
         self.sequence += 1
@@ -180,7 +194,8 @@ _ZERO = Decimal(0)
 
 
 class BooksImage(msgspec.Struct, frozen=True):
-    """What a restart needs to go on with the books where they stood."""
+    """What a restart needs to go on with the books where they stood. ``transferred`` is :attr:`Books.paid_in`; early
+    images have negative figures there, for SOL of a hedge that was withdrawn."""
 
     opening_equity: Decimal
     cursor: int
@@ -199,7 +214,7 @@ def books_image(books: Books) -> BooksImage:
         {kind.value: amount for kind, amount in books.totals.items()},
         dict(books.holdings),
         dict(books.funding_since_open),
-        dict(books.transferred),
+        dict(books.paid_in),
     )
 
 
@@ -210,5 +225,5 @@ def books_from_image(image: BooksImage, spot_instruments: frozenset[str]) -> Boo
     books.totals.update({FlowKind(kind): amount for kind, amount in image.totals.items()})
     books.holdings = dict(image.holdings)
     books.funding_since_open = dict(image.funding_since_open)
-    books.transferred = dict(image.transferred)
+    books.paid_in = {instrument: max(_ZERO, base) for instrument, base in image.transferred.items()}
     return books

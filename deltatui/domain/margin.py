@@ -62,6 +62,8 @@ class MarginSummary(msgspec.Struct, frozen=True):
     health: int
     leverage_1e4: int
     net_value_1e6: int
+    exact_health: float
+    """Not rounded: what limits look at. ``health`` is for people."""
 
 
 def _margin(book: MarginBook, category: Category, strict: bool, orders: bool = True) -> tuple[int, int]:
@@ -106,6 +108,18 @@ def health_from(requirement_1e6: int, collateral_1e6: int, being_liquidated: boo
         return 0
     free = collateral_1e6 - requirement_1e6
     return min(100, max(0, (200 * free + collateral_1e6) // (2 * collateral_1e6)))
+
+
+def exact_health(requirement_1e6: int, collateral_1e6: int, being_liquidated: bool = False) -> float:
+    """The same without rounding up, for limits (R3.4): never more than the true figure."""
+    if being_liquidated:
+        return 0.0
+    if requirement_1e6 == 0 and collateral_1e6 >= 0:
+        return 100.0
+    if collateral_1e6 <= 0:
+        return 0.0
+    billionths = 100 * 10**9 * (collateral_1e6 - requirement_1e6) // collateral_1e6
+    return min(100.0, max(0.0, billionths / 1e9))
 
 
 def documented_health(collateral: float, requirement: float) -> float:
@@ -199,6 +213,7 @@ def margin_summary(book: MarginBook) -> MarginSummary:
         health_from(requirement, maintenance, book.user.being_liquidated),
         _leverage(liabilities, net_assets),
         net_value,
+        exact_health(requirement, maintenance, book.user.being_liquidated),
     )
 
 

@@ -46,7 +46,8 @@ class FundingRecord(msgspec.Struct, frozen=True):
 
 class MarketState(msgspec.Struct, frozen=True):
     """What the venue says of one market now. ``as_of_s`` is market time; ``interpolated`` marks a price between two
-    records. ``funding`` is the newest record, ``funding_count`` how many have been seen."""
+    records. ``funding`` is the newest record, ``funding_count`` how many have been seen. ``paused`` is why the venue
+    takes no orders just now, empty where it does."""
 
     spec: MarketSpec
     as_of_s: float
@@ -57,3 +58,4 @@ class MarketState(msgspec.Struct, frozen=True):
     funding: FundingRecord | None
     funding_count: int
     next_funding_s: float | None
+    paused: str = ""

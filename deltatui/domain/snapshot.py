@@ -14,7 +14,7 @@ import msgspec
 
 from deltatui.domain.verdict import Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class TapeView(msgspec.Struct, frozen=True):
@@ -75,7 +75,8 @@ class EngineView(msgspec.Struct, frozen=True):
 
 class AccountView(msgspec.Struct, frozen=True):
     """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is None where no price up or down
-    liquidates; ``liq_distance_pct`` is its distance from the oracle price, signed."""
+    liquidates; ``liq_distance_pct`` is its distance from the oracle price, signed. ``unsettled_pnl`` of perps is not in
+    the quote balance yet, ``settled_pnl`` has gone there since the account was opened; ``total_pnl`` is both."""
 
     health: int | None
     equity: float | None
@@ -94,11 +95,15 @@ class AccountView(msgspec.Struct, frozen=True):
     as_of_market_s: float | None = None
     reason: str = ""
     delegate: str = ""
+    settled_pnl: float | None = None
+    unsettled_pnl: float | None = None
+    total_pnl: float | None = None
 
 
 class PositionView(msgspec.Struct, frozen=True):
     """``key`` is stable while the position lives (``SOL-PERP``, ``SOL``). ``size`` is in base, signed: positive long.
-    ``funding`` is cash received (negative: paid) since the position was opened; None for spot."""
+    ``funding`` is cash received (negative: paid) since the position was opened; None for spot. ``settled_pnl`` went
+    into the quote balance since then. ``foreign``: in a market that the engine does not carry and leaves alone."""
 
     key: str
     market: str
@@ -112,10 +117,14 @@ class PositionView(msgspec.Struct, frozen=True):
     funding: float | None
     liq_price: float | None
     liq_distance_pct: float | None = None
+    settled_pnl: float | None = None
+    total_pnl: float | None = None
+    foreign: bool = False
 
 
 class DeltaView(msgspec.Struct, frozen=True):
-    """Net SOL exposure (R5.1). ``direction`` is what the rebalancer would do (``none``, ``expand_short``,
+    """Net SOL exposure (R5.1): of the account with its wallet, and, named ``hedge``, of what the engine hedges, which
+    is what it acts on. ``direction`` is what the rebalancer would do (``none``, ``expand_short``,
     ``reduce_short``, ``expand_long``, ``reduce_long``) and ``reason`` why it does or does not."""
 
     spot: float | None
@@ -129,6 +138,9 @@ class DeltaView(msgspec.Struct, frozen=True):
     reason: str
     cooldown_remaining_s: float
     last_rebalance_market_s: float | None
+    hedge_spot: float | None = None
+    hedge_net: float | None = None
+    hedge_drift_pct: float | None = None
 
 
 class CarryView(msgspec.Struct, frozen=True):
@@ -190,21 +202,34 @@ class AttributionView(msgspec.Struct, frozen=True):
     spot_revaluation: float
     closing_equity: float | None
     gap: float | None
+    write_offs: float = 0.0
 
 
 class VaultView(msgspec.Struct, frozen=True):
-    """``balance`` is free quote, ``allocated_capital`` deployed notional, ``available_capital`` what is left to use."""
+    """``balance`` is free quote, ``allocated_capital`` deployed notional, ``available_capital`` what is left to use;
+    None while the account is not known."""
 
-    balance: float
-    allocated_capital: float
-    available_capital: float
-    sol: float
-    realized_funding: float
+    balance: float | None
+    allocated_capital: float | None
+    available_capital: float | None
+    sol: float | None
+    realized_funding: float | None
     last_sync_operator_s: float | None
 
 
+class LegView(msgspec.Struct, frozen=True):
+    """One order of a plan. ``size`` in base, positive bought; ``limit_price`` is the worst that is accepted."""
+
+    market: str
+    size: float
+    limit_price: float
+
+
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trade would do now (R7.1). ``fees`` and ``slippage`` are this trade's, ``round_trip`` the way in and out.
+    """What a trade or a transfer would do now (R7.1, R3.4). A transfer has an ``asset``, ``size`` of it, and no legs.
+    ``then`` says what automation will do about what is left. ``delta`` is of the account with its wallet,
+    ``hedge_delta`` of what the engine hedges. ``fees`` and ``slippage`` are this trade's, ``round_trip`` the way in and
+    out.
     ``break_even_h`` None: never, or unknown where profitability cannot be judged.
     ``loss_if_forced`` is the expected loss over the horizon where the profitability gate refuses; ``can_force``
     whether Confirm(force=True) would be taken."""
@@ -233,11 +258,18 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     allowed: bool
     can_force: bool
     loss_if_forced: float | None
+    asset: str = ""
+    legs: tuple[LegView, ...] = ()
+    hedge_delta_before_pct: float | None = None
+    hedge_delta_after_pct: float | None = None
+    then: str = ""
 
 
 class ConfirmationView(PlanView, frozen=True, kw_only=True):
-    """A trade that waits for the operator, with what it would do now."""
+    """What waits for the operator, with what it would do now. ``question`` is the whole of it where nothing is moved
+    (``kind`` FORGET_LOSSES)."""
 
+    question: str = ""
     operation_id: str
     source: str
     created_operator_s: float
@@ -272,9 +304,17 @@ class AmountView(msgspec.Struct, frozen=True):
     max_amount: float | None
 
 
+class SourceView(msgspec.Struct, frozen=True):
+    """How much of a take's spot leg could come from ``source`` (``wallet``, ``deposited``), in base units."""
+
+    source: str
+    max_size: float
+
+
 class ActionView(msgspec.Struct, frozen=True):
     """Whether a command could be given now, and if not, why. ``min_size``, ``max_size`` and ``step`` in base units
-    of the market, where the command takes a size; ``amounts`` where it takes an amount of an asset."""
+    of the market, where the command takes a size; ``amounts`` where it takes an amount of an asset. ``sources`` are
+    where a take's SOL could come from without buying it; one that has none is left out."""
 
     action: str
     enabled: bool
@@ -283,6 +323,7 @@ class ActionView(msgspec.Struct, frozen=True):
     max_size: float | None = None
     step: float | None = None
     amounts: tuple[AmountView, ...] = ()
+    sources: tuple[SourceView, ...] = ()
 
 
 class PricesView(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 
+import msgspec
+
 from deltatui.domain.errors import ValidationError
 
 BASE_PRECISION = 10**9
@@ -50,6 +52,20 @@ def sign(value: int | float | Decimal) -> int:
 def floor_to_step(value: int, step: int) -> int:
     """The largest multiple of ``step`` that is not farther from zero than ``value`` (R4.4)."""
     return div_trunc(value, step) * step
+
+
+class Slippage(msgspec.Struct, frozen=True):
+    """How far from the present price an order may fill, in basis points. What reduces risk has to get out (R6.11), so
+    its limit is wider, and that of a kill the widest; never narrower than that of an entry."""
+
+    enter_bps: int = 50
+    reduce_bps: int = 100
+    kill_bps: int = 500
+
+    def bps(self, *, reduces: bool, kill: bool) -> int:
+        if kill:
+            return max(self.enter_bps, self.reduce_bps, self.kill_bps)
+        return max(self.enter_bps, self.reduce_bps) if reduces else self.enter_bps
 
 
 def limit_price_1e6(price_1e6: int, *, buy: bool, slippage_bps: int, tick_1e6: int) -> int:

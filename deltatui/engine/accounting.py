@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.ledger import (
     Books,
     BooksImage,
@@ -18,7 +19,7 @@ from deltatui.domain.ledger import (
     books_image,
 )
 from deltatui.domain.market import MarketSpec, MarketState
-from deltatui.domain.units import base_to_decimal
+from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.ports import AccountState
 
 _encode = msgspec.json.Encoder().encode
@@ -61,7 +62,12 @@ class Accountant:
         return _encode(books_image(self.books))
 
     def open(self, market: MarketState, account: AccountState) -> None:
-        """Begin with an account that these books know no history of: its holdings are taken over at their marks."""
+        """Begin with an account that these books know no history of: its holdings are taken over at their marks.
+
+        Does not begin while something is held whose price is not known.
+        """
+        if any(other.mark is None for other in account.others):
+            return
         books = Books(account.equity, self._spot)
         books.cursor = account.events
         for instrument, base_1e9, price in (
@@ -70,10 +76,13 @@ class Accountant:
         ):
             if base_1e9:
                 books.holdings[instrument] = Holding(base_to_decimal(base_1e9), price)
+        for other in account.others:
+            if other.mark is not None:
+                books.holdings[other.instrument] = Holding(base_to_decimal(other.base_1e9), other.mark)
         # What the perp does not hedge was there before us and is not ours to sell.
         unhedged = account.spot_1e9 + account.perp_1e9
         if account.spot_1e9 > 0 and unhedged > 0:
-            books.transferred[self._spec.base_symbol] = base_to_decimal(unhedged)
+            books.paid_in[self._spec.base_symbol] = base_to_decimal(unhedged)
         self.books = books
         self.opened = True
 
@@ -82,12 +91,24 @@ class Accountant:
         self.pending.extend(entries)
         return entries
 
-    def marks(self, market: MarketState) -> Mapping[str, Decimal]:
-        return {self._spec.symbol: market.mark, self._spec.base_symbol: market.oracle}
+    def marks(self, market: MarketState, account: AccountState) -> Mapping[str, Decimal]:
+        """The venue's prices of all that the account holds; what it has no price for is missing."""
+        marks = {self._spec.symbol: market.mark, self._spec.base_symbol: market.oracle}
+        for other in account.others:
+            if other.mark is not None:
+                marks[other.instrument] = other.mark
+        return marks
 
     def sync(self, market: MarketState, account: AccountState, operator_s: float) -> Sync:
-        """Compare ledger and venue. Both must contain the same events."""
-        ledger = self.books.closing_equity(self.marks(market))
+        """Compare ledger and venue. Both must contain the same events.
+
+        Raises ValidationError where something is held that has no price.
+        """
+        marks = self.marks(market, account)
+        for instrument, holding in self.books.holdings.items():
+            if holding.base and instrument not in marks:
+                raise ValidationError("MISSING_PRICE", f"{instrument} is held and its price is not known")
+        ledger = self.books.closing_equity(marks)
         self.last_sync = Sync(account.as_of_s, operator_s, account.equity, ledger)
         return self.last_sync
 
@@ -97,6 +118,6 @@ class Accountant:
         return totals[FlowKind.DEPOSIT] + totals[FlowKind.WITHDRAWAL]
 
     @property
-    def own_spot_1e9(self) -> int:
-        """Base units that were paid in as such and are not part of a hedge."""
-        return int(self.books.transferred.get(self._spec.base_symbol, Decimal(0)) * 10**9)
+    def paid_in_1e9(self) -> int:
+        """Base units that were paid in as such and are still there."""
+        return int(self.books.paid_in.get(self._spec.base_symbol, Decimal(0)) * BASE_PRECISION)

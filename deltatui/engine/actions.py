@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from types import NoneType
 
 import msgspec
 
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import (
+    Command,
     Deposit,
     Direction,
+    ForgetLosses,
     Kill,
     Leave,
     Pause,
@@ -25,12 +28,13 @@ from deltatui.domain.command import (
 )
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.margin import MarginBook
-from deltatui.domain.snapshot import ActionView, AmountView
-from deltatui.domain.units import BASE_PRECISION
+from deltatui.domain.snapshot import ActionView, AmountView, SourceView
+from deltatui.domain.units import BASE_PRECISION, floor_to_step
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
 from deltatui.engine.memory import Facts
 from deltatui.engine.planner import stance_of
+from deltatui.engine.powers import needed_by, power_refusal
 from deltatui.engine.states import refusal
 from deltatui.ports import AccountState
 
@@ -52,12 +56,15 @@ class Actions:
         core = self._core
         state, spec = core.state, core.spec
         held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
-        waiting = "a trade waits for its confirmation" if core.pending is not None else ""
+        waits = None if core.pending is None else core.pending.command
+        waiting = "" if waits is None else "another question waits for its answer"
+        leave_waits = "" if isinstance(waits, NoneType | Take | Withdraw | ForgetLosses) else waiting
         no_data = "no prices yet" if facts is None else ""
 
-        def view(command: type, *reasons: str) -> ActionView:
-            why = refusal(state, command) or next((reason for reason in reasons if reason), "")
-            return ActionView(command.__struct_config__.tag, not why, why)  # type: ignore[attr-defined]
+        def view(command: type[Command], *reasons: str) -> ActionView:
+            why = refusal(state, command) or power_refusal(core.settings, needed_by(command), _word(command))
+            why = why or next((reason for reason in reasons if reason), "")
+            return ActionView(str(command.__struct_config__.tag), not why, why)
 
         self._find_amounts(facts)
         take = view(Take, waiting, no_data)
@@ -70,8 +77,9 @@ class Actions:
                 min_size=spec.min_base_1e9 / BASE_PRECISION,
                 max_size=None if facts is None else self._largest_take(facts) / BASE_PRECISION,
                 step=spec.step_base_1e9 / BASE_PRECISION,
+                sources=() if facts is None else self._sources(facts),
             ),
-            view(Leave, waiting, no_data, "" if held else "there is no position"),
+            view(Leave, leave_waits, no_data, "" if held else "there is no position"),
             view(Rebalance, waiting, no_data, no_rebalance),
             view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
             msgspec.structs.replace(view(Deposit, no_data), amounts=self._deposits),
@@ -81,7 +89,18 @@ class Actions:
             view(Kill),
             view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
             view(SetAutomation),
+            view(ForgetLosses, waiting, "" if core.losses_count else "there is no loss limit"),
             view(Stop),
+        )
+
+    def _sources(self, facts: Facts) -> tuple[SourceView, ...]:
+        capital, spec = self._desk.capital, self._core.spec
+        wallet = facts.account.wallet_base_1e9 - capital.gas_reserve(spec.base_symbol)
+        found = (("wallet", wallet), ("deposited", self._core.free_own_1e9()))
+        return tuple(
+            SourceView(name, floor_to_step(size, spec.step_base_1e9) / BASE_PRECISION)
+            for name, size in found
+            if size >= spec.min_base_1e9
         )
 
     def _find_amounts(self, facts: Facts | None) -> None:
@@ -115,10 +134,14 @@ class Actions:
 
     def _fits(self, command: Take) -> bool:
         try:
-            verdicts = self._desk.judge(self._desk.plan(command))
+            verdicts = self._desk.assess.judge(self._desk.assess.plan(command))
         except ValidationError:
             return False
         return all(v.allowed or v.code in _NOT_OF_SIZE for v in verdicts)
+
+
+def _word(command: type[Command]) -> str:
+    return command.__name__.lower()
 
 
 def _known(largest: Callable[[str], Decimal], asset: str) -> float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from deltatui.domain.margin import MarginSummary, margin_summary
+from deltatui.domain.gates import GateLimits, allowed, judge_withdrawal
+from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Transfer
 from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION
 from deltatui.engine.core import Core
 from deltatui.engine.planner import book_with
+from deltatui.engine.standing import Standing, standing, standing_facts
 
 
 class Capital:
@@ -47,10 +49,11 @@ class Capital:
         unit = self._unit(asset)
         is_quote = asset == core.venue.quote_symbol
         held = int(facts.account.quote * unit) if is_quote else facts.account.spot_1e9
-        least = core.settings.limits.min_health_withdraw
+        limits = core.settings.limits
 
         def room(amount: int) -> int:
-            return _room(margin_summary(book_with(book, core.spec, Transfer(asset, -amount))), least)
+            after = standing(book_with(book, core.spec, Transfer(asset, -amount)), core.spec)
+            return _room(after, facts.market, limits)
 
         return Decimal(largest(max(0, held), room)) / unit
 
@@ -63,15 +66,23 @@ def deposit_allowed(amount: int, wallet: int, gas_reserve: int) -> bool:
     return 0 < amount <= wallet - gas_reserve
 
 
-def _room(after: MarginSummary, least_health: int) -> int:
-    """Not negative iff a withdrawal may leave the account like this; the size only says how far the limit is off."""
-    fits = after.health >= least_health and (after.free_initial_1e6 > 0 or after.requirement_initial_1e6 == 0)
-    # Health 100 * (1 - M / C), half up, reaches ``least`` where (201 - 2 * least) * C = 200 * M.
-    collateral, requirement = after.collateral_maintenance_1e6, after.requirement_maintenance_1e6
-    room = (201 - 2 * least_health) * collateral - 200 * requirement
-    if after.requirement_initial_1e6:
-        room = min(room, after.collateral_initial_1e6 - after.requirement_initial_1e6 - 1)
-    return max(0, room) if fits else min(-1, room)
+def _room(after: Standing, market: MarketState, limits: GateLimits) -> int:
+    """Not negative iff the gates let a withdrawal leave the account like this; the size only says how far the nearest
+    limit is off, so that the search finds it quickly."""
+    passes = allowed(judge_withdrawal(standing_facts(after, market), limits))
+    summary = after.summary
+    collateral, requirement = summary.collateral_maintenance_1e6, summary.requirement_maintenance_1e6
+    rooms = [
+        (100 - limits.min_health_withdraw) * collateral - 100 * requirement,
+        summary.collateral_initial_1e6 - summary.requirement_initial_1e6,
+    ]
+    if after.liq_distance_pct is not None:
+        rooms.append(int((abs(after.liq_distance_pct) - limits.min_liq_distance_pct) * 1e6))
+    if after.leverage is not None and summary.leverage_1e4:
+        liabilities = after.leverage * summary.net_value_1e6
+        rooms.append(int(limits.max_leverage * summary.net_value_1e6 - liabilities))
+    room = min(rooms)
+    return max(0, room) if passes else min(-1, room)
 
 
 def largest(most: int, room: Callable[[int], int]) -> int:

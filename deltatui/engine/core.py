@@ -9,12 +9,13 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.domain.carry import CarryState, Decision, decide, holding
-from deltatui.domain.costs import round_trip
+from deltatui.domain.costs import RoundTrip, round_trip
 from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
 from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.funding import FundingWindow, hour_fractions
-from deltatui.domain.ledger import FlowKind
+from deltatui.domain.health import LossStop, watch_losses
+from deltatui.domain.ledger import FlowKind, Holding
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import FundingRecord, MarketSpec
 from deltatui.domain.operation import OpenOperation
@@ -23,10 +24,11 @@ from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.engine.accounting import Accountant
 from deltatui.engine.board import Board
 from deltatui.engine.memory import CarryMemory, Facts, Flags, HedgeCheck, Pending
-from deltatui.engine.planner import Standing, stance_of, standing
+from deltatui.engine.planner import stance_of
 from deltatui.engine.settings import EngineSettings
+from deltatui.engine.standing import Standing, standing
 from deltatui.engine.states import EngineState, check_transition
-from deltatui.ports import Clock, Log, Store, Venue
+from deltatui.ports import AccountState, Clock, Log, Mark, Store, Venue
 
 WEEK_RECORDS = 168
 HEDGE_CHECK = "hedge_check"
@@ -66,11 +68,12 @@ class Core:
         self.decision: Decision | None = None
         self.window = FundingWindow(settings.carry.average_h)
         self.week = FundingWindow(WEEK_RECORDS)
-        self.round_trip = round_trip(venue.costs(), base_to_decimal(settings.carry_size_1e9))
         self.pending: Pending | None = None
         self.check: HedgeCheck | None = None
         self.operation: OperationView | None = None
         self.unresolved: dict[str, OpenOperation] = {}
+        self._landed_at: Mark | None = None
+        """Where the newest operation landed: an account told before shows nothing of it."""
         self.link_lost = ""
         """Why nothing can be reached, until recovery is over."""
         self._saving = asyncio.Lock()
@@ -89,6 +92,30 @@ class Core:
         if facts is None:
             raise ValidationError("NO_DATA", "the venue has not told prices and account yet")
         return facts
+
+    @property
+    def behind(self) -> bool:
+        """Whether the account was told before the newest operation landed."""
+        account = self.venue.account(self.spec.symbol)
+        return self._landed_at is not None and (account is None or not account.mark.covers(self._landed_at))
+
+    async def catch_up(self, landed_at: Mark | None = None) -> None:
+        """Wait until the account shows what has landed, and book it. For every trade, before and after it.
+
+        Raises TransientError where the venue does not tell the account in time.
+        """
+        if landed_at is not None and (self._landed_at is None or landed_at.covers(self._landed_at)):
+            self._landed_at = landed_at
+        if self.behind:
+            await self.venue.report(self.spec.symbol, self._landed_at)
+        facts = self.facts()
+        if facts is not None:
+            await self.take_in(facts)
+
+    def round_trip(self, base_1e9: int | None = None, *, spot_leg: bool = True) -> RoundTrip:
+        """What a hedge of ``base_1e9`` (None: the configured size) costs in and out, at the venue's present fees."""
+        size = self.settings.carry_size_1e9 if base_1e9 is None else abs(base_1e9)
+        return round_trip(self.venue.costs(), base_to_decimal(size), spot_leg=spot_leg)
 
     def known_book(self) -> MarginBook:
         book = self.venue.margin_book()
@@ -131,6 +158,9 @@ class Core:
             if not events:
                 known, counted = accountant.books.cursor, facts.account.events
                 raise CriticalError("EVENT_GAP", f"the venue counts {counted} events and has none after {known}")
+            if self.check is not None:
+                cursor = accountant.books.cursor
+                self.check = self.check.with_fills(event for event in events if event.sequence > cursor)
             entries = accountant.ingest(events)
             self._unsaved_state = True
             if self.board.tell is not None:
@@ -138,11 +168,8 @@ class Core:
                     if entry.kind is FlowKind.FUNDING:
                         self.board.tell.funding(entry, facts.market, before)
         if facts.account.liquidations > self.flags.liquidations:
-            reason = "the account was liquidated by the venue; see what is left, and resume when it is as you want it"
-            self.set_flags(liquidations=facts.account.liquidations, reducing=reason)
-            self.board.emit("liquidated", Level.CRITICAL, "the account was liquidated by the venue")
-            if self.state in (EngineState.RUNNING, EngineState.PAUSED):
-                self.reduce(reason)
+            self.set_flags(liquidations=facts.account.liquidations)
+            self.halt("the account was liquidated by the venue; see what is left before you resume", kind="liquidated")
 
     def prime_funding(self, records: Iterable[FundingRecord]) -> None:
         """Fill the averages with past records up to now, so that a restart judges as if it had never ended: the record
@@ -164,24 +191,47 @@ class Core:
         self.window.add(fractions)
         self.week.add(fractions)
         self.set_flags(records=facts.market.funding_count)
-        held = holding(self.carry_state, stance_of(facts.account.perp_1e9))
-        self.carry_state, self.decision = decide(held, self.window, self.round_trip, self.settings.carry)
+        held, cost = holding(self.carry_state, stance_of(facts.account.perp_1e9)), self.round_trip()
+        self.carry_state, self.decision = decide(held, self.window, cost, self.settings.carry)
         if self.board.tell is not None:
             notional = self.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark)
             horizon_h = self.settings.carry.horizon_h
             self.board.tell.profitability(
-                self.decision, self.round_trip, notional, horizon_h, fractions.short_receives, facts.market
+                self.decision, cost, notional, horizon_h, fractions.short_receives, facts.market
             )
 
     # Delta
 
     def exposure(self) -> Exposure | None:
+        """Of the whole account, wallet included: what is shown (R5.1)."""
         facts = self.facts()
         if facts is None:
             return None
         account = facts.account
-        spot = account.spot_1e9 + account.wallet_base_1e9
-        return Exposure(spot, account.perp_1e9, self.spec.step_base_1e9, account.open_bids_1e9, account.open_asks_1e9)
+        return self._exposure(account.spot_1e9 + account.wallet_base_1e9, account)
+
+    def hedge_exposure(self) -> Exposure | None:
+        """Of the hedge alone: what automation acts on (R5.1, R5.7)."""
+        facts = self.facts()
+        if facts is None:
+            return None
+        account = facts.account
+        return self._exposure(self.hedge_spot_1e9(account), account)
+
+    def _exposure(self, spot_1e9: int, account: AccountState) -> Exposure:
+        return Exposure(
+            spot_1e9, account.perp_1e9, self.spec.step_base_1e9, account.open_bids_1e9, account.open_asks_1e9
+        )
+
+    def hedge_spot_1e9(self, account: AccountState) -> int:
+        """SOL in the account less what was paid in as such, plus what of it (or of the wallet) the hedge covers."""
+        own = self.accountant.paid_in_1e9
+        pledged = min(self.flags.pledged_1e9, own + account.wallet_base_1e9)
+        return account.spot_1e9 - own + pledged
+
+    def free_own_1e9(self) -> int:
+        """SOL that was paid in and that no hedge covers."""
+        return max(0, self.accountant.paid_in_1e9 - self.flags.pledged_1e9)
 
     def cooldown_remaining_s(self) -> float:
         last = self.flags.last_rebalance_s
@@ -190,7 +240,8 @@ class Core:
         return max(0.0, last + self.settings.rebalance.cooldown_s - self.clock.market_s())
 
     def rebalance_plan(self, *, manual: bool = False) -> RebalancePlan | None:
-        exposure = self.exposure()
+        """By hand the whole account is made neutral, by itself only the hedge."""
+        exposure = self.exposure() if manual else self.hedge_exposure()
         if exposure is None:
             return None
         cooldown_s = self.cooldown_remaining_s()
@@ -211,11 +262,35 @@ class Core:
         if self.state not in (EngineState.HALTED, EngineState.STOPPED):
             self.go(EngineState.HALTED, reason)
 
-    def reduce(self, reason: str) -> None:
-        """REDUCING, now and after a restart."""
-        self.set_flags(reducing=reason)
-        self.board.alert("reducing", Level.ERROR, reason, "reducing")
-        self.go(EngineState.REDUCING, reason)
+    @property
+    def losses_count(self) -> bool:
+        """Whether there is a loss limit at all."""
+        limits = self.settings.losses
+        return limits.daily_loss is not None or limits.drawdown_pct is not None
+
+    def watch_losses(self) -> LossStop | None:
+        """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
+        after a resume or a restart."""
+        facts = self.facts()
+        if facts is None or not self.accountant.opened:
+            return None
+        account = facts.account
+        losses, stop = watch_losses(
+            self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s
+        )
+        if losses != self.flags.losses:
+            self.set_flags(losses=losses)
+        if stop is None:
+            return None
+        reason = f"loss limit: {stop.reason}"
+        if not self.flags.reducing:
+            self.set_flags(reducing=reason)
+            self.board.alert("reducing", Level.ERROR, reason, "reducing")
+            if self.state in (EngineState.RUNNING, EngineState.PAUSED):
+                self.go(EngineState.REDUCING, reason)
+        else:
+            self.board.restate("reducing", Level.ERROR, reason)
+        return stop
 
     def go_after_reconciliation(self) -> None:
         """To RUNNING, or back to the state that was kept; to RECOVERING while the connection is lost."""
@@ -253,10 +328,20 @@ class Core:
         if raw := state.get("carry"):
             memory = msgspec.json.decode(raw, type=CarryMemory)
             self.carry_state, self.decision = memory.state, memory.decision
-        if raw := state.get(HEDGE_CHECK):
-            self.check = msgspec.json.decode(raw, type=HedgeCheck)
         if raw := state.get("books"):
             self.accountant.load(raw)
+        if raw := state.get(HEDGE_CHECK):
+            self.check = self._with_known_fills(msgspec.json.decode(raw, type=HedgeCheck))
+
+    def _with_known_fills(self, check: HedgeCheck) -> HedgeCheck:
+        """Of 0.1.0 the balances before the trade are kept: what the books hold now and not then was filled."""
+        if check.fills is not None or check.spot_1e9 is None or check.perp_1e9 is None:
+            return check
+        fills = {}
+        for instrument, before_1e9 in ((self.spec.base_symbol, check.spot_1e9), (self.spec.symbol, check.perp_1e9)):
+            held = self.accountant.books.holdings.get(instrument, Holding())
+            fills[instrument] = round(held.base * BASE_PRECISION) - before_1e9
+        return HedgeCheck(check.operation, fills)
 
     async def save(self) -> None:
         """Make books, memory and events durable. A disk that refuses is reported and tried again later."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict, deque
+from collections import deque
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
-from deltatui.domain.carry import estimate
 from deltatui.domain.command import (
     AnyCommand,
     Cancel,
@@ -18,38 +18,36 @@ from deltatui.domain.command import (
     CommandResult,
     Confirm,
     Deposit,
+    ForgetLosses,
     Kill,
     Leave,
-    Pause,
     Rebalance,
     ResultStatus,
-    Resume,
-    SetAutomation,
-    SetSpeed,
     Settle,
     Stop,
     Take,
     Withdraw,
 )
-from deltatui.domain.costs import round_trip
 from deltatui.domain.errors import CriticalError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
-from deltatui.domain.gates import GateFacts, allowed, blocking, judge, only_profitability_blocks, withdraw_health
-from deltatui.domain.health import LossState
-from deltatui.domain.market import MarketState
-from deltatui.domain.operation import OperationKind, OperationState, Transfer
-from deltatui.domain.units import QUOTE_PRECISION, base_to_decimal
+from deltatui.domain.gates import allowed
+from deltatui.domain.operation import OperationKind, OperationState
+from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
-from deltatui.engine.capital import Capital, deposit_allowed
+from deltatui.engine.assess import Assessor
+from deltatui.engine.capital import Capital
+from deltatui.engine.control import Control
 from deltatui.engine.core import Core
-from deltatui.engine.memory import Pending, TradeCommand
+from deltatui.engine.intents import Intents
+from deltatui.engine.memory import AskedCommand, Pending, PlannedCommand, TradeCommand
 from deltatui.engine.planner import Plan, Planner
-from deltatui.engine.states import EngineState, refusal
-from deltatui.engine.trader import Trader
+from deltatui.engine.powers import check_power
+from deltatui.engine.results import done, joined, legs_text, result_of
+from deltatui.engine.states import refusal
+from deltatui.engine.trader import Carried, Trader
 
-MAX_SPEED = 1_000_000
-"""Market seconds per operator second: a year in half a minute."""
-_REMEMBERED_INTENTS = 1000
+Source = Literal["operator", "api", "engine"]
+
 _QUICK_S = 0.02
 """A sender that knows the outcome already has told it within this time."""
 
@@ -62,9 +60,10 @@ class Desk:
         self._planner = planner
         self._trader = trader
         self.capital = Capital(core)
+        self.assess = Assessor(core, planner, self.capital)
+        self._control = Control(core, trader)
         self._serial = asyncio.Lock()
-        self._position_times: deque[float] = deque(maxlen=core.settings.position_ops_per_min)
-        self._intents: OrderedDict[str, asyncio.Future[CommandResult]] = OrderedDict()
+        self._intents = Intents()
         self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=4096)
         self._resolving: asyncio.Task[None] | None = None
         self.last_result: CommandResult | None = None
@@ -75,16 +74,7 @@ class Desk:
 
         An ``intent_id`` is acted on once; whoever sends it again gets the first answer.
         """
-        intent = command.intent_id
-        if not intent:
-            return await self._answer(command)
-        if intent in self._intents:
-            return await asyncio.shield(self._intents[intent])
-        answer = asyncio.ensure_future(self._answer(command))
-        self._intents[intent] = answer
-        while len(self._intents) > _REMEMBERED_INTENTS:
-            self._intents.popitem(last=False)
-        return await asyncio.shield(answer)
+        return await self._intents.once(command, self._answer)
 
     async def _answer(self, command: AnyCommand) -> CommandResult:
         core = self._core
@@ -107,11 +97,15 @@ class Desk:
 
     async def _dispatch(self, command: AnyCommand) -> CommandResult:
         self._check_accepted(type(command))
+        check_power(self._core.settings, command)
         match command:
             case Take() | Leave() | Rebalance():
                 self._check_market(command.market)
                 async with self._serial:
-                    return await self._trade(command)
+                    return await self._planned(command)
+            case Deposit() | Withdraw():
+                async with self._serial:
+                    return await self._planned(command)
             case Confirm():
                 async with self._serial:
                     return await self._confirm(command)
@@ -119,42 +113,27 @@ class Desk:
                 self._check_market(command.market)
                 async with self._serial:
                     self._check_accepted(Settle)
-                    return await self._settle(command.intent_id)
-            case Deposit() | Withdraw():
-                async with self._serial:
-                    return await self._transfer(command)
+                    return await self._settle(command)
             case Kill():
                 return await self._kill(command)
             case _:
-                result = await self._control(command)
+                result = await self._at_once(command)
                 # Now, not with the next step: none comes while the tape stands.
                 await self._core.save()
                 return result
 
-    async def _control(self, command: AnyCommand) -> CommandResult:
-        core = self._core
+    async def _at_once(self, command: AnyCommand) -> CommandResult:
         match command:
             case Cancel():
                 return self._cancel(command)
-            case Pause():
-                core.set_flags(paused=True)
-                core.go(EngineState.PAUSED, "paused by the operator")
-                return _done("PAUSED", "paused: no new risk, nothing automatic")
-            case Resume():
-                return await self._resume()
-            case SetSpeed():
-                return self._set_speed(command.speed)
-            case SetAutomation():
-                held_by = "engine" if command.on and core.flags.held_by == "operator" else core.flags.held_by
-                core.set_flags(automation=command.on, held_by=held_by)
-                word = "on" if command.on else "off"
-                core.board.emit("automation", Level.INFO, f"automation {word}")
-                return _done("AUTOMATION", f"automation is {word}")
+            case ForgetLosses():
+                self._check_alone(command)
+                return self._ask(await self._new_id(command.intent_id), command, "forgetting the losses", ())
             case Stop():
                 self.stopping.set()
-                return _done("STOPPING", "the engine stops")
+                return done("STOPPING", "the engine stops")
             case _:
-                raise ValidationError("NOT_ACCEPTED", f"{type(command).__name__} is not known here")
+                return await self._control.act(command)
 
     async def resolve_open(self) -> None:
         """Ask after operations whose outcome is not known, and see to their legs.
@@ -211,9 +190,34 @@ class Desk:
         if symbol != ours:
             raise ValidationError("OTHER_MARKET", f"this engine trades {ours}, not {symbol}")
 
-    def _check_alone(self) -> None:
-        if self._core.pending is not None:
-            raise ValidationError("CONFIRMATION_OPEN", "another trade waits for its confirmation; answer that first")
+    def _check_alone(self, command: AskedCommand) -> None:
+        """One question at a time; but what waits never stands in the way of what reduces risk (R6.11)."""
+        pending = self._core.pending
+        if pending is None or _overtakes(command, pending.command):
+            return
+        raise ValidationError("CONFIRMATION_OPEN", "another question waits for its answer; answer that first")
+
+    def _overtake(self) -> None:
+        pending = self._core.pending
+        if pending is not None:
+            self._end(pending, "OVERTAKEN", "a command that reduces risk came first, nothing was done")
+
+    def expire(self) -> None:
+        """End a question that nobody has answered in time."""
+        pending = self._core.pending
+        if pending is not None and self._core.clock.operator_s() >= pending.expires_s:
+            self._end(pending, "EXPIRED", "not confirmed in time, nothing was done", "confirmation_expired")
+
+    def _end(self, pending: Pending, code: str, text: str, kind: str = "order_cancelled") -> None:
+        """A question is over without having been confirmed, and with it its intent."""
+        core = self._core
+        core.pending = None
+        core.board.emit(kind, Level.INFO, text, pending.operation_id)
+        core.board.changed()
+        self._ended(pending, CommandResult(ResultStatus.REJECTED, code, text, pending.operation_id))
+
+    def _ended(self, pending: Pending, result: CommandResult) -> None:
+        self._intents.ended(pending.command.intent_id, result)
 
     def saw(self, version: int) -> None:
         """Remember what a snapshot that goes to the clients shows."""
@@ -222,7 +226,7 @@ class Desk:
             account = facts.account
             self._seen.append((version, self._core.clock.operator_s(), account.perp_1e9, account.spot_1e9))
 
-    def _check_fresh(self, command: TradeCommand) -> None:
+    def _check_fresh(self, command: PlannedCommand) -> None:
         """What the operator looked at must still be so (R13.10)."""
         version = command.snapshot_version
         if not version:
@@ -237,178 +241,149 @@ class Desk:
                 return
         raise ValidationError("STALE_SNAPSHOT", "what you saw is too old to act on; look again")
 
-    # Planning and judging
+    # Plans
 
-    def proposal(self, command: TradeCommand) -> Plan:
+    def proposal(self, command: PlannedCommand) -> Plan:
         """The plan of ``command`` if it were given now. Raises the ValidationError that the command would be answered
         with; only what it says of its sender (intent, age of what was seen) is not looked at."""
         self._check_accepted(type(command))
-        self._check_market(command.market)
-        self._check_alone()
+        check_power(self._core.settings, command)
+        if isinstance(command, TradeCommand):
+            self._check_market(command.market)
+        self._check_alone(command)
         return self._plan_accepted(command)
 
-    def _plan_accepted(self, command: TradeCommand) -> Plan:
+    def _plan_accepted(self, command: PlannedCommand) -> Plan:
         """Outside RUNNING a rebalance may shrink the perp, not widen it."""
-        plan = self.plan(command)
+        plan = self.assess.plan(command)
         if plan.increases_risk:
-            self._check_accepted(Take)
+            self._check_accepted(Withdraw if isinstance(command, Withdraw) else Take)
         return plan
 
-    def plan(self, command: TradeCommand) -> Plan:
-        """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done."""
-        core = self._core
-        facts, book = core.known_facts(), core.known_book()
-        match command:
-            case Take():
-                return self._planner.take(facts.market, facts.account, book, command.base_1e9, command.direction)
-            case Leave():
-                return self._planner.leave(facts.market, facts.account, book, core.accountant.own_spot_1e9)
-            case Rebalance():
-                wanted = core.rebalance_plan(manual=command.source != "engine")
-                if wanted is None or wanted.code != "correct":
-                    reason = "the exposure is not known" if wanted is None else wanted.reason
-                    raise ValidationError("NOTHING_TO_REBALANCE", reason)
-                return self._planner.perp_order(
-                    OperationKind.REBALANCE,
-                    facts.market,
-                    facts.account,
-                    book,
-                    wanted.base_1e9,
-                    reduce_only=wanted.reduce_only,
-                    reason=wanted.reason,
-                )
-
-    def judge(self, plan: Plan) -> tuple[Verdict, ...]:
-        """Every gate's verdict on a plan (R6)."""
-        core, after = self._core, plan.after
-        facts = core.facts()
-        market = None if facts is None else facts.market
-        judged = plan.kind is OperationKind.TAKE and core.settings.hold is None
-        carry = None
-        if judged:
-            carry = estimate(plan.stance, core.window, round_trip(core.venue.costs(), plan.size), core.settings.carry)
-        return judge(
-            GateFacts(
-                increases_risk=plan.increases_risk,
-                venue_problem=None if market is None else _closed(market),
-                rate_problem=self._rate_problem(),
-                carry=carry,
-                judge_carry=judged,
-                # Equity that is gone has no leverage that could be small enough.
-                leverage_after=float("inf") if after.leverage is None else after.leverage,
-                health_after=after.summary.health,
-                liq_distance_pct_after=None if after.liq_distance_pct is None else abs(after.liq_distance_pct),
-                no_liquidation_after=after.liq_price is None,
-                free_collateral_after=after.summary.free_initial_1e6 / QUOTE_PRECISION,
-                funding_age_s=None if market is None else self._funding_age_s(market),
-            ),
-            core.settings.limits,
-            core.venue.not_applicable(),
-        )
-
-    def _funding_age_s(self, market: MarketState) -> float | None:
-        if market.funding is not None:
-            return self._core.clock.market_s() - market.funding.ts_s
-        # Before the first record of a run that is told to hold a stance, there is nothing to be old.
-        return 0.0 if self._core.settings.hold is not None else None
-
-    def _rate_problem(self) -> str:
-        times, most = self._position_times, self._core.settings.position_ops_per_min
-        if len(times) < most or self._core.clock.operator_s() - times[0] >= 60.0:
-            return ""
-        return f"{most} position operations in the last minute, the limit"
-
-    def can_force(self, verdicts: tuple[Verdict, ...]) -> bool:
-        """Whether Confirm(force=True) would be taken: profitability alone refuses, and no real money is at stake."""
-        return self._core.settings.mode != "live" and only_profitability_blocks(verdicts)
-
-    def _needs_confirmation(self, command: TradeCommand, plan: Plan) -> bool:
-        settings, notional = self._core.settings, float(plan.notional)
-        if command.source != "engine":
-            return isinstance(command, Leave) or notional > settings.confirm_above_usd
-        if not plan.increases_risk or notional <= settings.confirm_above_usd:
-            return False
-        return settings.auto_limit_usd is None or notional > settings.auto_limit_usd
-
-    # Trades
-
-    async def _trade(self, command: TradeCommand) -> CommandResult:
-        core = self._core
+    async def _planned(self, command: PlannedCommand) -> CommandResult:
+        trades = isinstance(command, TradeCommand)
         self._check_accepted(type(command))
         self._check_fresh(command)
-        self._check_alone()
+        if trades:
+            self._check_alone(command)
         operation_id = await self._new_id(command.intent_id)
+        await self._core.catch_up()
         plan = self._plan_accepted(command)
-        verdicts = self.judge(plan)
-        forcible = command.source != "engine" and self.can_force(verdicts)
+        verdicts = self.assess.judge(plan)
+        forcible = command.source != "engine" and self.assess.can_force(plan, verdicts)
         if not allowed(verdicts) and not forcible:
-            return _blocked(operation_id, verdicts)
+            return self._blocked(operation_id, plan, verdicts)
         # What may only be forced is asked about, however small.
-        if not forcible and not self._needs_confirmation(command, plan):
+        asks = forcible or self.assess.asks(command, plan)
+        if trades or asks:
+            self._check_alone(command)
+            self._overtake()
+        if not asks:
             return await self._execute(operation_id, command, plan, verdicts)
-        now = core.clock.operator_s()
-        perp = core.known_facts().account.perp_1e9
+        return self._ask(operation_id, command, described(plan), verdicts)
+
+    def _blocked(self, operation_id: str, plan: Plan, verdicts: tuple[Verdict, ...]) -> CommandResult:
+        why = self.assess.refused(plan, verdicts)
+        return CommandResult(ResultStatus.REJECTED, "BLOCKED", why, operation_id, verdicts=verdicts)
+
+    def _ask(self, operation_id: str, command: AskedCommand, what: str, verdicts: tuple[Verdict, ...]) -> CommandResult:
+        core = self._core
+        now, facts = core.clock.operator_s(), core.facts()
+        perp = 0 if facts is None else facts.account.perp_1e9
         core.pending = Pending(operation_id, command, now, now + core.settings.confirm_timeout_s, perp)
-        what = f"{plan.kind.lower()} of {plan.size:f} {core.spec.base_symbol}"
         core.board.emit("confirmation_opened", Level.INFO, f"{what} waits for confirmation", operation_id)
         status = ResultStatus.NEEDS_CONFIRMATION
         return CommandResult(status, "CONFIRM", f"confirm {what}", operation_id, verdicts=verdicts)
 
     async def _confirm(self, command: Confirm) -> CommandResult:
+        self.expire()
         core, pending = self._core, self._core.pending
         if pending is None or pending.operation_id != command.operation_id:
-            raise ValidationError("NOT_PENDING", "that trade does not wait for a confirmation any more")
+            raise ValidationError("NOT_PENDING", "that does not wait for a confirmation any more")
         core.pending = None
-        if core.clock.operator_s() >= pending.expires_s:
-            raise ValidationError("EXPIRED", "the confirmation came too late, nothing was done")
-        self._check_accepted(type(pending.command))
+        try:
+            result = await self._confirmed(pending, force=command.force)
+        except ValidationError as error:
+            self._ended(pending, CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id))
+            raise
+        self._ended(pending, result)
+        return result
+
+    async def _confirmed(self, pending: Pending, *, force: bool) -> CommandResult:
+        core, command = self._core, pending.command
+        self._check_accepted(type(command))
+        check_power(core.settings, command)
+        if isinstance(command, ForgetLosses):
+            result = self._control.forget_losses()
+            await core.save()
+            return result
+        await core.catch_up()
         if core.known_facts().account.perp_1e9 != pending.perp_1e9:
             raise ValidationError("POSITION_CHANGED", "the position changed while the dialog was open; ask again")
-        plan = self._plan_accepted(pending.command)
-        verdicts = self.judge(plan)
-        if not allowed(verdicts) and not (command.force and self.can_force(verdicts)):
-            return _blocked(pending.operation_id, verdicts)
-        return await self._execute(pending.operation_id, pending.command, plan, verdicts)
+        plan = self._plan_accepted(command)
+        verdicts = self.assess.judge(plan)
+        if not allowed(verdicts) and not (force and self.assess.can_force(plan, verdicts)):
+            return self._blocked(pending.operation_id, plan, verdicts)
+        return await self._execute(pending.operation_id, command, plan, verdicts)
 
     def _cancel(self, command: Cancel) -> CommandResult:
-        core = self._core
-        if core.pending is None or core.pending.operation_id != command.operation_id:
-            raise ValidationError("NOT_PENDING", "that trade does not wait for a confirmation any more")
-        core.pending = None
-        core.board.emit("order_cancelled", Level.INFO, "not confirmed, nothing was done", command.operation_id)
-        return _done("CANCELLED", "cancelled, nothing was done")
+        pending = self._core.pending
+        if pending is None or pending.operation_id != command.operation_id:
+            raise ValidationError("NOT_PENDING", "that does not wait for a confirmation any more")
+        self._end(pending, "CANCELLED", "not confirmed, nothing was done")
+        return done("CANCELLED", "cancelled, nothing was done")
 
-    async def _settle(self, intent_id: str) -> CommandResult:
+    async def _settle(self, command: Settle) -> CommandResult:
         core = self._core
-        operation_id = await self._new_id(intent_id)
+        operation_id = await self._new_id(command.intent_id)
+        await core.catch_up()
         facts = core.known_facts()
         plan = self._planner.settle(facts.market, facts.account, core.known_book())
-        return await self._execute(operation_id, None, plan, ())
+        return await self._execute(operation_id, command, plan, ())
 
     async def _kill(self, command: Kill) -> CommandResult:
         """Stop everything at once; flattening comes after, and the engine is HALTED whatever becomes of it."""
         core = self._core
         reason = command.reason or "no reason given"
-        core.pending = None
+        if core.pending is not None:
+            self._end(core.pending, "KILLED", "the kill switch came first, nothing was done")
         core.set_flags(automation=False)
         core.halt(f"kill switch: {reason}", kind="kill_switch")
         await core.save()
         if not command.flatten:
-            return _done("KILLED", f"halted, automation off ({reason}); positions are as they were")
-        leave = Leave(market=core.spec.symbol, source="engine")
+            return done("KILLED", f"halted, automation off ({reason}); positions are as they were")
         async with self._serial:
             try:
-                plan = self.plan(leave)
-            except ValidationError as error:
+                result = await self._flatten(command.source)
+            except (ValidationError, TransientError) as error:
                 if error.code == "NOTHING_TO_LEAVE":
-                    return _done("KILLED", f"halted, automation off ({reason}); {error.sentence}")
+                    return done("KILLED", f"halted, automation off ({reason}); {error.sentence}{self._others()}")
                 text = f"halted, but closing failed: {error.sentence}"
                 return CommandResult(ResultStatus.REJECTED, error.code, text)
-            result = await self._execute(await self._trader.next_id(), leave, plan, ())
-        if result.status is ResultStatus.DONE:
-            return _done("KILLED", f"halted, automation off, positions closed ({reason})")
-        word = "is unresolved" if result.status is ResultStatus.UNRESOLVED else "failed"
-        return msgspec.structs.replace(result, message=f"halted, but closing {word}: {result.message}")
+        if result.status == ResultStatus.DONE:
+            text = f"halted, automation off, positions closed ({reason}); {result.message}{self._others()}"
+            return msgspec.structs.replace(result, code="KILLED", message=text)
+        words = {ResultStatus.UNRESOLVED: "is unresolved", ResultStatus.PARTLY_DONE: "is not complete"}
+        text = f"halted, but closing {words.get(result.status, 'failed')}: {result.message}"
+        return msgspec.structs.replace(result, message=text)
+
+    async def _flatten(self, source: Source) -> CommandResult:
+        core = self._core
+        await core.catch_up()
+        facts = core.known_facts()
+        plan = self._planner.leave(
+            facts.market, facts.account, core.known_book(), core.accountant.paid_in_1e9, kill=True
+        )
+        return await self._execute(
+            await self._trader.next_id(), Leave(market=core.spec.symbol, source=source), plan, ()
+        )
+
+    def _others(self) -> str:
+        """What a kill does not touch: positions in markets that the engine does not carry (R2.9)."""
+        facts = self._core.facts()
+        held = () if facts is None else facts.account.others
+        names = ", ".join(f"{other.base_1e9 / BASE_PRECISION:+g} {other.instrument}" for other in held)
+        return f"; not ours and still open: {names}" if names else ""
 
     async def _new_id(self, intent_id: str) -> str:
         """A digest of the intent where the caller gave one, so that no restart makes two of it."""
@@ -420,115 +395,74 @@ class Desk:
         return operation_id
 
     async def _execute(
-        self, operation_id: str, command: AnyCommand | None, plan: Plan, verdicts: tuple[Verdict, ...]
+        self, operation_id: str, command: PlannedCommand | Settle, plan: Plan, verdicts: tuple[Verdict, ...]
     ) -> CommandResult:
-        core = self._core
         if plan.legs:
-            self._position_times.append(core.clock.operator_s())
-        before_1e9 = core.known_facts().account.perp_1e9
-        source, intent_id = ("operator", "") if command is None else (command.source, command.intent_id)
+            self.assess.count_position_operation()
         try:
-            outcome = await self._trader.carry_out(operation_id, plan, source, intent_id)
+            carried = await self._trader.carry_out(operation_id, plan, command.source, command.intent_id)
+            more = ""
+            if plan.kind == OperationKind.LEAVE:
+                carried, more = await self._after_leave(plan, carried, command.source)
         except UnresolvedError as error:
             status = ResultStatus.UNRESOLVED
             return CommandResult(status, error.code, error.sentence, operation_id, verdicts=verdicts)
-        word = plan.kind.lower()
-        if outcome.state is not OperationState.LANDED:
-            message = f"{word} failed: {outcome.detail or outcome.error_code}"
-            return CommandResult(ResultStatus.REJECTED, outcome.error_code or outcome.state, message, operation_id)
-        message = f"{word} of {plan.size:f} {core.spec.base_symbol} done" if plan.legs else f"{word} done"
-        code = "DONE"
-        if plan.kind is OperationKind.LEAVE:
-            message += await self._settle_after_close()
-        if plan.kind is OperationKind.TAKE:
-            filled = abs(base_to_decimal(core.known_facts().account.perp_1e9 - before_1e9))
-            if not filled:
-                message = "take failed: one leg was not filled, the other was undone"
-                return CommandResult(ResultStatus.REJECTED, "ODD_LEG", message, operation_id, verdicts=verdicts)
-            if filled != plan.size:
-                code = "PARTIAL"
-                sizes = f"{filled:f} of {plan.size:f} {core.spec.base_symbol}"
-                message = f"took {sizes} on both legs; the rest did not fill"
-        return CommandResult(ResultStatus.DONE, code, message, operation_id, verdicts=verdicts)
+        return result_of(operation_id, plan, carried, verdicts, more)
 
-    async def _settle_after_close(self) -> str:
-        """R4.6: settle where more than a dollar is unsettled."""
+    async def _after_leave(self, plan: Plan, carried: Carried, source: Source) -> tuple[Carried, str]:
+        """Settle (R4.6), then trade the rest of the spot leg that no reducing order could contain (R4.5)."""
+        if carried.outcome.state != OperationState.LANDED or carried.trouble:
+            return carried, ""
+        more = await self._settle_after_close(source, always=bool(plan.rest_1e9))
+        if not plan.rest_1e9:
+            return carried, more
+        core = self._core
+        facts = core.known_facts()
+        rest = self._planner.close_rest(facts.market, facts.account, core.known_book(), 0, plan.rest_1e9)
+        try:
+            second = await self._trader.carry_out(await self._trader.next_id(), rest, source)
+        except (ValidationError, TransientError, UnresolvedError) as error:
+            second, more = Carried(carried.outcome), f"{more}; the rest was not traded: {error.sentence}"
+        if second.outcome.state != OperationState.LANDED:
+            more = f"{more}; the rest was not traded: {second.outcome.detail or second.outcome.error_code}"
+        asked = msgspec.structs.replace(second, legs=rest.legs)
+        return joined(carried, asked), more
+
+    async def _settle_after_close(self, source: Source, *, always: bool) -> str:
+        """R4.6: settle where more than a dollar is unsettled, gain or loss."""
         account = self._core.known_facts().account
-        if account.perp_1e9 or not settle_due(account.unsettled, self._core.settings.settle_above_quote):
+        due = settle_due(account.unsettled, self._core.settings.settle_above_quote) or (always and account.unsettled)
+        if account.perp_1e9 or not due:
             return ""
         try:
-            result = await self._settle("")
+            result = await self._settle(Settle(market=self._core.spec.symbol, source=source))
         except (ValidationError, TransientError) as error:
             # The close itself is done, and that is what was asked.
             return f"; settling failed: {error.sentence}"
-        if result.status is ResultStatus.UNRESOLVED:
+        if result.status == ResultStatus.UNRESOLVED:
             return f"; settling is unresolved: {result.message}"
-        return "; PnL settled" if result.status is ResultStatus.DONE else f"; settling failed: {result.message}"
+        return "; PnL settled" if result.status == ResultStatus.DONE else f"; settling failed: {result.message}"
 
-    # Capital
 
-    async def _transfer(self, command: Deposit | Withdraw) -> CommandResult:
-        core, capital = self._core, self.capital
-        if command.asset not in capital.assets:
-            raise ValidationError(
-                "UNKNOWN_ASSET", f"{command.asset} cannot be moved, only {' and '.join(capital.assets)}"
-            )
-        if command.amount <= 0:
-            raise ValidationError("BAD_AMOUNT", f"the amount must be more than 0, it is {command.amount}")
-        self._check_accepted(type(command))
-        operation_id = await self._new_id(command.intent_id)
-        facts, book = core.known_facts(), core.known_book()
-        if isinstance(command, Deposit):
-            if not deposit_allowed(command.amount, capital.wallet(command.asset), capital.gas_reserve(command.asset)):
-                most = capital.largest_deposit(command.asset)
-                raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {command.asset}")
-            plan = self._planner.transfer(facts.market, facts.account, book, Transfer(command.asset, command.amount))
-            return await self._execute(operation_id, command, plan, ())
-        plan = self._planner.transfer(facts.market, facts.account, book, Transfer(command.asset, -command.amount))
-        verdict = withdraw_health(plan.after.summary.health, core.settings.limits)
-        if not verdict.allowed:
-            most = capital.largest_withdrawal(command.asset)
-            text = f"health would be {verdict.observed}, limit {verdict.limit}; at most {most:f} {command.asset}"
-            return CommandResult(ResultStatus.REJECTED, "BLOCKED", text, operation_id, verdicts=(verdict,))
-        return await self._execute(operation_id, command, plan, (verdict,))
+def _overtakes(command: AskedCommand, waiting: AskedCommand) -> bool:
+    """Whether ``command`` reduces risk and what waits does not."""
+    reduces = isinstance(command, Leave | Deposit) or (isinstance(command, Rebalance) and command.source == "engine")
+    return reduces and isinstance(waiting, Take | Withdraw | ForgetLosses)
 
-    # Control
 
-    async def _resume(self) -> CommandResult:
-        core = self._core
-        if core.state in (EngineState.HALTED, EngineState.REDUCING):
-            core.go(EngineState.RECONCILING, "resumed by the operator")
-            await self._trader.forget_legs()
-        core.set_flags(halted="", reducing="", paused=False, losses=LossState())
-        core.board.clear("halted")
-        core.board.clear("reducing")
-        core.go_after_reconciliation()
-        if core.state is EngineState.RECOVERING:
-            return _done("RECOVERING", "resumed, but the connection is lost; nothing trades until it is back")
-        return _done("RUNNING", f"running; automation is {'on' if core.flags.automation else 'off'}")
-
-    def _set_speed(self, speed: int) -> CommandResult:
-        if self._core.settings.mode != "replay":
-            raise ValidationError("NO_TAPE", "only a replay has a speed")
-        if not 1 <= speed <= MAX_SPEED:
-            raise ValidationError("BAD_SPEED", f"the speed must be between 1 and {MAX_SPEED}, it is {speed}")
-        self._core.set_flags(speed=speed)
-        return _done("SPEED", f"speed x{speed}")
+def described(plan: Plan) -> str:
+    """What a question is about, every leg with its own size."""
+    if plan.transfer is not None and not plan.legs:
+        return f"{plan.kind.lower()} of {plan.size:f} {plan.transfer.asset}"
+    moved = "" if plan.transfer is None else f", deposit {plan.size:f} {plan.transfer.asset}"
+    return f"{plan.kind.lower()}: {legs_text(plan.legs)}{moved}"
 
 
 def settle_due(unsettled: Decimal, above_quote: float) -> bool:
-    """R4.6: settle on close iff the unsettled PnL exceeds the threshold."""
-    return unsettled > Decimal(str(above_quote))
+    """R4.6: settle on close iff the unsettled PnL, gain or loss, exceeds the threshold."""
+    return abs(unsettled) > Decimal(str(above_quote))
 
 
-def _closed(market: MarketState) -> str:
-    return "" if market.active else f"{market.spec.symbol} is closed: no prices come any more"
-
-
-def _done(code: str, message: str) -> CommandResult:
-    return CommandResult(ResultStatus.DONE, code, message)
-
-
-def _blocked(operation_id: str, verdicts: tuple[Verdict, ...]) -> CommandResult:
-    why = "; ".join(f"{v.code}: {v.reason or f'{v.observed}, limit {v.limit}'}" for v in blocking(verdicts))
-    return CommandResult(ResultStatus.REJECTED, "BLOCKED", f"blocked by {why}", operation_id, verdicts=verdicts)
+def documented_settle_due(unsettled: Decimal) -> bool:
+    """Property 16 of the original papers: a gain above $1.00. Leaves losses unsettled."""
+    return unsettled > 1

@@ -12,14 +12,15 @@ from deltatui.domain.carry import Stance
 from deltatui.domain.command import AnyCommand, CommandResult, Direction, Leave, Rebalance, ResultStatus, Take
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Event, Level
-from deltatui.domain.health import HealthLevel, crossed, health_level, watch_losses
+from deltatui.domain.health import HealthLevel, crossed, health_level
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.snapshot import PlanView
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
-from deltatui.engine.memory import Facts
+from deltatui.engine.memory import Facts, PlannedCommand
 from deltatui.engine.planner import Planner, stance_of
+from deltatui.engine.powers import may_automate
 from deltatui.engine.preview import preview
 from deltatui.engine.recovery import Recovery
 from deltatui.engine.settings import EngineSettings
@@ -46,7 +47,7 @@ class Engine:
         link: Link | None = None,
     ) -> None:
         self.core = Core(settings, clock, venue, store, log, on_change, on_event, speed)
-        planner = Planner(settings.slippage_bps, venue.costs())
+        planner = Planner(settings.slippage, venue.costs)
         self._trader = Trader(self.core, sender, planner)
         self.desk = Desk(self.core, planner, self._trader)
         self.recovery = None if link is None else Recovery(self.core, self.desk, link)
@@ -74,7 +75,7 @@ class Engine:
     async def submit(self, command: AnyCommand) -> CommandResult:
         return await self.desk.submit(command)
 
-    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+    def preview(self, command: PlannedCommand) -> PlanView:
         """What ``command`` would do now. Changes, records and counts nothing.
 
         Raises ValidationError, with the code and the sentence that the command itself would get, where there is no
@@ -113,9 +114,11 @@ class Engine:
         new_record = record is not None and market.funding_count != core.flags.records
         if new_record and record is not None:
             core.judge_record(facts, record)
-        if new_record or market.as_of_s - self._last_loop_s >= core.settings.loop_interval_s:
-            self._last_loop_s = market.as_of_s
-            await self._loop(facts, new_record)
+        self._watch(facts)
+        now_s = core.clock.operator_s()
+        if new_record or now_s - self._last_loop_s >= core.settings.loop_interval_s:
+            self._last_loop_s = now_s
+            await self._decide(new_record)
         if core.settings.save_every_step or self._save_due():
             await core.save()
         core.board.changed()
@@ -123,10 +126,7 @@ class Engine:
     async def tick(self) -> None:
         """Operator time has passed: expire a confirmation, look after unresolved operations, save."""
         core = self.core
-        if core.pending is not None and core.clock.operator_s() >= core.pending.expires_s:
-            core.pending = None
-            core.board.emit("confirmation_expired", Level.INFO, "not confirmed in time, nothing was done")
-            core.board.changed()
+        self.desk.expire()
         await self.desk.resolve_open()
         if self._save_due():
             await core.save()
@@ -135,43 +135,51 @@ class Engine:
         core = self.core
         return core.clock.operator_s() - core.saved_operator_s >= core.settings.save_interval_s
 
-    async def _loop(self, facts: Facts, new_record: bool) -> None:
-        """Everything that is looked at once a record and once an interval."""
-        core, account = self.core, facts.account
-        self._watch(facts)
-        if core.state is not EngineState.RUNNING or not core.flags.automation or core.pending is not None:
+    async def _decide(self, new_record: bool) -> None:
+        """What automation does once a record and once an interval. Where a loss limit or the venue allows no new risk,
+        it goes on leaving and reducing (R6.10)."""
+        core = self.core
+        may = core.flags.automation and may_automate(core.settings) and core.pending is None
+        if not may or core.state not in (EngineState.RUNNING, EngineState.REDUCING):
             return
         if new_record or core.settings.hold is not None:
-            await self._act_on_stance(stance_of(account.perp_1e9))
-        if account.perp_1e9 and core.state is EngineState.RUNNING:
+            await self._act_on_stance(stance_of(core.known_facts().account.perp_1e9))
+        # A leave has just changed what is held: look again.
+        if core.state in (EngineState.RUNNING, EngineState.REDUCING) and core.known_facts().account.perp_1e9:
             await self._act_on_delta()
 
     # Watching
 
     def _watch(self, facts: Facts) -> None:
         core, account = self.core, facts.account
-        if core.accountant.books.cursor == account.events:
-            gap = core.accountant.sync(facts.market, account, core.clock.operator_s()).gap
-            if abs(gap) >= GAP_TOLERANCE:
-                text = f"ledger and venue differ by {gap:+.6f} {core.venue.quote_symbol}"
-                core.board.alert("ledger", Level.ERROR, text)
-            elif "ledger" in core.board.alerts:
-                core.board.clear("ledger")
-        elif core.accountant.books.cursor > account.events:
-            known = core.accountant.books.cursor
-            text = f"the ledger knows {known} events of the venue, which tells of {account.events}"
-            core.board.alert("ledger", Level.ERROR, text)
-        losses, reason = watch_losses(
-            core.flags.losses, core.settings.losses, account.equity, core.accountant.transfers, account.as_of_s
-        )
-        if losses != core.flags.losses:
-            core.set_flags(losses=losses)
-        if reason and core.state is EngineState.RUNNING:
-            core.reduce(f"loss limit: {reason}")
-        if account.perp_1e9 or account.spot_1e9:
+        self._compare_books(facts)
+        core.watch_losses()
+        if account.perp_1e9 or account.spot_1e9 or account.others:
             self._watch_health(account.as_of_s)
         elif self._health is not HealthLevel.OK:
             self._set_health(HealthLevel.OK, "")
+
+    def _compare_books(self, facts: Facts) -> None:
+        """The two independent paths to the equity (R10.4)."""
+        core, account = self.core, facts.account
+        text = ""
+        if core.accountant.books.cursor == account.events:
+            try:
+                gap = core.accountant.sync(facts.market, account, core.clock.operator_s()).gap
+            except ValidationError as error:
+                text = f"ledger and venue cannot be compared: {error.sentence}"
+            else:
+                if abs(gap) >= GAP_TOLERANCE:
+                    text = f"ledger and venue differ by {gap:+.6f} {core.venue.quote_symbol}"
+        elif core.accountant.books.cursor > account.events:
+            known = core.accountant.books.cursor
+            text = f"the ledger knows {known} events of the venue, which tells of {account.events}"
+        else:
+            return
+        if text:
+            core.board.alert("ledger", Level.ERROR, text)
+        elif "ledger" in core.board.alerts:
+            core.board.clear("ledger")
 
     def _watch_health(self, market_s: float) -> None:
         core = self.core
@@ -201,8 +209,9 @@ class Engine:
             board.alert("health", severity, text, "health_alert")
         elif level is HealthLevel.OK and self._health is not HealthLevel.OK:
             board.clear("health")
-        elif level is HealthLevel.WARNING and self._health is HealthLevel.CRITICAL:
-            board.restate("health", Level.WARNING, text)
+        elif level is not HealthLevel.OK:
+            # It stands: its figures are those of now, and nobody is called again.
+            board.restate("health", Level.CRITICAL if level is HealthLevel.CRITICAL else Level.WARNING, text)
         self._health = level
 
     # Acting by itself
@@ -218,22 +227,26 @@ class Engine:
         if held is not Stance.FLAT:
             await self._try("leave", Leave(market=market, source="engine"))
             return
+        if core.state == EngineState.REDUCING:
+            return
         way = Direction.CARRY if target is Stance.CARRY else Direction.REVERSE
         size = core.settings.carry_size_1e9
         await self._try("take", Take(market=market, base_1e9=size, direction=way, source="engine"))
 
     async def _act_on_delta(self) -> None:
         core = self.core
-        plan, exposure = core.rebalance_plan(), core.exposure()
+        plan, exposure = core.rebalance_plan(), core.hedge_exposure()
         if plan is None or exposure is None:
             return
         if core.board.tell is not None:
             core.board.tell.rebalancer(plan, exposure, core.clock.market_s())
-        if plan.code == "correct":
+        if plan.code == "correct" and (plan.reduce_only or core.state == EngineState.RUNNING):
             await self._try("rebalance", Rebalance(market=core.spec.symbol, source="engine"))
 
     async def _try(self, what: str, command: Take | Leave | Rebalance) -> None:
         """One event for one reason, however often the engine tries again."""
         result = await self.submit(command)
-        text = f"automatic {what} refused: {result.message}" if result.status is ResultStatus.REJECTED else ""
+        words = {ResultStatus.REJECTED: "refused", ResultStatus.PARTLY_DONE: "partly done"}
+        word = words.get(result.status)
+        text = "" if word is None else f"automatic {what} {word}: {result.message}"
         self.core.board.emit_once(what, f"{what}_refused", Level.WARNING, text)

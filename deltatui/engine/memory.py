@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import msgspec
 
 from deltatui.domain.carry import CarryState, Decision
-from deltatui.domain.command import Leave, Rebalance, Take
+from deltatui.domain.command import Deposit, ForgetLosses, Leave, Rebalance, Take, Withdraw
 from deltatui.domain.health import LossState
+from deltatui.domain.ledger import VenueEvent
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Operation
+from deltatui.domain.units import BASE_PRECISION
 from deltatui.ports import AccountState
 
 TradeCommand = Take | Leave | Rebalance
+PlannedCommand = TradeCommand | Deposit | Withdraw
+"""What a plan is made for."""
+AskedCommand = PlannedCommand | ForgetLosses
+"""What may wait for the operator's confirmation."""
 
 
 class Flags(msgspec.Struct, frozen=True):
     """Kept on disk. ``halted``, ``reducing`` hold the reason, empty where it is not so. ``held_by`` is who opened what
     is held; ``records`` the venue's funding records that were judged; ``operations`` numbers the engine's own;
-    ``opened_s`` the market time at which the books were opened."""
+    ``opened_s`` the market time at which the books were opened. ``pledged_1e9`` is SOL of the operator, in the
+    wallet or paid in, that the hedge counts as its spot leg (never sold by a leave)."""
 
     automation: bool = True
     halted: str = ""
@@ -32,6 +41,7 @@ class Flags(msgspec.Struct, frozen=True):
     speed: int = 0
     held_since_s: float | None = None
     opened_s: float | None = None
+    pledged_1e9: int = 0
 
 
 class CarryMemory(msgspec.Struct, frozen=True):
@@ -43,18 +53,36 @@ class CarryMemory(msgspec.Struct, frozen=True):
 
 class HedgeCheck(msgspec.Struct, frozen=True):
     """Kept on disk while a trade is under way, so that an odd leg is found after a crash too, and what follows from
-    the trade is not forgotten. The balances are those before the operation."""
+    the trade is not forgotten. ``repairs`` are the operations that mend it; ``fills`` what it and they have filled so
+    far, by instrument in base 1e9 (positive bought), kept with the books that contain these fills.
+
+    ``spot_1e9`` and ``perp_1e9`` stand in what 0.1.0 left behind, in place of the fills: the balances before the trade.
+    """
 
     operation: Operation
-    spot_1e9: int
-    perp_1e9: int
+    fills: Mapping[str, int] | None = None
+    repairs: tuple[str, ...] = ()
+    spot_1e9: int | None = None
+    perp_1e9: int | None = None
+
+    def filled_1e9(self, instrument: str) -> int:
+        return 0 if self.fills is None else self.fills.get(instrument, 0)
+
+    def with_fills(self, events: Iterable[VenueEvent]) -> HedgeCheck:
+        """Count those of ``events``, not counted before, that belong to this trade."""
+        ours = {self.operation.id, *self.repairs}
+        fills = dict(self.fills or {})
+        for event in events:
+            if event.base and event.operation_id in ours:
+                fills[event.instrument] = fills.get(event.instrument, 0) + round(event.base * BASE_PRECISION)
+        return msgspec.structs.replace(self, fills=fills)
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """A trade that waits for its confirmation; ``perp_1e9`` is the position that the operator was shown."""
+    """What waits for its confirmation; ``perp_1e9`` is the position that the operator was shown."""
 
     operation_id: str
-    command: TradeCommand
+    command: AskedCommand
     created_s: float
     expires_s: float
     perp_1e9: int

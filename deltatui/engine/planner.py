@@ -5,41 +5,37 @@ A plan is computed from fresh facts each time it is needed: for the dialog, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
 
 from deltatui.domain.account import QUOTE_SPOT_INDEX
 from deltatui.domain.carry import CarryEstimate, Stance
-from deltatui.domain.command import Direction
+from deltatui.domain.command import Direction, SpotSource
 from deltatui.domain.costs import FEE_PRECISION, CostModel
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.margin import (
-    MarginBook,
-    MarginSummary,
-    margin_summary,
-    perp_liquidation_price_1e6,
-    spot_liquidation_price_1e6,
-)
+from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketSpec, MarketState
 from deltatui.domain.operation import Leg, OperationKind, Transfer
 from deltatui.domain.preview import Change, book_after
-from deltatui.domain.units import base_to_decimal, floor_to_step, limit_price_1e6, price_to_1e6
+from deltatui.domain.units import (
+    BASE_PRECISION,
+    QUOTE_PRECISION,
+    Slippage,
+    base_to_decimal,
+    floor_to_step,
+    limit_price_1e6,
+    price_to_1e6,
+)
+from deltatui.engine.standing import Standing, standing
 from deltatui.ports import AccountState
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """The account at a glance, before or after a trade. ``leverage`` is None where equity is gone (no number says how
-    bad that is). ``liq_price`` None: no price liquidates."""
-
-    summary: MarginSummary
-    leverage: float | None
-    liq_price: float | None
-    liq_distance_pct: float | None
-
-
 class Plan(msgspec.Struct, frozen=True):
-    """``notional``, ``fees`` and ``slippage`` in quote for this operation alone (not the way back)."""
+    """``notional``, ``fees`` and ``slippage`` in quote for this operation alone (not the way back). ``rest_1e9`` is
+    spot that a leave still has to trade afterwards, in an order that no margin rule takes for a reducing one: SOL of
+    the operator that the hedge had sold. ``source`` is where the spot leg of a take comes from."""
 
     kind: OperationKind
     spec: MarketSpec
@@ -58,25 +54,20 @@ class Plan(msgspec.Struct, frozen=True):
     after: Standing
     spot_after_1e9: int
     perp_after_1e9: int
+    rest_1e9: int = 0
+    source: SpotSource = SpotSource.BUY
+
+    @property
+    def spot_leg(self) -> bool:
+        """Whether the way in and out trades spot as well."""
+        return self.source == SpotSource.BUY
 
 
-def standing(book: MarginBook, spec: MarketSpec) -> Standing:
-    """Raises ValidationError where the book cannot be judged."""
-    summary = margin_summary(book)
-    leverage = summary.leverage_1e4 / 10_000 if summary.net_value_1e6 > 0 else None
-    if book.user.perp(spec.perp_index).base_1e9:
-        liq_1e6 = perp_liquidation_price_1e6(book, spec.perp_index)
-    else:
-        liq_1e6 = spot_liquidation_price_1e6(book, spec.spot_index)
-    if liq_1e6 is None:
-        return Standing(summary, leverage, None, None)
-    oracle_1e6 = book.perp(spec.perp_index)[1]
-    return Standing(summary, leverage, liq_1e6 / 1e6, (liq_1e6 / oracle_1e6 - 1) * 100)
-
-
-def _only_closes(account: AccountState, spot_1e9: int) -> bool:
-    held_1e9 = account.spot_1e9
-    return abs(spot_1e9) <= abs(held_1e9) and (spot_1e9 > 0) != (held_1e9 > 0)
+def closing_part(held_1e9: int, order_1e9: int) -> int:
+    """The part of an order that brings ``held_1e9`` closer to zero and not across; 0 where none does."""
+    if not held_1e9 or (order_1e9 > 0) == (held_1e9 > 0):
+        return 0
+    return order_1e9 if abs(order_1e9) <= abs(held_1e9) else -held_1e9
 
 
 def stance_of(perp_1e9: int) -> Stance:
@@ -91,20 +82,37 @@ def book_with(book: MarginBook, spec: MarketSpec, transfer: Transfer) -> MarginB
     return book_after(book, Change(token_deltas={index: transfer.amount}))
 
 
-class Planner:
-    """Makes plans for one market from what the venue says of it."""
+_SIDES = {
+    SpotSource.BUY: "short perp + buy spot",
+    SpotSource.WALLET: "short perp + deposit from the wallet",
+    SpotSource.DEPOSITED: "short perp against deposited spot",
+}
 
-    def __init__(self, slippage_bps: int, costs: CostModel) -> None:
-        self._slippage_bps = slippage_bps
+
+class Planner:
+    """Makes plans for one market from what the venue says of it. ``costs`` are asked anew for each plan."""
+
+    def __init__(self, slippage: Slippage, costs: Callable[[], CostModel]) -> None:
+        self._slippage = slippage
         self._costs = costs
 
-    def take(self, market: MarketState, account: AccountState, book: MarginBook, base_1e9: int, way: Direction) -> Plan:
-        """Open or add. Raises ValidationError where the size or the direction cannot be."""
+    def take(
+        self,
+        market: MarketState,
+        account: AccountState,
+        book: MarginBook,
+        base_1e9: int,
+        way: Direction,
+        source: SpotSource = SpotSource.BUY,
+    ) -> Plan:
+        """Open or add. Raises ValidationError where the size, the direction or the source of spot cannot be."""
         spec = market.spec
         held = stance_of(account.perp_1e9)
-        stance = Stance.CARRY if way is Direction.CARRY else Stance.REVERSE
+        stance = Stance.CARRY if way == Direction.CARRY else Stance.REVERSE
         if held not in (Stance.FLAT, stance):
             raise ValidationError("OTHER_STANCE", f"{spec.symbol} holds {held}; leave it before taking {stance}")
+        if stance == Stance.REVERSE and source != SpotSource.BUY:
+            raise ValidationError("NO_SPOT_SOURCE", f"a reverse take sells borrowed spot; spot '{source}' does not fit")
         size = floor_to_step(base_1e9, spec.step_base_1e9)
         if size < spec.min_base_1e9:
             least = base_to_decimal(spec.min_base_1e9)
@@ -112,34 +120,46 @@ class Planner:
                 "SIZE_TOO_SMALL",
                 f"size {base_to_decimal(base_1e9):f} is below the minimum of {least:f} {spec.base_symbol}",
             )
-        perp = -size if stance is Stance.CARRY else size
-        legs = (self._perp_leg(market, perp, False), self._spot_leg(market, -perp, False))
-        side = "short perp + buy spot" if stance is Stance.CARRY else "long perp + sell spot"
-        return self._trade(OperationKind.TAKE, market, account, book, legs, True, side, stance, "")
+        perp = -size if stance == Stance.CARRY else size
+        legs: tuple[Leg, ...] = (self._perp_leg(market, perp),)
+        if source == SpotSource.BUY:
+            legs += (self._spot_leg(market, -perp),)
+        transfer = Transfer(spec.base_symbol, size) if source == SpotSource.WALLET else None
+        side = _SIDES[source] if stance == Stance.CARRY else "long perp + sell spot"
+        plan = self._trade(OperationKind.TAKE, market, account, book, legs, True, side, stance, "", transfer)
+        return msgspec.structs.replace(plan, source=source)
 
-    def leave(self, market: MarketState, account: AccountState, book: MarginBook, own_spot_1e9: int) -> Plan:
-        """Close both legs exactly. ``own_spot_1e9`` was paid in as SOL and is not part of the hedge."""
-        own = max(0, own_spot_1e9)
-        if account.spot_1e9 >= 0:
-            own = min(own, account.spot_1e9)
-        return self._close(market, account, book, -account.perp_1e9, own - account.spot_1e9)
+    def leave(
+        self, market: MarketState, account: AccountState, book: MarginBook, own_spot_1e9: int, *, kill: bool = False
+    ) -> Plan:
+        """Close both legs exactly. ``own_spot_1e9`` was paid in as SOL and is not part of the hedge. Raises
+        ValidationError where there is nothing to close."""
+        return self._close(market, account, book, -account.perp_1e9, own_spot_1e9 - account.spot_1e9, kill)
 
     def close_rest(
         self, market: MarketState, account: AccountState, book: MarginBook, perp_1e9: int, spot_1e9: int
     ) -> Plan:
         """What a close that filled in part has left."""
-        return self._close(market, account, book, floor_to_step(perp_1e9, market.spec.step_base_1e9), spot_1e9)
+        return self._close(market, account, book, floor_to_step(perp_1e9, market.spec.step_base_1e9), spot_1e9, False)
 
-    def _close(self, market: MarketState, account: AccountState, book: MarginBook, perp: int, spot: int) -> Plan:
-        legs: list[Leg] = []
+    def _close(
+        self, market: MarketState, account: AccountState, book: MarginBook, perp: int, spot: int, kill: bool
+    ) -> Plan:
+        spec, legs = market.spec, []
         if perp:
-            legs.append(self._perp_leg(market, perp, True))
-        if spot:
-            legs.append(self._spot_leg(market, spot, _only_closes(account, spot)))
+            legs.append(self._perp_leg(market, perp, reduce_only=True, kill=kill))
+        closing = closing_part(account.spot_1e9, spot)
+        if closing:
+            legs.append(self._spot_leg(market, closing, reduce_only=True, kill=kill, reduces=True))
+        rest = spot - closing
+        if rest and not legs:
+            legs.append(self._spot_leg(market, rest, kill=kill, reduces=True))
+            rest = 0
         if not legs:
-            raise ValidationError("NOTHING_TO_LEAVE", f"there is no position in {market.spec.symbol}")
+            raise ValidationError("NOTHING_TO_LEAVE", f"there is no position in {spec.symbol}")
         stance = stance_of(account.perp_1e9)
-        return self._trade(OperationKind.LEAVE, market, account, book, tuple(legs), False, "close", stance, "")
+        plan = self._trade(OperationKind.LEAVE, market, account, book, tuple(legs), False, "close", stance, "")
+        return msgspec.structs.replace(plan, rest_1e9=rest)
 
     def perp_order(
         self,
@@ -156,7 +176,7 @@ class Planner:
         size = floor_to_step(base_1e9, market.spec.step_base_1e9)
         if not size:
             raise ValidationError("SIZE_TOO_SMALL", f"{base_1e9} is below the step of {market.spec.symbol}")
-        legs = (self._perp_leg(market, size, reduce_only),)
+        legs = (self._perp_leg(market, size, reduce_only=reduce_only),)
         stance = stance_of(account.perp_1e9)
         return self._trade(kind, market, account, book, legs, not reduce_only, reason, stance, reason)
 
@@ -169,8 +189,9 @@ class Planner:
         base_1e9: int,
         reason: str,
     ) -> Plan:
-        """A single spot leg that brings the spot balance back."""
-        legs = (self._spot_leg(market, base_1e9, _only_closes(account, base_1e9)),)
+        """A single spot leg that brings the spot balance back; only its closing part where it would cross zero."""
+        closing = closing_part(account.spot_1e9, base_1e9)
+        legs = (self._spot_leg(market, closing or base_1e9, reduce_only=bool(closing), reduces=True),)
         stance = stance_of(account.perp_1e9)
         return self._trade(kind, market, account, book, legs, False, reason, stance, reason)
 
@@ -194,37 +215,46 @@ class Planner:
     ) -> Plan:
         spec = market.spec
         after = book if transfer is None else book_with(book, spec, transfer)
+        size, price, moved = Decimal(0), market.oracle, 0
+        if transfer is not None:
+            is_base = transfer.asset == spec.base_symbol
+            size = abs(Decimal(transfer.amount)) / (BASE_PRECISION if is_base else QUOTE_PRECISION)
+            price, moved = (market.oracle, transfer.amount) if is_base else (Decimal(1), 0)
         return Plan(
             kind=kind,
             spec=spec,
             legs=(),
             transfer=transfer,
-            increases_risk=False,
-            size=Decimal(0),
-            price=market.oracle,
-            limit_price=market.oracle,
-            notional=Decimal(0),
+            increases_risk=kind == OperationKind.WITHDRAW,
+            size=size,
+            price=price,
+            limit_price=price,
+            notional=size * price,
             fees=Decimal(0),
             slippage=Decimal(0),
             side=side,
             stance=stance_of(account.perp_1e9),
             reason="",
             after=standing(after, spec),
-            spot_after_1e9=account.spot_1e9,
+            spot_after_1e9=account.spot_1e9 + moved,
             perp_after_1e9=account.perp_1e9,
         )
 
-    def _perp_leg(self, market: MarketState, base_1e9: int, reduce_only: bool) -> Leg:
-        return self._leg(market.spec.symbol, market.mark, base_1e9, market.spec.tick_price_1e6, reduce_only)
+    def _perp_leg(self, market: MarketState, base_1e9: int, *, reduce_only: bool = False, kill: bool = False) -> Leg:
+        bps = self._slippage.bps(reduces=reduce_only, kill=kill)
+        return _leg(market.spec.symbol, market.mark, base_1e9, market.spec.tick_price_1e6, reduce_only, bps)
 
-    def _spot_leg(self, market: MarketState, base_1e9: int, reduce_only: bool) -> Leg:
-        return self._leg(market.spec.base_symbol, market.oracle, base_1e9, 1, reduce_only)
-
-    def _leg(self, instrument: str, price: Decimal, base_1e9: int, tick_1e6: int, reduce_only: bool) -> Leg:
-        limit = limit_price_1e6(
-            price_to_1e6(price), buy=base_1e9 > 0, slippage_bps=self._slippage_bps, tick_1e6=tick_1e6
-        )
-        return Leg(instrument, base_1e9, limit, reduce_only)
+    def _spot_leg(
+        self,
+        market: MarketState,
+        base_1e9: int,
+        *,
+        reduce_only: bool = False,
+        kill: bool = False,
+        reduces: bool = False,
+    ) -> Leg:
+        bps = self._slippage.bps(reduces=reduces, kill=kill)
+        return _leg(market.spec.base_symbol, market.oracle, base_1e9, 1, reduce_only, bps)
 
     def _trade(
         self,
@@ -237,8 +267,9 @@ class Planner:
         side: str,
         stance: Stance,
         reason: str,
+        transfer: Transfer | None = None,
     ) -> Plan:
-        spec = market.spec
+        spec, costs = market.spec, self._costs()
         fees = slippage = Decimal(0)
         perp_base = spot_base = 0
         perp_quote = perp_fee = spot_quote = Decimal(0)
@@ -246,8 +277,8 @@ class Planner:
             base = base_to_decimal(leg.base_1e9)
             is_perp = leg.market == spec.symbol
             price = market.mark if is_perp else market.oracle
-            fill = self._costs.slippage.fill_price(price, base)
-            rate = self._costs.fees.perp_taker_1e5 if is_perp else self._costs.fees.spot_1e5
+            fill = costs.slippage.fill_price(price, base)
+            rate = costs.fees.perp_taker_1e5 if is_perp else costs.fees.spot_1e5
             fee = abs(base) * fill * rate / FEE_PRECISION
             fees += fee
             slippage += base * (fill - price)
@@ -258,12 +289,13 @@ class Planner:
             else:
                 spot_base += leg.base_1e9
                 spot_quote -= base * fill + fee
+        moved = spot_base + (0 if transfer is None else transfer.amount)
         change = Change(
             perp_index=spec.perp_index,
             base_delta_1e9=perp_base,
             quote_delta_1e6=price_to_1e6(perp_quote),
             fee_1e6=price_to_1e6(perp_fee),
-            token_deltas={spec.spot_index: spot_base, QUOTE_SPOT_INDEX: price_to_1e6(spot_quote)},
+            token_deltas={spec.spot_index: moved, QUOTE_SPOT_INDEX: price_to_1e6(spot_quote)},
         )
         after = book_after(book, change)
         first = legs[0]
@@ -273,7 +305,7 @@ class Planner:
             kind=kind,
             spec=spec,
             legs=legs,
-            transfer=None,
+            transfer=transfer,
             increases_risk=increases_risk,
             size=size,
             price=price,
@@ -285,9 +317,14 @@ class Planner:
             stance=stance,
             reason=reason,
             after=standing(after, spec),
-            spot_after_1e9=account.spot_1e9 + spot_base,
+            spot_after_1e9=account.spot_1e9 + moved,
             perp_after_1e9=account.perp_1e9 + perp_base,
         )
+
+
+def _leg(instrument: str, price: Decimal, base_1e9: int, tick_1e6: int, reduce_only: bool, slippage_bps: int) -> Leg:
+    limit = limit_price_1e6(price_to_1e6(price), buy=base_1e9 > 0, slippage_bps=slippage_bps, tick_1e6=tick_1e6)
+    return Leg(instrument, base_1e9, limit, reduce_only)
 
 
 def loss_if_forced(plan: Plan, estimate: CarryEstimate | None, round_trip: float, horizon_h: float) -> float | None:

@@ -10,6 +10,7 @@ from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits
+from deltatui.domain.units import Slippage
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -22,13 +23,15 @@ class EngineSettings(msgspec.Struct, frozen=True):
     mode: Literal["replay", "paper", "live"]
     limits: GateLimits
     carry_size_1e9: int
-    live_mode: Literal["watch", "manage", "trade", "auto"] = "auto"
+    live_mode: Literal["watch", "manage", "trade", "auto"] = "watch"
     hold: Stance | None = None
     automation: bool = True
     carry: CarrySettings = CarrySettings()
     rebalance: RebalanceSettings = RebalanceSettings()
     losses: LossLimits = LossLimits()
-    slippage_bps: int = 50
+    slippage_bps: int = Slippage().enter_bps
+    reduce_slippage_bps: int = Slippage().reduce_bps
+    kill_slippage_bps: int = Slippage().kill_bps
     confirm_above_usd: float = 100.0
     typed_above_usd: float = 10_000.0
     auto_limit_usd: float | None = None
@@ -42,3 +45,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     settle_above_quote: float = 1.0
     stale_snapshot_s: float = 10.0
     save_every_step: bool = True
+
+    @property
+    def slippage(self) -> Slippage:
+        return Slippage(self.slippage_bps, self.reduce_slippage_bps, self.kill_slippage_bps)

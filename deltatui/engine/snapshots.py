@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -34,9 +35,11 @@ from deltatui.domain.verdict import Verdict
 from deltatui.engine.actions import Actions
 from deltatui.engine.engine import Engine
 from deltatui.engine.memory import Facts
-from deltatui.engine.planner import Standing, stance_of
-from deltatui.engine.preview import plan_view
+from deltatui.engine.planner import stance_of
+from deltatui.engine.preview import confirmation_view
+from deltatui.engine.standing import Standing
 from deltatui.engine.states import EngineState
+from deltatui.ports import AccountState, OtherPosition
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -65,9 +68,10 @@ class SnapshotBuilder:
         facts = core.facts()
         standing = core.standing() if facts is not None else None
         gates, subject = self._gates(facts)
+        cost = core.round_trip()
         estimates = (
-            estimate(Stance.CARRY, core.window, core.round_trip, core.settings.carry),
-            estimate(Stance.REVERSE, core.window, core.round_trip, core.settings.carry),
+            estimate(Stance.CARRY, core.window, cost, core.settings.carry),
+            estimate(Stance.REVERSE, core.window, cost, core.settings.carry),
         )
         return Snapshot(
             version=self._version,
@@ -147,6 +151,9 @@ class SnapshotBuilder:
             wallet_quote=float(account.wallet_quote),
             wallet_sol=account.wallet_base_1e9 / BASE_PRECISION,
             as_of_market_s=account.as_of_s,
+            settled_pnl=float(account.settled),
+            unsettled_pnl=float(_unsettled(account)),
+            total_pnl=float(account.settled + _unsettled(account)),
         )
 
     def _positions(self, facts: Facts | None, standing: Standing | None) -> tuple[PositionView, ...]:
@@ -175,6 +182,8 @@ class SnapshotBuilder:
                     funding=float(books.funding_since_open.get(market.spec.symbol, 0)),
                     liq_price=liq,
                     liq_distance_pct=distance,
+                    settled_pnl=float(account.perp_settled),
+                    total_pnl=float(account.perp_settled + account.unsettled),
                 )
             )
         if account.spot_1e9:
@@ -198,14 +207,14 @@ class SnapshotBuilder:
                     liq_distance_pct=None if account.perp_1e9 else distance,
                 )
             )
-        return tuple(views)
+        return (*views, *(_foreign(other) for other in account.others))
 
     def _delta(self, facts: Facts | None) -> DeltaView:
         core = self._core
         settings = core.settings.rebalance
-        exposure, plan = core.exposure(), core.rebalance_plan()
+        exposure, hedge, plan = core.exposure(), core.hedge_exposure(), core.rebalance_plan()
         cooldown, last = core.cooldown_remaining_s(), core.flags.last_rebalance_s
-        if facts is None or exposure is None or plan is None:
+        if facts is None or exposure is None or hedge is None or plan is None:
             return DeltaView(
                 None,
                 None,
@@ -231,6 +240,9 @@ class SnapshotBuilder:
             reason=plan.reason,
             cooldown_remaining_s=cooldown,
             last_rebalance_market_s=last,
+            hedge_spot=hedge.spot_1e9 / BASE_PRECISION,
+            hedge_net=hedge.net_1e9 / BASE_PRECISION,
+            hedge_drift_pct=hedge.drift_pct,
         )
 
     def _carry(self, facts: Facts | None, carry: CarryEstimate | None, reverse: CarryEstimate | None) -> CarryView:
@@ -274,7 +286,7 @@ class SnapshotBuilder:
             held_earned=None
             if held is Stance.FLAT
             else float(core.accountant.books.funding_since_open.get(core.spec.symbol, 0)),
-            round_trip_cost=None if notional is None else core.round_trip.total * notional,
+            round_trip_cost=None if notional is None else core.round_trip().total * notional,
         )
 
     def _opportunities(
@@ -285,7 +297,7 @@ class SnapshotBuilder:
         if facts is None or latest is None or mean is None:
             return ()
         best = carry if reverse is None or (carry is not None and carry.net >= reverse.net) else reverse
-        cost = core.round_trip.total
+        cost = core.round_trip().total
         horizon = core.settings.carry.horizon_h
         net_apr = None if best is None else fraction_to_apr_pct(best.net - cost / horizon)
         record = facts.market.funding
@@ -311,14 +323,15 @@ class SnapshotBuilder:
     def _vault(self, facts: Facts | None, standing: Standing | None) -> VaultView:
         core = self._core
         sync = core.accountant.last_sync
-        balance = 0.0 if standing is None else standing.summary.free_initial_1e6 / 1e6
-        deployed = 0.0 if facts is None else abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
+        balance = None if standing is None else standing.summary.free_initial_1e6 / 1e6
+        deployed = None if facts is None else abs(facts.account.perp_1e9) / BASE_PRECISION * float(facts.market.mark)
+        opened = core.accountant.opened
         return VaultView(
             balance=balance,
             allocated_capital=deployed,
             available_capital=balance,
-            sol=0.0 if facts is None else facts.account.spot_1e9 / BASE_PRECISION,
-            realized_funding=float(core.accountant.books.totals[FlowKind.FUNDING]),
+            sol=None if facts is None else facts.account.spot_1e9 / BASE_PRECISION,
+            realized_funding=float(core.accountant.books.totals[FlowKind.FUNDING]) if opened else None,
             last_sync_operator_s=None if sync is None else sync.operator_s,
         )
 
@@ -327,7 +340,7 @@ class SnapshotBuilder:
         books, totals = accountant.books, accountant.books.totals
         if facts is None or not accountant.opened:
             return AttributionView(None, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None)
-        marks = accountant.marks(facts.market)
+        marks = accountant.marks(facts.market, facts.account)
         sync = accountant.last_sync
         return AttributionView(
             opening_equity=float(books.opening_equity),
@@ -340,6 +353,7 @@ class SnapshotBuilder:
             spot_revaluation=float(books.unrealized(marks, spot=True)),
             closing_equity=float(facts.account.equity),
             gap=None if sync is None else float(sync.gap),
+            write_offs=float(totals[FlowKind.WRITE_OFF]),
         )
 
     def _cards(self, facts: Facts | None) -> tuple[CardView, ...]:
@@ -370,7 +384,7 @@ class SnapshotBuilder:
         verb = "add to" if held is not Stance.FLAT else "take"
         subject = f"{verb} {core.spec.symbol} ({way.value}, {command.base_1e9 / BASE_PRECISION:g})"
         try:
-            return self._desk.judge(self._desk.plan(command)), subject
+            return self._desk.assess.judge(self._desk.assess.plan(command)), subject
         except ValidationError as error:
             return (), f"{subject}: {error.sentence}"
 
@@ -382,24 +396,36 @@ class SnapshotBuilder:
         return Direction.REVERSE if reverse_better else Direction.CARRY
 
     def _confirmation(self, before: Standing | None) -> ConfirmationView | None:
-        core, pending = self._core, self._core.pending
-        if pending is None:
-            return None
-        try:
-            view = plan_view(core, self._desk, self._desk.plan(pending.command), before)
-        except ValidationError:
-            return None
-        return ConfirmationView(
-            **msgspec.structs.asdict(view),
-            operation_id=pending.operation_id,
-            source=pending.command.source,
-            created_operator_s=pending.created_s,
-            expires_operator_s=pending.expires_s,
-        )
+        pending = self._core.pending
+        return None if pending is None else confirmation_view(self._core, self._desk, pending, before)
 
 
 WILD_FUNDING_APR_PCT = 300.0
 """Beyond this a funding rate is a warning, not a gift (R11.7)."""
+
+
+def _unsettled(account: AccountState) -> Decimal:
+    return account.unsettled + sum((other.unsettled for other in account.others), Decimal(0))
+
+
+def _foreign(other: OtherPosition) -> PositionView:
+    size = other.base_1e9 / BASE_PRECISION
+    mark = None if other.mark is None else float(other.mark)
+    entry = None if other.entry is None else float(other.entry)
+    return PositionView(
+        key=other.instrument,
+        market=other.instrument,
+        side="long" if size > 0 else "short",
+        size=size,
+        entry_price=entry,
+        mark_price=mark,
+        notional=None if mark is None else abs(size) * mark,
+        unrealized_pnl=None if mark is None or entry is None else size * (mark - entry),
+        unsettled_pnl=float(other.unsettled),
+        funding=None,
+        liq_price=None,
+        foreign=True,
+    )
 
 
 def _funding_status(apr_pct: float | None) -> Literal["good", "bad", "unknown"]:

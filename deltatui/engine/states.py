@@ -9,6 +9,7 @@ from deltatui.domain.command import (
     Command,
     Confirm,
     Deposit,
+    ForgetLosses,
     Kill,
     Leave,
     Pause,
@@ -56,7 +57,7 @@ def _set(*commands: type[Command]) -> frozenset[type[Command]]:
 
 
 _REDUCES = _set(Leave, Settle, Rebalance)
-_CONTROL = _set(Confirm, Cancel, Kill, SetSpeed, SetAutomation, Stop)
+_CONTROL = _set(Confirm, Cancel, Kill, SetSpeed, SetAutomation, ForgetLosses, Stop)
 _LAST_RESORT = _set(Cancel, Kill, Stop)
 
 ACCEPTS: dict[EngineState, frozenset[type[Command]]] = {
@@ -66,8 +67,8 @@ ACCEPTS: dict[EngineState, frozenset[type[Command]]] = {
     _S.PAUSED: _set(Resume, Deposit) | _REDUCES | _CONTROL,
     _S.RECOVERING: _LAST_RESORT,
     _S.REDUCING: _set(Resume, Deposit) | _REDUCES | _CONTROL,
-    # What is still open after a kill may be closed by hand.
-    _S.HALTED: _set(Resume, Leave, Settle, Confirm) | _LAST_RESORT,
+    # What is still open after a kill may be closed by hand, and saved from liquidation.
+    _S.HALTED: _set(Resume, Deposit, Confirm, ForgetLosses) | _REDUCES | _LAST_RESORT,
     _S.STOPPED: _set(),
 }
 

@@ -15,7 +15,8 @@ from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Operation
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
-from deltatui.engine.planner import Plan, Standing
+from deltatui.engine.planner import Plan
+from deltatui.engine.standing import Standing
 from deltatui.ports import Log
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+
+import msgspec
 
 from deltatui.domain.carry import Stance, holding
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
-from deltatui.domain.operation import OpenOperation, Operation, OperationKind, OperationState
+from deltatui.domain.operation import Leg, OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
-from deltatui.domain.units import BASE_PRECISION
+from deltatui.domain.units import BASE_PRECISION, floor_to_step
 from deltatui.engine.core import HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
@@ -17,9 +20,32 @@ from deltatui.engine.planner import Plan, Planner, stance_of
 from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
-_REDUCING = (OperationKind.LEAVE, OperationKind.UNWIND, OperationKind.SETTLE)
+_HALTED_DOES = (OperationKind.LEAVE, OperationKind.UNWIND, OperationKind.SETTLE, OperationKind.DEPOSIT)
 _TRIES = 3
+"""Without any fill, until an odd leg is given up."""
+_MOST_REPAIRS = 20
+_DUST_1E9 = 100_000
+"""What a close may leave (R4.5): 0.0001."""
 _ALERT_AFTER_S = 60.0
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """How an operation ended and what it and its repairs have filled, by instrument in base 1e9 (positive bought).
+    ``trouble`` is why the engine had to be halted over it; empty where it had not."""
+
+    outcome: Outcome
+    legs: tuple[Leg, ...] = ()
+    fills: Mapping[str, int] = {}
+    trouble: str = ""
+
+    def open_1e9(self, instrument: str) -> int:
+        """What was asked of ``instrument`` and is not filled."""
+        asked = sum(leg.base_1e9 for leg in self.legs if leg.market == instrument)
+        return asked - self.fills.get(instrument, 0)
+
+    @property
+    def complete(self) -> bool:
+        return all(abs(self.open_1e9(leg.market)) < _DUST_1E9 for leg in self.legs)
 
 
 class Trader:
@@ -41,36 +67,64 @@ class Trader:
             if await core.store.known_operation(operation_id) is None:
                 return operation_id
 
-    async def carry_out(self, operation_id: str, plan: Plan, source: str, intent_id: str = "") -> Outcome:
-        """Do it and book it. An odd leg is mended before this returns.
+    async def carry_out(self, operation_id: str, plan: Plan, source: str, intent_id: str = "") -> Carried:
+        """Do it and book it. An odd leg is mended before this returns, or told in ``trouble`` and the engine halted.
 
-        Raises UnresolvedError where the outcome is not known, ValidationError where an unresolved operation forbids
-        trading, CriticalError where legs stay uneven.
+        Raises UnresolvedError where the outcome, or what it did, is not known, ValidationError where an unresolved
+        operation forbids trading.
         """
         core = self._core
-        # Sizes and balances are not known while an earlier operation may still land (R8.4).
-        if core.unresolved and (plan.legs or plan.kind is OperationKind.WITHDRAW):
-            raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; trading has to wait")
+        self._check_resolved(plan)
         operation = self._operation(operation_id, plan, source, intent_id)
-        account = core.known_facts().account
-        check = HedgeCheck(operation, account.spot_1e9, account.perp_1e9)
         if operation.legs:
+            check = HedgeCheck(operation, {})
             await core.store.save_state({HEDGE_CHECK: encode(check)})
             core.keep_check(check)
         core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)
         if core.board.tell is not None:
             core.board.tell.cost(plan, core.clock.market_s())
         outcome = await self._run(operation)
-        if outcome.state is OperationState.LANDED:
-            await self._mend(check)
-            self._after_success(operation)
-        if operation.legs:
-            core.keep_check(None)
+        carried = await self._see_to(operation, outcome)
         await core.save()
-        return outcome
+        return carried
+
+    def _check_resolved(self, plan: Plan) -> None:
+        """Sizes and balances are not known while an earlier operation may still land, or has landed and was not told
+        (R8.4). Halted, the operator has been told what is open and decides."""
+        core = self._core
+        if not plan.legs and plan.kind != OperationKind.WITHDRAW:
+            return
+        if core.unresolved:
+            raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; trading has to wait")
+        if core.check is not None and not core.flags.halted:
+            raise ValidationError(
+                "UNRESOLVED_OPEN", "what an earlier trade filled is not known yet; trading has to wait"
+            )
+
+    async def _see_to(self, operation: Operation, outcome: Outcome, *, mend: bool = True) -> Carried:
+        """What follows from an operation that has ended and is booked."""
+        core = self._core
+        if outcome.state != OperationState.LANDED:
+            core.keep_check(None)
+            return Carried(outcome, operation.legs)
+        trouble = ""
+        try:
+            if mend:
+                await self._mend()
+        except CriticalError as error:
+            trouble = error.sentence
+            core.halt(error.sentence)
+        fills = {} if core.check is None or core.check.fills is None else core.check.fills
+        carried = Carried(outcome, operation.legs, fills, trouble)
+        self._after_fills(operation, carried)
+        core.keep_check(None)
+        return carried
 
     async def reconcile(self) -> None:
-        """Resolve what a previous life left open, then see to the legs of its last trade."""
+        """Resolve what a previous life left open, then see to the legs of its last trade.
+
+        Raises TransientError where the venue does not tell the account in time.
+        """
         core = self._core
         for open_operation in await core.store.open_operations():
             await self.resolve(open_operation)
@@ -83,19 +137,18 @@ class Trader:
     async def see_to_legs(self) -> None:
         """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
         core, check = self._core, self._core.check
-        if check is None or check.operation.id in core.unresolved or core.state is EngineState.RECOVERING:
+        if check is None or check.operation.id in core.unresolved or core.state == EngineState.RECOVERING:
             return
         try:
-            if await core.store.known_operation(check.operation.id) is OperationState.LANDED:
+            await core.catch_up()
+            state = await core.store.known_operation(check.operation.id)
+            if state is not None and state.final:
                 # Halted, the operator has been told what is open and decides.
-                if not core.flags.halted:
-                    await self._mend(check)
-                self._after_success(check.operation)
-            core.keep_check(None)
-        except CriticalError as error:
-            core.halt(error.sentence)
-        except UnresolvedError:
-            return  # the connection was lost meanwhile; recovery comes back to it
+                await self._see_to(check.operation, Outcome(state), mend=not core.flags.halted)
+            else:
+                core.keep_check(None)
+        except (UnresolvedError, TransientError):
+            return  # the connection was lost meanwhile, or the account is told late: the next look comes back to it
         await core.save()
 
     async def forget_legs(self) -> None:
@@ -127,11 +180,10 @@ class Trader:
         core.unresolved.pop(operation.id, None)
         core.board.clear(f"unresolved {operation.id}")
         core.board.emit("resolved", Level.INFO, f"{describe(operation)}: {outcome.state}", operation.id)
-        facts = core.facts()
-        if facts is not None:
-            await core.take_in(facts)
-            if outcome.state is OperationState.LANDED:
-                self._after_success(operation)
+        try:
+            await core.catch_up(outcome.at)
+        except TransientError as error:
+            self._alert_behind(operation, error)
 
     def _alert_unresolved(self, still_open: OpenOperation) -> None:
         """R8.4: shown at once, with the signature to look for after a minute."""
@@ -164,8 +216,13 @@ class Trader:
         except DeltatuiError as error:
             self._keep_unresolved(operation, error)
             raise
-        await core.take_in(core.known_facts())
-        if outcome.state is OperationState.LANDED:
+        try:
+            await core.catch_up(outcome.at)
+        except TransientError as error:
+            raise UnresolvedError(error.code, self._alert_behind(operation, error)) from error
+        if "behind" in core.board.alerts:
+            core.board.clear("behind")
+        if outcome.state == OperationState.LANDED:
             core.board.emit("order_filled", Level.INFO, f"{describe(operation)}: landed", operation.id)
             if core.board.tell is not None:
                 core.board.tell.trades(operation, await self._fills_of(operation), self._executor.signature)
@@ -175,25 +232,52 @@ class Trader:
         await core.save()
         return outcome
 
+    def _alert_behind(self, operation: Operation, error: TransientError) -> str:
+        text = f"{describe(operation)}: ended, but what it did to the account is not known: {error.sentence}"
+        self._core.board.alert("behind", Level.ERROR, text, "unresolved")
+        return text
+
     async def _fills_of(self, operation: Operation) -> list[tuple[str, Decimal, Decimal]]:
         recent = max(0, self._core.accountant.books.cursor - 64)
         events = await self._core.venue.events_after(recent)
         return [(e.instrument, e.base, e.price) for e in events if e.operation_id == operation.id and e.kind is None]
 
-    def _after_success(self, operation: Operation) -> None:
+    def _after_fills(self, operation: Operation, carried: Carried) -> None:
+        """Who holds what, since when, and the cooldown, from what was filled."""
         core = self._core
-        held = stance_of(core.known_facts().account.perp_1e9)
+        account = core.known_facts().account
+        held = stance_of(account.perp_1e9)
         core.carry_state = holding(core.carry_state, held)
-        if held is Stance.FLAT:
-            core.set_flags(held_since_s=None)
+        if held == Stance.FLAT:
+            core.set_flags(held_since_s=None, pledged_1e9=0)
         elif core.flags.held_since_s is None:
             core.set_flags(held_since_s=core.clock.market_s())
-        if operation.kind is OperationKind.REBALANCE:
-            core.set_flags(last_rebalance_s=core.clock.market_s())
+        by = "operator" if operation.source != "engine" else ("nobody" if held == Stance.FLAT else "engine")
+        moved = bool(carried.fills.get(core.spec.symbol, 0))
+        if operation.kind == OperationKind.REBALANCE:
+            self._after_rebalance(operation, carried)
+        elif operation.kind == OperationKind.TAKE and not moved:
+            return
         elif operation.kind in (OperationKind.TAKE, OperationKind.LEAVE):
             # What the operator did by hand, automation leaves alone until it is told otherwise.
-            by = "operator" if operation.source != "engine" else ("nobody" if held is Stance.FLAT else "engine")
             core.set_flags(held_by=by)
+            if operation.kind == OperationKind.TAKE and len(operation.legs) == 1:
+                covered = abs(carried.fills.get(core.spec.symbol, 0))
+                core.set_flags(pledged_1e9=core.flags.pledged_1e9 + covered)
+
+    def _after_rebalance(self, operation: Operation, carried: Carried) -> None:
+        core = self._core
+        if carried.complete:  # a part stamps no cooldown (R4.9)
+            core.set_flags(last_rebalance_s=core.clock.market_s())
+        account = core.known_facts().account
+        if operation.source == "engine" or not account.perp_1e9:
+            return
+        # By hand the whole account was made neutral: the hedge covers what it takes of the operator's own SOL.
+        bought = account.spot_1e9 - core.accountant.paid_in_1e9
+        own = core.accountant.paid_in_1e9 + account.wallet_base_1e9
+        core.set_flags(pledged_1e9=min(max(0, -account.perp_1e9 - bought), own))
+        if core.flags.held_by == "nobody":
+            core.set_flags(held_by="operator")
 
     def _keep_unresolved(self, operation: Operation, error: DeltatuiError) -> None:
         core = self._core
@@ -205,61 +289,88 @@ class Trader:
 
     # Legs
 
-    async def _mend(self, check: HedgeCheck) -> None:
-        """R4.8: both legs of a take must have moved alike, else the excess is undone; a leave goes on until both legs
-        are closed. Raises CriticalError where that does not succeed in three tries."""
+    async def _mend(self) -> None:
+        """R4.8: both legs of a take must have filled alike, else the excess is undone; a leave goes on until both legs
+        are closed. Raises CriticalError where three tries in a row fill nothing."""
         core = self._core
-        if len(check.operation.legs) < 2:
-            return
-        for attempt in range(_TRIES + 1):
-            plan, text = self._mending(check)
-            if plan is None:
+        idle = 0
+        for _ in range(_MOST_REPAIRS):
+            check = core.check
+            text = "" if check is None else self._wrong(check)
+            if check is None or not text:
                 return
-            if core.state is EngineState.RECOVERING:
+            if core.state == EngineState.RECOVERING:
                 raise UnresolvedError("RECOVERING", f"{text}; it is mended when the connection is back")
-            if attempt == _TRIES:
-                raise CriticalError("ODD_LEG", f"{text}; three tries to mend it failed, it is still open")
+            if idle == _TRIES:
+                break
             core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
             try:
-                operation_id = await self.next_id("-u")
-                await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
-            except TransientError as error:
+                await self._repair(check, self._mending(check, text))
+            except (TransientError, ValidationError) as error:
                 core.board.emit("odd_leg", Level.ERROR, f"not mended: {error.sentence}", check.operation.id)
             except UnresolvedError as error:
                 raise CriticalError("ODD_LEG", f"{text}; mending it is unresolved: {error.sentence}") from error
+            idle = 0 if core.check is not None and core.check.fills != check.fills else idle + 1
+        if self._uneven_1e9(check):
+            raise CriticalError("ODD_LEG", f"{text}; {_TRIES} tries to mend it failed, it is still open")
 
-    def _mending(self, check: HedgeCheck) -> tuple[Plan | None, str]:
-        """The order that makes the legs even, and what is wrong; None where nothing is."""
+    async def _repair(self, check: HedgeCheck, plan: Plan) -> None:
+        """One operation towards even legs; its id is kept first, so that its fills are known for what they are."""
         core = self._core
+        operation_id = await self.next_id("-u")
+        check = msgspec.structs.replace(check, repairs=(*check.repairs, operation_id))
+        await core.store.save_state({HEDGE_CHECK: encode(check)})
+        core.keep_check(check)
+        await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
+
+    def _uneven_1e9(self, check: HedgeCheck | None) -> int:
+        """By how much one leg moved more than the other, or of a close has less left than the other; 0 below a step and
+        where there is one leg only."""
+        legs = () if check is None else check.operation.legs
+        if check is None or len(legs) < 2:
+            return 0
+        odd = check.filled_1e9(self._core.spec.base_symbol) + check.filled_1e9(self._core.spec.symbol)
+        if check.operation.kind == OperationKind.LEAVE:
+            odd -= sum(leg.base_1e9 for leg in legs)
+        return odd if abs(odd) >= self._core.spec.step_base_1e9 else 0
+
+    def _rests_1e9(self, check: HedgeCheck) -> tuple[int, int]:
+        """What a close has not filled yet: (perp, spot)."""
+        spec, wanted = self._core.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
+        perp = wanted.get(spec.symbol, 0) - check.filled_1e9(spec.symbol)
+        spot = wanted.get(spec.base_symbol, 0) - check.filled_1e9(spec.base_symbol)
+        return floor_to_step(perp, spec.step_base_1e9), spot if abs(spot) >= _DUST_1E9 else 0
+
+    def _wrong(self, check: HedgeCheck) -> str:
+        """What has to be mended, in words; empty where nothing has."""
+        spec = self._core.spec
+        spot, perp = check.filled_1e9(spec.base_symbol), check.filled_1e9(spec.symbol)
+        if check.operation.kind == OperationKind.LEAVE:
+            if not any(self._rests_1e9(check)):
+                return ""
+        elif check.operation.kind != OperationKind.TAKE or not self._uneven_1e9(check):
+            return ""
+        return f"odd leg: spot moved {spot / BASE_PRECISION:+g}, perp {perp / BASE_PRECISION:+g}"
+
+    def _mending(self, check: HedgeCheck, text: str) -> Plan:
+        """The order that makes the legs of a take even, or goes on with a close."""
+        core, planner = self._core, self._planner
         facts, book = core.known_facts(), core.known_book()
-        account, least = facts.account, core.spec.step_base_1e9
-        spot, perp = account.spot_1e9 - check.spot_1e9, account.perp_1e9 - check.perp_1e9
-        text = f"odd leg: spot moved {spot / BASE_PRECISION:+g}, perp {perp / BASE_PRECISION:+g}"
-        if check.operation.kind is OperationKind.LEAVE:
-            wanted = {leg.market: leg.base_1e9 for leg in check.operation.legs}
-            perp_rest = wanted.get(core.spec.symbol, 0) - perp
-            spot_rest = wanted.get(core.spec.base_symbol, 0) - spot
-            if abs(perp_rest) < least and abs(spot_rest) < least:
-                return None, ""
-            plan = self._planner.close_rest(facts.market, account, book, perp_rest, spot_rest)
-            return plan, text
-        odd = spot + perp
-        if abs(odd) < least:
-            return None, ""
-        if abs(perp) > abs(spot):
-            plan = self._planner.perp_order(
-                OperationKind.UNWIND, facts.market, account, book, -odd, reduce_only=True, reason=text
-            )
-        else:
-            plan = self._planner.spot_order(OperationKind.UNWIND, facts.market, account, book, -odd, text)
-        return plan, text
+        market, account = facts.market, facts.account
+        if check.operation.kind == OperationKind.LEAVE:
+            return planner.close_rest(market, account, book, *self._rests_1e9(check))
+        odd = self._uneven_1e9(check)
+        if abs(check.filled_1e9(core.spec.symbol)) > abs(check.filled_1e9(core.spec.base_symbol)):
+            return planner.perp_order(OperationKind.UNWIND, market, account, book, -odd, reduce_only=True, reason=text)
+        return planner.spot_order(OperationKind.UNWIND, market, account, book, -odd, text)
 
     def _stopped(self, operation: Operation) -> str:
         """A kill or a lost connection overtakes what has been planned and not sent; what reduces risk goes on."""
         state = self._core.state
-        if state is EngineState.RECOVERING:
+        if state == EngineState.RECOVERING:
             return "the connection was lost before it was sent"
-        if state is EngineState.HALTED and operation.kind not in _REDUCING:
+        reduces = operation.kind in _HALTED_DOES or (operation.legs and all(leg.reduce_only for leg in operation.legs))
+        if state == EngineState.HALTED and not reduces:
             return "the engine was halted before it was sent"
         return ""
 

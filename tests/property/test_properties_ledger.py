@@ -77,7 +77,7 @@ def test_property_11_a_transfer_changes_the_books_by_exactly_its_amount(
     assert books.closing_equity({SPOT: price}) == 1000 + worth
     market = PaperMarket(price, price)
     assert change.account.equity(market) - account.equity(market) == worth
-    assert books.transferred.get(SPOT, Decimal(0)) == (amount if in_base else 0)
+    assert books.paid_in.get(SPOT, Decimal(0)) == (amount if in_base else 0)
 
 
 @examples
@@ -236,7 +236,7 @@ def test_only_what_was_paid_in_as_such_is_no_hedge() -> None:
             VenueEvent(3, 0.0, SPOT, base=Decimal("0.1"), price=Decimal(100), note="interest"),
         ]
     )
-    assert books.transferred == {SPOT: Decimal(2)}
+    assert books.paid_in == {SPOT: Decimal(2)}
 
 
 def test_funding_since_open_begins_anew_with_each_position() -> None:

@@ -24,6 +24,6 @@ def test_what_the_perp_does_not_hedge_is_not_ours_to_sell(spot: int, perp: int, 
         0.0, 7, Decimal(5000), Decimal(4000), spot * 10**9, perp * 10**9, Decimal(100), Decimal(0), Decimal(0), 0
     )
     accountant.open(MARKET, account)
-    assert accountant.own_spot_1e9 == own * 10**9
+    assert accountant.paid_in_1e9 == own * 10**9
     assert accountant.books.cursor == 7
     assert accountant.books.closing_equity(accountant.marks(MARKET)) == Decimal(5000)

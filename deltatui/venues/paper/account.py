@@ -6,12 +6,13 @@ unrounded (R1.2); sizes of orders are integers.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Mapping
+from decimal import ROUND_UP, Decimal
 
 import msgspec
 
 from deltatui.domain.funding import documented_cycle, documented_funding_cash, funding_cash
-from deltatui.domain.ledger import TRANSFER_NOTE, FlowKind, VenueEvent
+from deltatui.domain.ledger import LIQUIDATION_NOTE, TRANSFER_NOTE, FlowKind, VenueEvent
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.units import BASE_PRECISION, SECONDS_PER_YEAR, base_to_decimal
 from deltatui.venues.paper.settings import PaperSettings
@@ -30,6 +31,8 @@ class PaperPerp(msgspec.Struct, frozen=True):
     entry_quote: Decimal = _ZERO
     booked_index: Decimal = _ZERO
     booked_cycle: int = 0
+    settled: Decimal = _ZERO
+    """PnL that was moved into the quote balance since the position was opened."""
 
     @property
     def entry_price(self) -> Decimal | None:
@@ -48,7 +51,8 @@ class PaperMarket(msgspec.Struct, frozen=True):
 
 
 class PaperAccount(msgspec.Struct, frozen=True):
-    """``quote`` and ``spot`` are deposits, negative where borrowed. ``sequence`` numbers the last event."""
+    """``quote`` and ``spot`` are deposits, negative where borrowed. ``sequence`` numbers the last event. ``settled`` is
+    the PnL that was moved into the quote balance so far, ``others`` the positions in markets without a tape."""
 
     quote: Decimal = _ZERO
     spot: Decimal = _ZERO
@@ -58,11 +62,15 @@ class PaperAccount(msgspec.Struct, frozen=True):
     accrued_s: int = 0
     sequence: int = 0
     liquidations: int = 0
+    settled: Decimal = _ZERO
+    others: Mapping[str, PaperPerp] = {}
 
-    def equity(self, market: PaperMarket) -> Decimal:
-        """By balances: spot at the oracle, perp at the mark (R1.8)."""
-        perp = base_to_decimal(self.perp.base_1e9) * market.mark + self.perp.quote
-        return self.quote + self.spot * market.oracle + perp
+    def equity(self, market: PaperMarket, other_marks: Mapping[str, Decimal]) -> Decimal:
+        """By balances: spot at the oracle, perps at the mark (R1.8)."""
+        perps = base_to_decimal(self.perp.base_1e9) * market.mark + self.perp.quote
+        for symbol, other in self.others.items():
+            perps += base_to_decimal(other.base_1e9) * other_marks[symbol] + other.quote
+        return self.quote + self.spot * market.oracle + perps
 
     def unsettled(self, market: PaperMarket) -> Decimal:
         """PnL of the perp at the oracle price that has not been moved into the quote balance."""
@@ -115,7 +123,7 @@ class Change:
         else:
             cash = funding_cash(perp.base_1e9, index, perp.booked_index)
         self._flow(FlowKind.FUNDING, self._symbol, cash, record=market.records)
-        perp = PaperPerp(perp.base_1e9, perp.quote + cash, perp.entry_quote, index, cycle)
+        perp = msgspec.structs.replace(perp, quote=perp.quote + cash, booked_index=index, booked_cycle=cycle)
         self.account = msgspec.structs.replace(self.account, perp=perp)
 
     def accrue(self, now_s: int, oracle: Decimal, settings: PaperSettings) -> None:
@@ -149,41 +157,43 @@ class Change:
     ) -> None:
         """Fill ``base_1e9`` (signed) at ``price``; the fee (positive: paid) is taken from the position's quote."""
         perp = self.account.perp
-        base = base_to_decimal(base_1e9)
-        cash = -base * price
-        after = perp.base_1e9 + base_1e9
-        if perp.base_1e9 == 0 or (perp.base_1e9 > 0) == (base_1e9 > 0):
-            entry = perp.entry_quote + cash
-        elif abs(base_1e9) <= abs(perp.base_1e9):
-            entry = perp.entry_quote * after / perp.base_1e9
-        else:
-            entry = -base_to_decimal(after) * price
-        index = index_long if after > 0 else index_short
+        after = filled(perp, base_1e9, price, fee)
+        index = index_long if after.base_1e9 > 0 else index_short
         cycle = perp.booked_cycle if perp.base_1e9 else documented_cycle(self._market_s)
-        self.account = msgspec.structs.replace(
-            self.account, perp=PaperPerp(after, perp.quote + cash - fee, entry, index, cycle)
-        )
-        self._fill(self._symbol, base, price, operation_id)
-        if fee:
-            self._flow(FlowKind.FEE, self._symbol, -fee, operation_id)
+        after = msgspec.structs.replace(after, booked_index=index, booked_cycle=cycle)
+        self.account = msgspec.structs.replace(self.account, perp=after)
+        self._tell_perp(self._symbol, base_1e9, price, fee, operation_id)
 
-    def trade_spot(self, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
-        """Fill ``base_1e9`` (signed) at ``price`` against the quote balance. A rest below one lamport goes along."""
-        base = base_to_decimal(base_1e9)
+    def trade_other(self, symbol: str, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
+        """The same in a market without a tape, which pays no funding."""
+        others = dict(self.account.others)
+        others[symbol] = filled(others.get(symbol, PaperPerp()), base_1e9, price, fee)
+        self.account = msgspec.structs.replace(self.account, others=others)
+        self._tell_perp(symbol, base_1e9, price, fee, operation_id)
+
+    def _tell_perp(self, symbol: str, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
+        self._fill(symbol, base_to_decimal(base_1e9), price, operation_id)
+        if fee:
+            self._flow(FlowKind.FEE, symbol, -fee, operation_id)
+
+    def trade_spot(self, base: Decimal, price: Decimal, fee: Decimal, operation_id: str, note: str = "") -> None:
+        """Fill ``base`` (signed) at ``price`` against the quote balance. A rest below one lamport goes along."""
         rest = self.account.spot + base
         if abs(rest) < _LAMPORT:
             base, rest = -self.account.spot, _ZERO
         self.account = msgspec.structs.replace(self.account, spot=rest, quote=self.account.quote - base * price - fee)
-        self._fill(self._base_symbol, base, price, operation_id)
+        self._fill(self._base_symbol, base, price, operation_id, note)
         if fee:
             self._flow(FlowKind.FEE, self._base_symbol, -fee, operation_id)
 
     def settle(self, market: PaperMarket) -> Decimal:
         """Move the unsettled PnL into the quote balance; equity does not change. Returns the amount moved."""
-        amount = self.account.unsettled(market)
-        perp = self.account.perp
-        moved = msgspec.structs.replace(perp, quote=perp.quote - amount)
-        self.account = msgspec.structs.replace(self.account, perp=moved, quote=self.account.quote + amount)
+        account, amount = self.account, self.account.unsettled(market)
+        perp = account.perp
+        moved = msgspec.structs.replace(perp, quote=perp.quote - amount, settled=perp.settled + amount)
+        self.account = msgspec.structs.replace(
+            account, perp=moved, quote=account.quote + amount, settled=account.settled + amount
+        )
         return amount
 
     def transfer_quote(self, amount: Decimal, operation_id: str) -> None:
@@ -205,20 +215,50 @@ class Change:
         self._flow(kind, self._base_symbol, amount * oracle, operation_id)
         self._fill(self._base_symbol, amount, oracle, operation_id, TRANSFER_NOTE)
 
-    def liquidate(self, market: PaperMarket, fee_1e5: Decimal) -> None:
-        """Close all at the oracle price, with the liquidation fee, as an exchange does at health 0."""
-        note = "liquidation"
+    def liquidate(self, market: PaperMarket, other_marks: Mapping[str, Decimal], fee_1e5: Decimal) -> None:
+        """As an exchange does at health 0: close every perp at its price, settle, pay debts out of deposits, all with
+        the liquidation fee. A debt that nothing is left for is written off."""
+        self._close_perps(market, other_marks, fee_1e5)
+        self.settle(market)
+        rate = fee_1e5 / 100_000
+        account, price = self.account, market.oracle
+        base = _ZERO
+        if account.spot < 0:
+            base = -account.spot
+        elif account.quote < 0 < account.spot:
+            base = -min(account.spot, (-account.quote / (price * (1 - rate))).quantize(_LAMPORT, ROUND_UP))
+        if base:
+            self.trade_spot(base, price, abs(base) * price * rate, LIQUIDATION_NOTE, LIQUIDATION_NOTE)
+        if self.account.quote < 0 and self.account.spot <= 0:
+            self._flow(FlowKind.WRITE_OFF, self._quote_symbol, -self.account.quote, LIQUIDATION_NOTE)
+            self.account = msgspec.structs.replace(self.account, quote=_ZERO)
+        self.account = msgspec.structs.replace(self.account, liquidations=self.account.liquidations + 1)
+
+    def _close_perps(self, market: PaperMarket, other_marks: Mapping[str, Decimal], fee_1e5: Decimal) -> None:
         perp_base = self.account.perp.base_1e9
         if perp_base:
             fee = abs(base_to_decimal(perp_base)) * market.oracle * fee_1e5 / 100_000
-            self.trade_perp(-perp_base, market.oracle, fee, market.index_long, market.index_short, note)
-        if self.account.spot < 0:
-            base = -self.account.spot
-            fee = base * market.oracle * fee_1e5 / 100_000
+            self.trade_perp(-perp_base, market.oracle, fee, market.index_long, market.index_short, LIQUIDATION_NOTE)
+        for symbol, other in self.account.others.items():
+            mark = other_marks[symbol]
+            fee = abs(base_to_decimal(other.base_1e9)) * mark * fee_1e5 / 100_000
+            self.trade_other(symbol, -other.base_1e9, mark, fee, LIQUIDATION_NOTE)
+            pnl = self.account.others[symbol].quote
             self.account = msgspec.structs.replace(
-                self.account, spot=_ZERO, quote=self.account.quote - base * market.oracle - fee
+                self.account, quote=self.account.quote + pnl, settled=self.account.settled + pnl
             )
-            self._fill(self._base_symbol, base, market.oracle, note)
-            self._flow(FlowKind.FEE, self._base_symbol, -fee, note)
-        self.settle(market)
-        self.account = msgspec.structs.replace(self.account, liquidations=self.account.liquidations + 1)
+        self.account = msgspec.structs.replace(self.account, others={})
+
+
+def filled(perp: PaperPerp, base_1e9: int, price: Decimal, fee: Decimal) -> PaperPerp:
+    """``perp`` after a fill of signed ``base_1e9``; ``fee`` is positive when paid."""
+    cash = -base_to_decimal(base_1e9) * price
+    after = perp.base_1e9 + base_1e9
+    if perp.base_1e9 == 0 or (perp.base_1e9 > 0) == (base_1e9 > 0):
+        entry = perp.entry_quote + cash
+    elif abs(base_1e9) <= abs(perp.base_1e9):
+        entry = perp.entry_quote * after / perp.base_1e9
+    else:
+        entry = -base_to_decimal(after) * price
+    settled = perp.settled if perp.base_1e9 else _ZERO
+    return PaperPerp(after, perp.quote + cash - fee, entry, perp.booked_index, perp.booked_cycle, settled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -32,15 +33,30 @@ SOL_PERP = MarketSpec(
 MARKETS = {SOL_PERP.symbol: SOL_PERP}
 
 
+class OtherPerp(msgspec.Struct, frozen=True):
+    """A perp market that the exchange lists without a tape: positions in it come from elsewhere and count in margin."""
+
+    symbol: str
+    perp_index: int
+    margin_initial_1e4: int
+    margin_maintenance_1e4: int
+
+
+OTHER_PERPS = {"BTC-PERP": OtherPerp("BTC-PERP", 1, 500, 300)}
+
+
 class PaperFaults(msgspec.Struct, frozen=True):
     """What goes wrong in paper, so that it is not a world where everything works (R1.6). Rates are probabilities per
-    operation, drawn from ``seed`` and the operation's id, so a scenario repeats exactly."""
+    operation, drawn from ``seed`` and the operation's id, so a scenario repeats exactly. ``partial_leg`` is the leg
+    that a partial fill falls on, ``report_late_s`` by how many operator seconds the account is told late."""
 
     seed: int = 7
     fail_rate: float = 0.0
     partial_rate: float = 0.0
     odd_leg_rate: float = 0.0
     latency_s: float = 0.0
+    partial_leg: Literal["perp", "spot", "any"] = "any"
+    report_late_s: float = 0.0
 
 
 class PaperSettings(msgspec.Struct, frozen=True):

@@ -7,21 +7,13 @@ accepted once, together with its effect, in one transaction of the exchange's ow
 from __future__ import annotations
 
 import asyncio
-import random
+from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
 import msgspec
 
-from deltatui.domain.account import (
-    OraclePrice,
-    PerpMarket,
-    PerpPosition,
-    SpotMarket,
-    SpotPosition,
-    UserAccount,
-)
 from deltatui.domain.costs import FEE_PRECISION, CostModel
 from deltatui.domain.errors import TransientError, ValidationError
 from deltatui.domain.ledger import VenueEvent
@@ -30,20 +22,21 @@ from deltatui.domain.margin import (
     MarginBook,
     health,
     margin_requirement_1e6,
-    margin_summary,
     total_collateral_1e6,
 )
 from deltatui.domain.market import FundingRecord, MarketSpec, MarketState
-from deltatui.domain.operation import Leg, Operation, OperationKind, OperationState, Transfer
-from deltatui.domain.units import BASE_PRECISION, base_to_decimal, floor_to_step, price_to_1e6
-from deltatui.ports import AccountState, Clock, Outcome, Signed, Unsigned
-from deltatui.venues.paper.account import Change, PaperAccount, PaperMarket
-from deltatui.venues.paper.settings import QUOTE_ASSET, QUOTE_INDEX, PaperSettings
+from deltatui.domain.operation import Operation, OperationState
+from deltatui.domain.units import BASE_PRECISION, base_to_decimal
+from deltatui.ports import AccountState, Clock, Mark, OtherPosition, Outcome, Signed, Unsigned
+from deltatui.venues.paper.account import Change, PaperAccount, PaperMarket, PaperPerp
+from deltatui.venues.paper.margin import PaperMargin
+from deltatui.venues.paper.matching import Matching
+from deltatui.venues.paper.settings import OTHER_PERPS, QUOTE_ASSET, PaperSettings
 
-_QUOTE_KEY = b"paper oracle of the quote asset."
-_BASE_KEY = b"paper oracle of the base asset.."
 _QUOTE_UNITS = 10**6
 _STATE = "paper"
+_REPORT_DEADLINE_S = 30.0
+_REPORT_LOOK_S = 0.1
 
 
 class PaperImage(Protocol):
@@ -81,6 +74,15 @@ class _Saved(msgspec.Struct, frozen=True):
     market: PaperMarket
     cursor_s: float
     record: FundingRecord | None
+    other_marks: Mapping[str, Decimal] = {}
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """The account as it has been since ``since_s`` of operator time."""
+
+    since_s: float
+    mark: Mark
+    account: PaperAccount
 
 
 _encode = msgspec.json.Encoder().encode
@@ -103,10 +105,15 @@ class PaperVenue:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._account = PaperAccount()
+        self._commits = 0
+        self._past: deque[_Told] = deque()
+        """What the account was, as far back as it may still be told; empty where nothing is told late."""
+        self._other_marks: dict[str, Decimal] = {}
         self._market: PaperMarket | None = None
         self._as_of_s = 0.0
         self._interpolated = False
         self._active = True
+        self._paused = ""
         self._record: FundingRecord | None = None
         self._recent: list[VenueEvent] = []
         self._unsaved: list[VenueEvent] = []
@@ -116,7 +123,7 @@ class PaperVenue:
         self._told: AccountState | None = None
         self._told_market: MarketState | None = None
         self._health: int | None = None
-        self._perp_market, self._spot_markets = _margin_markets(spec)
+        self._margin = PaperMargin(spec)
 
     # Life
 
@@ -127,18 +134,49 @@ class PaperVenue:
         image = await self._tables.load()
         saved = image.state.get(_STATE)
         if saved is None:
-            self._account = PaperAccount(quote=opening_quote, wallet_quote=wallet_quote, wallet_spot=wallet_spot)
+            self._begin(PaperAccount(quote=opening_quote, wallet_quote=wallet_quote, wallet_spot=wallet_spot))
             return None
         loaded = _decode_saved(saved)
-        self._account, self._market, self._as_of_s = loaded.account, loaded.market, loaded.cursor_s
-        self._record = loaded.record
-        self._forget()
+        self._market, self._as_of_s = loaded.market, loaded.cursor_s
+        self._record, self._other_marks = loaded.record, dict(loaded.other_marks)
+        self._begin(loaded.account)
         return self._as_of_s
+
+    def _begin(self, account: PaperAccount) -> None:
+        self._account = account
+        self._commits += 1
+        self._forget()
 
     def close_market(self) -> None:
         """No more prices will come: the market is not active any more."""
         self._active = False
         self._forget()
+
+    def pause(self, reason: str) -> None:
+        """The exchange takes no orders and no transfers until :meth:`unpause`; prices and funding go on."""
+        self._paused = reason
+        self._forget()
+
+    def unpause(self) -> None:
+        self._paused = ""
+        self._forget()
+
+    async def fill_from_elsewhere(self, symbol: str, base_1e9: int, price: Decimal) -> None:
+        """Another program with the same key traded ``base_1e9`` (signed) of ``symbol`` at ``price``. Raises
+        ValidationError for a market that is not listed."""
+        async with self._lock:
+            market = self._market
+            if market is None or (symbol != self._spec.symbol and symbol not in OTHER_PERPS):
+                raise ValidationError("MarketNotFound", f"the paper exchange does not list {symbol}")
+            change = self._change()
+            fee = abs(base_to_decimal(base_1e9)) * price * self._settings.costs.fees.perp_taker_1e5 / FEE_PRECISION
+            if symbol == self._spec.symbol:
+                change.trade_perp(base_1e9, price, fee, market.index_long, market.index_short, "")
+            else:
+                self._other_marks[symbol] = price
+                change.trade_other(symbol, base_1e9, price, fee, "")
+            self._apply(change)
+            await self._save_or_owe()
 
     async def flush(self) -> None:
         """Make everything durable that is not yet. Raises TransientError where the disk refuses."""
@@ -159,12 +197,11 @@ class PaperVenue:
                 )
             )
             if not self._account.accrued_s:
-                self._account = msgspec.structs.replace(self._account, accrued_s=int(market_s))
+                self._replace(msgspec.structs.replace(self._account, accrued_s=int(market_s)))
             self._as_of_s = market_s
             self._interpolated = interpolated
             self._forget()
-            if self._account.perp.base_1e9 or self._account.spot < 0:
-                await self._liquidate_if_due()
+            await self._liquidate_if_due()
 
     async def on_record(self, record: FundingRecord) -> None:
         """A funding record: prices, index, booking and interest, in this order."""
@@ -187,8 +224,7 @@ class PaperVenue:
             change.accrue(record.ts_s, market.oracle, self._settings)
             change.fund(market, record, self._settings.funding_period_s)
             self._apply(change)
-            if self._account.perp.base_1e9 or self._account.spot < 0:
-                await self._liquidate_if_due()
+            await self._liquidate_if_due()
             self._steps += 1
             if self._steps >= self._settings.save_every:
                 await self._save_or_owe()
@@ -218,6 +254,7 @@ class PaperVenue:
             self._record,
             market.records,
             next_funding,
+            self._paused,
         )
 
     @property
@@ -228,15 +265,40 @@ class PaperVenue:
         market = self._market
         if market is None or symbol != self._spec.symbol:
             return None
-        if self._told is None:
-            self._told = self._tell_account(self._account, market)
+        seen = self._seen()
+        if self._told is None or self._told.mark != seen.mark:
+            self._forget()
+            self._told = self._tell_account(seen, market)
         return self._told
 
-    def _tell_account(self, account: PaperAccount, market: PaperMarket) -> AccountState:
+    async def report(self, symbol: str, at_least: Mark | None) -> AccountState:
+        deadline_s = self._clock.operator_s() + _REPORT_DEADLINE_S
+        while True:
+            account = self.account(symbol)
+            if account is not None and (at_least is None or account.mark.covers(at_least)):
+                return account
+            if self._clock.operator_s() >= deadline_s:
+                raise TransientError(
+                    "NOT_REPORTED", f"the exchange has not told the account anew for {_REPORT_DEADLINE_S:.0f} s"
+                )
+            await self._clock.sleep(_REPORT_LOOK_S)
+
+    def _seen(self) -> _Told:
+        """What the exchange tells at this moment: the account as it was ``report_late_s`` ago."""
+        past = self._past
+        if not past:
+            return _Told(0.0, Mark(self._commits), self._account)
+        then_s = self._clock.operator_s() - self._settings.faults.report_late_s
+        while len(past) > 1 and past[1].since_s <= then_s:
+            past.popleft()
+        return past[0]
+
+    def _tell_account(self, seen: _Told, market: PaperMarket) -> AccountState:
+        account = seen.account
         return AccountState(
             self._as_of_s,
             account.sequence,
-            account.equity(market),
+            account.equity(market, self._other_marks),
             account.quote,
             int(account.spot * BASE_PRECISION),
             account.perp.base_1e9,
@@ -245,11 +307,25 @@ class PaperVenue:
             account.wallet_quote,
             int(account.wallet_spot * BASE_PRECISION),
             liquidations=account.liquidations,
+            settled=account.settled,
+            perp_settled=account.perp.settled,
+            mark=seen.mark,
+            others=tuple(self._tell_other(symbol, perp) for symbol, perp in account.others.items()),
         )
 
+    def _tell_other(self, symbol: str, perp: PaperPerp) -> OtherPosition:
+        mark = self._other_marks[symbol]
+        unsettled = base_to_decimal(perp.base_1e9) * mark + perp.quote
+        return OtherPosition(symbol, perp.base_1e9, perp.entry_price, mark, unsettled)
+
     def margin_book(self) -> MarginBook | None:
-        if self._book is None and self._market is not None:
-            self._book = self._build_book(self._account, self._market)
+        if self._market is None:
+            return None
+        seen = self._seen()
+        if self._told is not None and self._told.mark != seen.mark:
+            self._forget()
+        if self._book is None:
+            self._book = self._margin.book(seen.account, self._market, self._other_marks)
         return self._book
 
     def health(self) -> int | None:
@@ -268,12 +344,14 @@ class PaperVenue:
         return Unsigned(operation.id, _encode(operation))
 
     async def events_after(self, sequence: int) -> Sequence[VenueEvent]:
-        count = self._account.sequence - sequence
+        told = self._seen().account.sequence
+        count, untold = told - sequence, self._account.sequence - told
         if count <= 0:
             return ()
-        if count <= len(self._recent):
-            return self._recent[-count:]
-        return await self._tables.events_after(sequence)
+        recent = len(self._recent)
+        if count + untold <= recent:
+            return self._recent[recent - untold - count : recent - untold]
+        return [event for event in await self._tables.events_after(sequence) if event.sequence <= told]
 
     # Sender
 
@@ -309,7 +387,7 @@ class PaperVenue:
             # The exchange is in this process: what it has not accepted by now was never sent.
             return Outcome(OperationState.EXPIRED, "NOT_ACCEPTED", "the paper exchange never accepted it")
         receipt = _decode_receipt(raw)
-        return Outcome(receipt.state, receipt.error_code, receipt.detail)
+        return Outcome(receipt.state, receipt.error_code, receipt.detail, Mark(self._commits))
 
     # Inside
 
@@ -320,21 +398,29 @@ class PaperVenue:
     def _change(self) -> Change:
         return Change(self._account, self._as_of_s, self._spec.symbol, self._spec.base_symbol, QUOTE_ASSET)
 
+    def _replace(self, account: PaperAccount) -> None:
+        if self._settings.faults.report_late_s:
+            if not self._past:
+                self._past.append(_Told(float("-inf"), Mark(self._commits), self._account))
+            self._past.append(_Told(self._clock.operator_s(), Mark(self._commits + 1), account))
+        self._account = account
+        self._commits += 1
+        self._forget()
+
     def _apply(self, change: Change, *, saved: bool = False) -> None:
-        self._account = change.account
+        self._replace(change.account)
         if change.events:
             self._recent.extend(change.events)
             if len(self._recent) > 8192:
                 del self._recent[:4096]
             if not saved:
                 self._unsaved.extend(change.events)
-        self._forget()
 
     def _state(self, account: PaperAccount) -> dict[str, bytes]:
         market = self._market
         if market is None:
             return {}
-        return {_STATE: _encode(_Saved(account, market, self._as_of_s, self._record))}
+        return {_STATE: _encode(_Saved(account, market, self._as_of_s, self._record, self._other_marks))}
 
     async def _save(self) -> None:
         await self._tables.commit(self._state(self._account), self._unsaved)
@@ -350,17 +436,23 @@ class PaperVenue:
             self.trouble = error.sentence
 
     async def _liquidate_if_due(self) -> None:
-        book = self.margin_book()
-        if book is None or self._market is None:
+        account, market = self._account, self._market
+        debts = account.perp.base_1e9 or account.spot < 0 or account.quote < 0 or account.others
+        if market is None or not debts:
             return
-        # Health is 0 in the last half percent before liquidation already; only there a second look is worth it.
-        if self.health():
-            return
+        if self._past:
+            book = self._margin.book(account, market, self._other_marks)
+        else:
+            told = self.margin_book()
+            # Health is 0 in the last half percent before liquidation already; only there a second look is worth it.
+            if told is None or self.health():
+                return
+            book = told
         requirement = margin_requirement_1e6(book, Category.MAINTENANCE)
         if total_collateral_1e6(book, Category.MAINTENANCE) >= requirement:
             return
         change = self._change()
-        change.liquidate(self._market, self._settings.liquidation_fee_1e5)
+        change.liquidate(market, self._other_marks, self._settings.liquidation_fee_1e5)
         self._apply(change)
         await self._save_or_owe()
 
@@ -371,129 +463,14 @@ class PaperVenue:
             raise ValidationError("MarketNotActive", "the paper exchange has no price yet")
         if operation.legs and not self._active:
             raise ValidationError("MarketNotActive", f"{self._spec.symbol} is closed: no prices come any more")
-        dice = random.Random(f"{self._settings.faults.seed}:{operation.id}")  # noqa: S311  a scenario, not a secret
-        chances = self._settings.faults
-        if faults and dice.random() < chances.fail_rate:
-            raise ValidationError("SimulatedFailure", "the scenario let this transaction fail")
+        if self._paused:
+            raise ValidationError("ExchangePaused", f"the exchange is paused: {self._paused}")
         change = self._change()
         change.accrue(int(self._as_of_s), market.oracle, self._settings)
-        legs = operation.legs
-        if faults and legs and dice.random() < chances.partial_rate:
-            legs = (self._part_of(legs[0], dice), *legs[1:])
-        if faults and len(legs) > 1 and dice.random() < chances.odd_leg_rate:
-            legs = legs[:1]
-        for leg in legs:
-            self._fill(change, self._with_interest(leg, change), market, operation.id)
-        if operation.kind is OperationKind.SETTLE and not change.settle(market):
-            raise ValidationError("NoUnsettledPnl", "there is no unsettled PnL to settle")
-        if operation.transfer is not None:
-            self._transfer(change, operation.transfer, market, operation.id)
-        self._check_margin(change.account, market, operation)
+        matching = Matching(self._spec, self._settings, self._margin)
+        matching.apply(operation, change, self._account, market, self._other_marks, faults=faults)
         return change
 
-    def _with_interest(self, leg: Leg, change: Change) -> Leg:
-        """A close of all spot that was told takes the interest since then along (R4.5)."""
-        told, held = int(self._account.spot * BASE_PRECISION), int(change.account.spot * BASE_PRECISION)
-        if leg.market == self._spec.base_symbol and leg.reduce_only and leg.base_1e9 == -told:
-            return msgspec.structs.replace(leg, base_1e9=-held)
-        return leg
-
-    def _part_of(self, leg: Leg, dice: random.Random) -> Leg:
-        part = floor_to_step(int(leg.base_1e9 * dice.uniform(0.2, 0.9)), self._spec.step_base_1e9)
-        return msgspec.structs.replace(leg, base_1e9=part or leg.base_1e9)
-
-    def _fill(self, change: Change, leg: Leg, market: PaperMarket, operation_id: str) -> None:
-        is_perp = leg.market == self._spec.symbol
-        if not is_perp and leg.market != self._spec.base_symbol:
-            raise ValidationError("MarketNotFound", f"the paper exchange does not list {leg.market}")
-        if is_perp and leg.base_1e9 % self._spec.step_base_1e9:
-            raise ValidationError(
-                "InvalidOrderStepSize", f"{leg.base_1e9} is no multiple of {self._spec.step_base_1e9}"
-            )
-        if leg.base_1e9 == 0:
-            raise ValidationError("InvalidOrderSizeTooSmall", "an order of nothing")
-        account = change.account
-        held = account.perp.base_1e9 if is_perp else int(account.spot * BASE_PRECISION)
-        if leg.reduce_only and (held == 0 or (held > 0) == (leg.base_1e9 > 0) or abs(leg.base_1e9) > abs(held)):
-            raise ValidationError("ReduceOnlyOrderIncreasedRisk", f"{leg.market}: order {leg.base_1e9} on {held}")
-        base = base_to_decimal(leg.base_1e9)
-        costs = self._settings.costs
-        price = costs.slippage.fill_price(market.mark if is_perp else market.oracle, base)
-        limit = Decimal(leg.limit_price_1e6) / 10**6
-        if (price > limit) if leg.base_1e9 > 0 else (price < limit):
-            raise ValidationError(
-                "PriceLimitNotMet", f"{leg.market}: fill at {price:.6f} is beyond the limit {limit:.6f}"
-            )
-        rate = costs.fees.perp_taker_1e5 if is_perp else costs.fees.spot_1e5
-        fee = abs(base) * price * rate / FEE_PRECISION
-        if is_perp:
-            change.trade_perp(leg.base_1e9, price, fee, market.index_long, market.index_short, operation_id)
-        else:
-            change.trade_spot(leg.base_1e9, price, fee, operation_id)
-
-    def _transfer(self, change: Change, transfer: Transfer, market: PaperMarket, operation_id: str) -> None:
-        account = change.account
-        if transfer.asset == QUOTE_ASSET:
-            amount = Decimal(transfer.amount) / _QUOTE_UNITS
-            wallet, held = account.wallet_quote, account.quote
-        elif transfer.asset == self._spec.base_symbol:
-            amount = base_to_decimal(transfer.amount)
-            wallet, held = account.wallet_spot, account.spot
-        else:
-            raise ValidationError("SpotMarketNotFound", f"the paper exchange does not take {transfer.asset}")
-        if amount > wallet:
-            raise ValidationError("InsufficientFunds", f"the wallet holds {wallet:f} {transfer.asset}, not {amount:f}")
-        if amount < 0 and -amount > max(held, Decimal(0)):
-            raise ValidationError(
-                "InsufficientDeposit", f"the account holds {held:f} {transfer.asset}, not {-amount:f}"
-            )
-        if transfer.asset == QUOTE_ASSET:
-            change.transfer_quote(amount, operation_id)
-        else:
-            change.transfer_spot(amount, market.oracle, operation_id)
-
-    def _check_margin(self, account: PaperAccount, market: PaperMarket, operation: Operation) -> None:
-        """Increases and withdrawals must leave initial margin and stay below the paper leverage limit (R1.4)."""
-        increases = any(not leg.reduce_only for leg in operation.legs)
-        withdraws = operation.transfer is not None and operation.transfer.amount < 0
-        if not increases and not withdraws:
-            return
-        summary = margin_summary(self._build_book(account, market))
-        if summary.free_initial_1e6 <= 0 and summary.requirement_initial_1e6 > 0:
-            raise ValidationError("InsufficientCollateral", "initial margin would not be covered")
-        if increases and summary.leverage_1e4 > self._settings.max_leverage * 10_000:
-            raise ValidationError(
-                "LeverageTooHigh",
-                f"it would be {summary.leverage_1e4 / 10_000:.2f}x, paper allows {self._settings.max_leverage:g}x",
-            )
-
-    def _build_book(self, account: PaperAccount, market: PaperMarket) -> MarginBook:
-        oracle_1e6 = price_to_1e6(market.oracle)
-        spots = [_spot_position(QUOTE_INDEX, account.quote)]
-        if account.spot:
-            spots.append(_spot_position(self._spec.spot_index, account.spot))
-        perps: tuple[PerpPosition, ...] = ()
-        perp = account.perp
-        if perp.base_1e9 or perp.quote:
-            perps = (
-                PerpPosition(
-                    self._spec.perp_index,
-                    base_1e9=perp.base_1e9,
-                    quote_1e6=_floor(perp.quote * _QUOTE_UNITS),
-                    quote_entry_1e6=_floor(perp.entry_quote * _QUOTE_UNITS),
-                    quote_break_even_1e6=_floor(perp.entry_quote * _QUOTE_UNITS),
-                ),
-            )
-        return MarginBook(
-            UserAccount(spot_positions=tuple(spots), perp_positions=perps),
-            self._perp_market,
-            self._spot_markets,
-            {_QUOTE_KEY: _PAR, _BASE_KEY: OraclePrice(oracle_1e6)},
-        )
-
-
-_PAR = OraclePrice(_QUOTE_UNITS)
-"""The paper quote asset is worth exactly 1."""
 
 _NOT_APPLICABLE = {
     "gas": "paper pays no gas",
@@ -504,39 +481,3 @@ _NOT_APPLICABLE = {
     "guards": "a tape has no exchange guards",
     "open_interest": "a tape has no open interest",
 }
-
-
-def _floor(value: Decimal) -> int:
-    whole = int(value)
-    return whole - 1 if value < whole else whole
-
-
-def _spot_position(index: int, tokens: Decimal) -> SpotPosition:
-    """Scaled balances have precision 1e9 and the paper interest index stays at 1; a debt is rounded up."""
-    scaled = _floor(tokens * BASE_PRECISION)
-    return SpotPosition(index, abs(scaled), scaled < 0)
-
-
-def _margin_markets(spec: MarketSpec) -> tuple[dict[int, PerpMarket], dict[int, SpotMarket]]:
-    perp = PerpMarket(
-        spec.perp_index,
-        _BASE_KEY,
-        spec.margin_initial_1e4,
-        spec.margin_maintenance_1e4,
-        order_step_1e9=spec.step_base_1e9,
-        order_tick_1e6=spec.tick_price_1e6,
-        min_order_1e9=spec.min_base_1e9,
-        name=spec.symbol,
-    )
-    base = SpotMarket(
-        spec.spot_index,
-        _BASE_KEY,
-        9,
-        initial_asset_weight_1e4=spec.spot_asset_weight_initial_1e4,
-        maintenance_asset_weight_1e4=spec.spot_asset_weight_maintenance_1e4,
-        initial_liability_weight_1e4=spec.spot_liability_weight_initial_1e4,
-        maintenance_liability_weight_1e4=spec.spot_liability_weight_maintenance_1e4,
-        name=spec.base_symbol,
-    )
-    quote = SpotMarket(QUOTE_INDEX, _QUOTE_KEY, 6, name=QUOTE_ASSET)
-    return {spec.perp_index: perp}, {QUOTE_INDEX: quote, spec.spot_index: base}

@@ -1,0 +1,167 @@
+"""Plan and judge: what a command would do now and what every gate says of it. One place for dialogs, gates and
+automation alike; nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from deltatui.domain.carry import estimate
+from deltatui.domain.command import Deposit, Leave, Rebalance, Take, Withdraw
+from deltatui.domain.errors import ValidationError
+from deltatui.domain.gates import allowed, judge, judge_withdrawal, only_profitability_blocks
+from deltatui.domain.market import MarketState
+from deltatui.domain.operation import OperationKind, Transfer
+from deltatui.domain.units import base_to_decimal
+from deltatui.domain.verdict import Verdict
+from deltatui.engine.capital import Capital, deposit_allowed
+from deltatui.engine.core import Core
+from deltatui.engine.memory import PlannedCommand
+from deltatui.engine.planner import Plan, Planner
+from deltatui.engine.standing import closed, standing_facts
+
+
+class Assessor:
+    """``plan`` and ``judge`` look at what the venue says at this moment."""
+
+    def __init__(self, core: Core, planner: Planner, capital: Capital) -> None:
+        self._core = core
+        self._planner = planner
+        self._capital = capital
+        self._position_times: deque[float] = deque(maxlen=core.settings.position_ops_per_min)
+
+    def count_position_operation(self) -> None:
+        """For the rate limit (R6.8)."""
+        self._position_times.append(self._core.clock.operator_s())
+
+    def plan(self, command: PlannedCommand) -> Plan:
+        """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done."""
+        core = self._core
+        facts, book = core.known_facts(), core.known_book()
+        if facts.market.paused:
+            raise ValidationError("VENUE_PAUSED", closed(facts.market))
+        match command:
+            case Take():
+                self._check_source(command)
+                return self._planner.take(
+                    facts.market, facts.account, book, command.base_1e9, command.direction, command.spot
+                )
+            case Leave():
+                return self._planner.leave(facts.market, facts.account, book, core.accountant.paid_in_1e9)
+            case Rebalance():
+                return self._rebalance(command)
+            case Deposit() | Withdraw():
+                transfer = self._transfer(command)
+                return self._planner.transfer(facts.market, facts.account, book, transfer)
+
+    def _check_source(self, command: Take) -> None:
+        """Raise ValidationError where the SOL that the spot leg is to come from is not there."""
+        core, symbol = self._core, self._core.spec.base_symbol
+        if command.spot == "wallet":
+            if not deposit_allowed(command.base_1e9, self._capital.wallet(symbol), self._capital.gas_reserve(symbol)):
+                most = self._capital.largest_deposit(symbol)
+                raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {symbol}")
+        elif command.spot == "deposited" and command.base_1e9 > core.free_own_1e9():
+            free = base_to_decimal(core.free_own_1e9())
+            raise ValidationError(
+                "NOT_DEPOSITED", f"{free:f} {symbol} are deposited and not covered by a hedge; deposit more, or buy"
+            )
+
+    def _rebalance(self, command: Rebalance) -> Plan:
+        core = self._core
+        wanted = core.rebalance_plan(manual=command.source != "engine")
+        if wanted is None or wanted.code != "correct":
+            reason = "the exposure is not known" if wanted is None else wanted.reason
+            raise ValidationError("NOTHING_TO_REBALANCE", reason)
+        facts = core.known_facts()
+        return self._planner.perp_order(
+            OperationKind.REBALANCE,
+            facts.market,
+            facts.account,
+            core.known_book(),
+            wanted.base_1e9,
+            reduce_only=wanted.reduce_only,
+            reason=wanted.reason,
+        )
+
+    def _transfer(self, command: Deposit | Withdraw) -> Transfer:
+        capital, asset = self._capital, command.asset
+        if asset not in capital.assets:
+            raise ValidationError("UNKNOWN_ASSET", f"{asset} cannot be moved, only {' and '.join(capital.assets)}")
+        if command.amount <= 0:
+            raise ValidationError("BAD_AMOUNT", f"the amount must be more than 0, it is {command.amount}")
+        if isinstance(command, Withdraw):
+            return Transfer(asset, -command.amount)
+        if not deposit_allowed(command.amount, capital.wallet(asset), capital.gas_reserve(asset)):
+            most = capital.largest_deposit(asset)
+            raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {asset}")
+        return Transfer(asset, command.amount)
+
+    def judge(self, plan: Plan) -> tuple[Verdict, ...]:
+        """Every gate's verdict on a plan (R6). A deposit only reduces risk and is not judged."""
+        if plan.kind == OperationKind.DEPOSIT:
+            return ()
+        core = self._core
+        facts = core.facts()
+        market = None if facts is None else facts.market
+        limits, absent = core.settings.limits, core.venue.not_applicable()
+        if plan.kind == OperationKind.WITHDRAW:
+            return judge_withdrawal(standing_facts(plan.after, market), limits)
+        takes = plan.kind == OperationKind.TAKE
+        judged = takes and core.settings.hold is None
+        carry = None
+        if judged:
+            cost = core.round_trip(plan.legs[0].base_1e9, spot_leg=plan.spot_leg)
+            carry = estimate(plan.stance, core.window, cost, core.settings.carry)
+        return judge(
+            standing_facts(
+                plan.after,
+                market,
+                increases_risk=plan.increases_risk,
+                rate_problem=self._rate_problem(),
+                carry=carry,
+                judge_carry=judged,
+                funding_age_s=None if market is None else self._funding_age_s(market),
+            ),
+            limits,
+            absent,
+        )
+
+    def _funding_age_s(self, market: MarketState) -> float | None:
+        if market.funding is not None:
+            return self._core.clock.market_s() - market.funding.ts_s
+        # Before the first record of a run that is told to hold a stance, there is nothing to be old.
+        return 0.0 if self._core.settings.hold is not None else None
+
+    def _rate_problem(self) -> str:
+        times, most = self._position_times, self._core.settings.position_ops_per_min
+        if len(times) < most or self._core.clock.operator_s() - times[0] >= 60.0:
+            return ""
+        return f"{most} position operations in the last minute, the limit"
+
+    def can_force(self, plan: Plan, verdicts: tuple[Verdict, ...]) -> bool:
+        """Whether Confirm(force=True) would be taken: profitability alone refuses, and no real money is at stake."""
+        takes = plan.kind == OperationKind.TAKE
+        return takes and self._core.settings.mode != "live" and only_profitability_blocks(verdicts)
+
+    def asks(self, command: PlannedCommand, plan: Plan) -> bool:
+        """Whether it waits for a confirmation (R7.1, R7.2, R3.4)."""
+        settings, notional = self._core.settings, float(plan.notional)
+        if command.source != "engine":
+            return isinstance(command, Leave) or notional > settings.confirm_above_usd
+        if not plan.increases_risk or notional <= settings.confirm_above_usd:
+            return False
+        return settings.auto_limit_usd is None or notional > settings.auto_limit_usd
+
+    def refused(self, plan: Plan, verdicts: tuple[Verdict, ...]) -> str:
+        """Why the gates refuse; empty where they do not. A withdrawal is told the most that would pass (R3.4)."""
+        if allowed(verdicts):
+            return ""
+        why = "; ".join(_told(verdict) for verdict in verdicts if not verdict.allowed)
+        if plan.transfer is None:
+            return f"blocked by {why}"
+        asset = plan.transfer.asset
+        return f"blocked by {why}; at most {self._capital.largest_withdrawal(asset):f} {asset}"
+
+
+def _told(verdict: Verdict) -> str:
+    return f"{verdict.code}: {verdict.reason or f'{verdict.observed}, limit {verdict.limit}'}"

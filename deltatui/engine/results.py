@@ -1,0 +1,100 @@
+"""What a command is answered: from fills, never from the plan (R4.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deltatui.domain.command import CommandResult, Part, ResultStatus
+from deltatui.domain.market import MarketSpec
+from deltatui.domain.operation import Leg, OperationKind, OperationState
+from deltatui.domain.units import BASE_PRECISION
+from deltatui.domain.verdict import Verdict
+from deltatui.engine.planner import Plan
+from deltatui.engine.trader import Carried
+
+
+def done(code: str, message: str) -> CommandResult:
+    return CommandResult(ResultStatus.DONE, code, message)
+
+
+def parts_of(spec: MarketSpec, carried: Carried) -> tuple[Part, ...]:
+    """One part for each leg that was asked for."""
+    instruments = dict.fromkeys(leg.market for leg in carried.legs)
+    return tuple(
+        Part(
+            instrument,
+            "perp" if instrument == spec.symbol else "spot",
+            sum(leg.base_1e9 for leg in carried.legs if leg.market == instrument) / BASE_PRECISION,
+            carried.fills.get(instrument, 0) / BASE_PRECISION,
+            carried.open_1e9(instrument) / BASE_PRECISION,
+        )
+        for instrument in instruments
+    )
+
+
+def result_of(
+    operation_id: str, plan: Plan, carried: Carried, verdicts: tuple[Verdict, ...] = (), more: str = ""
+) -> CommandResult:
+    """The answer to a trade or transfer that has ended. ``more`` is said of what came after it."""
+    word, outcome = plan.kind.lower(), carried.outcome
+    parts = parts_of(plan.spec, carried)
+
+    def result(status: ResultStatus, code: str, message: str) -> CommandResult:
+        return CommandResult(status, code, message, operation_id, verdicts=verdicts, parts=parts)
+
+    if outcome.state != OperationState.LANDED:
+        why = outcome.detail or outcome.error_code
+        return CommandResult(
+            ResultStatus.REJECTED, outcome.error_code or outcome.state, f"{word} failed: {why}", operation_id
+        )
+    if not plan.legs:
+        return result(ResultStatus.DONE, "DONE", f"{_what(plan)} done{more}")
+    if carried.trouble:
+        return result(
+            ResultStatus.PARTLY_DONE, "ODD_LEG", f"{word} partly done, the engine is halted: {carried.trouble}"
+        )
+    if carried.complete:
+        return result(ResultStatus.DONE, "DONE", f"{word} done: {filled_text(parts)}{more}")
+    if not any(part.filled for part in parts):
+        if plan.kind == OperationKind.TAKE and len(plan.legs) > 1:
+            return result(ResultStatus.REJECTED, "ODD_LEG", "take failed: one leg was not filled, the other was undone")
+        return result(ResultStatus.REJECTED, "NOT_FILLED", f"{word} failed: nothing was filled")
+    text = f"{word} partly done: {filled_text(parts)}; {open_text(parts)}{more}"
+    return result(ResultStatus.PARTLY_DONE, "PARTIAL", text)
+
+
+def _what(plan: Plan) -> str:
+    if plan.transfer is None:
+        return plan.kind.lower()
+    return f"{plan.kind.lower()} of {plan.size:f} {plan.transfer.asset}"
+
+
+def filled_text(parts: Iterable[Part]) -> str:
+    """``sold 2 SOL-PERP, bought 2 SOL``."""
+    return ", ".join(
+        f"{'bought' if part.filled > 0 else 'sold'} {abs(part.filled):.10g} {part.market}"
+        for part in parts
+        if part.filled
+    )
+
+
+def open_text(parts: Iterable[Part]) -> str:
+    """``open: 3 of 5 SOL-PERP``."""
+    still = [f"{abs(part.open):.10g} of {abs(part.asked):.10g} {part.market}" for part in parts if part.open]
+    return f"open: {', '.join(still)}"
+
+
+def legs_text(legs: Iterable[Leg]) -> str:
+    """``sell 2 SOL-PERP, buy 2 SOL``."""
+    return ", ".join(
+        f"{'buy' if leg.base_1e9 > 0 else 'sell'} {abs(leg.base_1e9) / BASE_PRECISION:.10g} {leg.market}"
+        for leg in legs
+    )
+
+
+def joined(first: Carried, second: Carried) -> Carried:
+    """Two operations that one command asked for, told as one."""
+    fills = dict(first.fills)
+    for instrument, base_1e9 in second.fills.items():
+        fills[instrument] = fills.get(instrument, 0) + base_1e9
+    return Carried(first.outcome, first.legs + second.legs, fills, first.trouble or second.trouble)
