@@ -12,14 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from deltatui.api.server import Server, ServerLimits
+from deltatui.api.limits import ServerLimits
+from deltatui.api.server import Server
 from deltatui.backtest.replay import Replay, ReplayClock, check_same_tape
 from deltatui.backtest.run import BacktestSettings, Fees, Policy
 from deltatui.config import Loaded, secret_values
 from deltatui.domain import audit
 from deltatui.domain.carry import CarrySettings
 from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, Rebalance, Take, Withdraw
-from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
+from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel, SlippageModel
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.gates import GateLimits
@@ -59,6 +60,7 @@ def carry_settings(settings: Settings) -> CarrySettings:
         sol_borrow_apr_pct=carry.sol_borrow_apr_pct,
         sol_lend_apr_pct=carry.sol_lend_apr_pct,
         quote_lend_apr_pct=carry.quote_lend_apr_pct,
+        least_round_trip=carry.min_round_trip_bps / 1e4,
     )
 
 
@@ -71,6 +73,12 @@ def gate_limits(settings: Settings) -> GateLimits:
         min_liq_distance_pct=limits.min_liq_distance_pct,
         min_health_withdraw=limits.min_health_withdraw,
         min_gas_sol=float(settings.rebalance.reserved_sol),
+        min_free_quote_usd=limits.min_free_quote_usd,
+        max_latency_ms=limits.max_latency_ms,
+        max_oracle_age_s=limits.max_oracle_age_s,
+        max_slot_lag=limits.max_slot_lag,
+        max_clock_skew_s=limits.max_clock_skew_s,
+        max_funding_age_s=limits.max_funding_age_s,
     )
 
 
@@ -100,6 +108,9 @@ def engine_settings(settings: Settings, profile: str) -> EngineSettings:
         auto_limit_usd=settings.auto_limit_usd_by_mode,
         confirm_timeout_s=limits.confirm_timeout_s,
         loop_interval_s=settings.engine.loop_interval_s,
+        save_interval_s=settings.engine.save_interval_s,
+        stale_snapshot_s=limits.max_snapshot_age_s,
+        settle_above_quote=settings.orders.settle_above_usd,
         position_ops_per_min=limits.position_ops_per_min,
         health_warning=limits.health_warning,
         health_critical=limits.health_critical,
@@ -107,11 +118,9 @@ def engine_settings(settings: Settings, profile: str) -> EngineSettings:
 
 
 def paper_settings(settings: Settings) -> PaperSettings:
-    """The replayed exchange charges the `drift` preset (R1.8), so that terminal and backtest agree."""
     paper, carry = settings.paper, settings.carry
-    costs = CostModel(NO_FEES, NO_SLIPPAGE) if paper.fees == "none" else CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
     return PaperSettings(
-        costs=costs,
+        costs=paper_costs(settings),
         faults=PaperFaults(
             paper.seed, paper.fail_rate, paper.partial_rate, paper.odd_leg_rate, paper.latency_ms / 1000.0
         ),
@@ -120,7 +129,43 @@ def paper_settings(settings: Settings) -> PaperSettings:
         base_lend_apr_pct=Decimal(str(carry.sol_lend_apr_pct)),
         quote_borrow_apr_pct=Decimal(str(carry.quote_borrow_apr_pct)),
         quote_lend_apr_pct=Decimal(str(carry.quote_lend_apr_pct)),
+        funding_period_s=paper.funding_period_s,
+        liquidation_fee_1e5=Decimal(str(paper.liquidation_fee_pct)) * 1_000,
+        maintenance_fallback_1e4=round(paper.maintenance_fallback_pct * 100),
     )
+
+
+def paper_costs(settings: Settings) -> CostModel:
+    """Fees and slippage of the paper exchange. A backtest has its own, those of its fee preset."""
+    paper = settings.paper
+    fees, slippage = (NO_FEES, NO_SLIPPAGE) if paper.fees == "none" else (DRIFT_FEES, DRIFT_SLIPPAGE)
+    if settings.slippage_by_mode == "size":
+        slippage = SlippageModel(
+            Decimal(str(paper.slippage_min_pct)) / 100,
+            Decimal(str(paper.slippage_max_pct)) / 100,
+            paper.slippage_half_size_sol,
+        )
+    return CostModel(fees, slippage)
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """With what a paper account begins: ``quote`` deposited, the rest in its wallet."""
+
+    quote: Decimal
+    wallet_quote: Decimal
+    wallet_spot: Decimal
+
+
+def paper_opening(settings: Settings, oracle: Decimal) -> Opening:
+    paper = settings.paper
+    quote = paper.start_equity_usd
+    if quote is None:
+        quote = 2 * settings.engine.carry_size_sol * oracle
+    return Opening(quote, paper.wallet_usd, paper.wallet_sol)
+
+
+def server_limits(settings: Settings) -> ServerLimits:
+    return ServerLimits(commands_per_s=settings.limits.commands_per_s)
 
 
 def backtest_settings(settings: Settings, policy: Policy, fees: Fees, size_1e9: int, market: str) -> BacktestSettings:
@@ -239,10 +284,8 @@ async def _run(
     kept = await store.load_state()
     mark = check_same_tape(tape, kept.get(_TAPE_STATE))
     venue = PaperVenue(spec, paper_settings(settings), PaperTables(database), clock, "drift-v2 (paper)")
-    opening = settings.paper.start_equity_usd
-    if opening is None:
-        opening = 2 * settings.engine.carry_size_sol * tape.price_at(clock.market_s())[0]
-    reached_s = await venue.open(opening, settings.paper.wallet_usd)
+    opening = paper_opening(settings, tape.price_at(clock.market_s())[0])
+    reached_s = await venue.open(opening.quote, opening.wallet_quote, opening.wallet_spot)
     if reached_s is not None:
         clock.advance_to(reached_s)
 
@@ -273,7 +316,7 @@ async def _run(
         profile=paths.profile,
         mode=settings.mode,
         pid=os.getpid(),
-        limits=ServerLimits(commands_per_s=settings.limits.commands_per_s),
+        limits=server_limits(settings),
         on_clients=clients,
         on_fault=lambda what, error: logs(*audit.error(what, error)),
     )

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from deltatui.domain.errors import ValidationError
 from deltatui.paths import DEFAULT_PROFILE, Paths
-from deltatui.settings import Settings, kinds_of
+from deltatui.settings import NOT_USED, Settings, kinds_of
 
 __all__ = ["Entry", "Loaded", "Origin", "Paths", "Settings", "entries", "load", "render", "secret_values"]
 
@@ -54,7 +54,8 @@ class Loaded:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of ``config show``; ``value`` is a display text and never a secret. ``variables`` in rising order."""
+    """One line of ``config show``; ``value`` is a display text and never a secret. ``variables`` in rising order.
+    ``not_used`` says why this version makes no use of it; empty where it does."""
 
     key: str
     value: str
@@ -62,6 +63,7 @@ class Entry(msgspec.Struct, frozen=True):
     default: str
     description: str
     variables: tuple[str, ...]
+    not_used: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def entries(loaded: Loaded) -> tuple[Entry, ...]:
         "engine.automation": loaded.settings.automation_by_mode,
         "limits.max_leverage": loaded.settings.max_leverage_by_mode,
         "limits.auto_limit_usd": loaded.settings.auto_limit_usd_by_mode,
+        "paper.slippage": loaded.settings.slippage_by_mode,
     }
     shown = []
     for key in _KEYS.values():
@@ -162,6 +165,7 @@ def entries(loaded: Loaded) -> tuple[Entry, ...]:
                 _text(key.field.default),
                 key.field.description or "",
                 key.variables,
+                NOT_USED.get(key.dotted, ""),
             )
         )
     return tuple(shown)
@@ -171,7 +175,11 @@ def render(loaded: Loaded) -> str:
     """The text of ``config show``: one aligned line a key, and the warnings."""
     rows = entries(loaded)
     widths = max(len(row.key) for row in rows), max(len(row.value) for row in rows)
-    lines = [f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}" for row in rows]
+    lines = [
+        f"{row.key:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}"
+        + (f"  (not used by this version: {row.not_used})" if row.not_used else "")
+        for row in rows
+    ]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in loaded.warnings)])
 
 

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from deltatui.settings import Settings
 
 NETWORK_S = 4.0
-LATENCY_MS = 500.0
-SKEW_S = 2.0
 LEAST_DISK_BYTES = 100 * 2**20
 WISHED_DISK_BYTES = 2**30
 LEAST_SIZE = (80, 24)
@@ -186,8 +184,8 @@ async def network(settings: Settings, transport: Transport, clock: Clock) -> lis
         missing = Finding(
             "RPC", Status.FAIL, "no endpoint is configured", "live mode needs chain.rpc_url", live_only=True
         )
-        return [missing, _skew(None), *await _bounded(clock, [_jito(settings, transport, clock)])]
-    endpoints = [_endpoint(url, settings.network, transport, clock) for url in urls]
+        return [missing, _skew(None, settings), *await _bounded(clock, [_jito(settings, transport, clock)])]
+    endpoints = [_endpoint(url, settings, transport, clock) for url in urls]
     found = await _bounded(clock, [*endpoints, _jito(settings, transport, clock)])
     clocks = [finding for finding in found if finding.name == _CLOCK]
     # One comparison of the clocks is enough, the best that there is.
@@ -200,11 +198,12 @@ async def _bounded(clock: Clock, questions: Sequence[Awaitable[list[Finding]]]) 
     return [finding for group in groups for finding in group]
 
 
-async def _endpoint(url: str, named: str, transport: Transport, clock: Clock) -> list[Finding]:
+async def _endpoint(url: str, settings: Settings, transport: Transport, clock: Clock) -> list[Finding]:
+    limits = settings.limits
     try:
         config = EndpointConfig(url=url, timeout_s=NETWORK_S)
     except ValidationError as error:
-        return [Finding("RPC", Status.FAIL, error.sentence, "correct chain.rpc_url", live_only=True), _skew(None)]
+        return [Finding("RPC", Status.FAIL, error.sentence, "correct chain.rpc_url", live_only=True), _skew(None, settings)]
     endpoint = Endpoint(config, clock, transport, TokenBucket(clock, 10.0, 20))
     name, block_clock = f"RPC {endpoint.label}", BlockClock(clock)
 
@@ -222,28 +221,28 @@ async def _endpoint(url: str, named: str, transport: Transport, clock: Clock) ->
         chain, version, slot, took_ms = await within(clock, NETWORK_S, ask())
     except TimeoutError:
         why = f"no complete answer within {NETWORK_S:g} s"
-        return [Finding(name, Status.FAIL, why, "check the network, or use another endpoint", True), _skew(None)]
+        return [Finding(name, Status.FAIL, why, "check the network, or use another endpoint", True), _skew(None, settings)]
     except (TransientError, ValidationError) as error:
-        return [Finding(name, Status.FAIL, error.sentence, "check the URL and its key", True), _skew(None)]
+        return [Finding(name, Status.FAIL, error.sentence, "check the URL and its key", True), _skew(None, settings)]
     latency_ms = sorted(took_ms)[1]
     detail = f"{latency_ms:.0f} ms, slot {slot}, version {version}, genesis {chain}"
-    wanted = GENESIS.get(named)
-    skew = _skew(block_clock.skew_s())
+    wanted = GENESIS.get(settings.network)
+    skew = _skew(block_clock.skew_s(), settings)
     if wanted is not None and chain != wanted:
-        return [Finding(name, Status.FAIL, f"{detail}: not the chain of {named}", "correct network or URL", True), skew]
-    if latency_ms > LATENCY_MS:
-        advice = f"trades are refused above {LATENCY_MS:.0f} ms; use a nearer endpoint"
+        return [Finding(name, Status.FAIL, f"{detail}: not the chain of {settings.network}", "correct network or URL", True), skew]
+    if latency_ms > limits.max_latency_ms:
+        advice = f"trades are refused above {limits.max_latency_ms:g} ms; use a nearer endpoint"
         return [Finding(name, Status.WARNING, detail, advice, True), skew]
     return [Finding(name, Status.OK, detail, live_only=True), skew]
 
 
-def _skew(skew_s: float | None) -> Finding:
-    name = _CLOCK
+def _skew(skew_s: float | None, settings: Settings) -> Finding:
+    name, most_s = _CLOCK, settings.limits.max_clock_skew_s
     if skew_s is None:
         return Finding(name, Status.WARNING, "not compared with the chain's", "needs an RPC that answers", True)
     detail = f"{skew_s:+.1f} s against the chain's (good to a second)"
-    if abs(skew_s) > SKEW_S:
-        return Finding(name, Status.FAIL, detail, f"more than {SKEW_S:g} s; set this machine's clock (NTP)", True)
+    if abs(skew_s) > most_s:
+        return Finding(name, Status.FAIL, detail, f"more than {most_s:g} s; set this machine's clock (NTP)", True)
     return Finding(name, Status.OK, detail, live_only=True)
 
 

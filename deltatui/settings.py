@@ -2,6 +2,9 @@
 
 Units stand in the names. Sizes of orders and amounts of money that reach the ledger are Decimal and are written as
 text (``"0.005"``): a float is not exact. ``None`` ("none") means off, or "by mode" where the description says so.
+
+A default stands in the struct that uses it and is read from there (:func:`default_of`); only what no struct has stands
+here as a number. A setting without an effect in this version has its line in :data:`NOT_USED`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,11 +30,43 @@ from pydantic import (
     model_validator,
 )
 
+from deltatui.api.limits import ServerLimits
+from deltatui.domain.carry import CarrySettings as CarryRule
+from deltatui.domain.costs import DOCUMENTED_SLIPPAGE
+from deltatui.domain.delta import RebalanceSettings as RebalanceRule
+from deltatui.domain.funding import DOCUMENTED_PERIOD_S
+from deltatui.domain.gates import GateLimits
 from deltatui.domain.redact import key_bytes
+from deltatui.domain.units import base_to_decimal
+from deltatui.engine.settings import EngineSettings as EngineRule
+from deltatui.store.retention import HOURLY_KEPT
+from deltatui.venues.paper.settings import PaperFaults
+from deltatui.venues.paper.settings import PaperSettings as PaperRule
 
-PAPER_MAX_LEVERAGE = 10.0
+
+def default_of(struct: type[msgspec.Struct], name: str) -> Any:
+    """The default that ``struct`` itself gives to its field ``name``. Raises KeyError where it gives none."""
+    for field in msgspec.structs.fields(struct):
+        if field.name == name and field.default is not msgspec.NODEFAULT:
+            return field.default
+    raise KeyError(f"{struct.__name__} has no default of {name}")
+
+
+PAPER_MAX_LEVERAGE: float = default_of(PaperRule, "max_leverage")
 LIVE_MAX_LEVERAGE = 5.0
 PAPER_AUTO_LIMIT_USD = 25_000.0
+
+_NEEDS_LIVE = "needs live mode"
+NOT_USED: dict[str, str] = {
+    "live_mode": _NEEDS_LIVE,
+    "limits.typed_above_usd": _NEEDS_LIVE,
+    "limits.max_oracle_age_s": _NEEDS_LIVE,
+    "limits.max_slot_lag": _NEEDS_LIVE,
+    "paper.maintenance_fallback_pct": "every market that paper lists has a ratio of its own",
+    "chain.sub_account": _NEEDS_LIVE,
+    "helius.webhook_secret": "needs the receiver of webhooks",
+}
+"""Settings that change nothing in this version, and why. `config show` says it; a test lets the table only shrink."""
 
 
 def _exact(value: object) -> object:
@@ -76,6 +112,18 @@ def _known(*variables: str, env_only: bool = False) -> dict[str, Any]:
     return {"variables": list(variables), "env_only": env_only}
 
 
+def _funding_period(value: int) -> int:
+    if value not in (0, DOCUMENTED_PERIOD_S):
+        raise ValueError(f"must be 0 (each record) or {DOCUMENTED_PERIOD_S} (the documented cycle of 8 hours)")
+    return value
+
+
+def _hundredths(value: float) -> float:
+    if abs(value * 100 - round(value * 100)) > 1e-9:
+        raise ValueError("must be a multiple of 0.01, because a market's ratio has four decimals")
+    return value
+
+
 Amount = Annotated[Decimal, BeforeValidator(_exact)]
 Place = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -105,7 +153,18 @@ def kinds_of(model: type[BaseModel], name: str) -> tuple[Any, ...]:
 
 
 class EngineSettings(Section):
-    loop_interval_s: float = Field(default=60.0, ge=1, le=3_600, description="operator seconds between two decisions")
+    loop_interval_s: float = Field(
+        default=default_of(EngineRule, "loop_interval_s"),
+        ge=1,
+        le=3_600,
+        description="operator seconds between two decisions",
+    )
+    save_interval_s: float = Field(
+        default=default_of(EngineRule, "save_interval_s"),
+        ge=1,
+        le=60,
+        description="operator seconds after which a change between two steps of the market is saved",
+    )
     automation: bool | None = Field(
         default=None,
         description="whether the engine acts by itself; by mode: on in replay and paper, in live only as auto",
@@ -124,14 +183,70 @@ class LimitSettings(Section):
         description="highest leverage after a trade; by mode: 5 live, 10 paper and replay",
         json_schema_extra=_known("MAX_LEVERAGE"),
     )
-    min_health_after: int = Field(default=60, ge=0, le=100, description="lowest health after a trade")
-    min_liq_distance_pct: float = Field(
-        default=20.0, ge=0, le=100, description="nearest liquidation price after a trade"
+    min_health_after: int = Field(
+        default=default_of(GateLimits, "min_health_after"), ge=0, le=100, description="lowest health after a trade"
     )
-    min_health_withdraw: int = Field(default=80, ge=0, le=100, description="lowest health after a withdrawal")
-    confirm_above_usd: float = Field(default=100.0, ge=0, description="trades above this notional ask for confirmation")
+    min_liq_distance_pct: float = Field(
+        default=default_of(GateLimits, "min_liq_distance_pct"),
+        ge=0,
+        le=100,
+        description="nearest liquidation price after a trade",
+    )
+    min_health_withdraw: int = Field(
+        default=default_of(GateLimits, "min_health_withdraw"),
+        ge=0,
+        le=100,
+        description="lowest health after a withdrawal",
+    )
+    min_free_quote_usd: float = Field(
+        default=default_of(GateLimits, "min_free_quote_usd"),
+        ge=0,
+        le=1_000_000_000,
+        description="free collateral that a trade must leave",
+    )
+    max_latency_ms: float = Field(
+        default=default_of(GateLimits, "max_latency_ms"),
+        gt=0,
+        le=60_000,
+        description="longest RPC round trip (median) at which new risk is taken; the documented shield is 300",
+    )
+    max_oracle_age_s: float = Field(
+        default=default_of(GateLimits, "max_oracle_age_s"),
+        gt=0,
+        le=3_600,
+        description="oldest oracle price at which new risk is taken",
+    )
+    max_slot_lag: int = Field(
+        default=default_of(GateLimits, "max_slot_lag"),
+        ge=0,
+        le=10_000,
+        description="slots that the RPC may be behind when new risk is taken",
+    )
+    max_clock_skew_s: float = Field(
+        default=default_of(GateLimits, "max_clock_skew_s"),
+        gt=0,
+        le=60,
+        description="most that this machine's clock may differ from the chain's when new risk is taken",
+    )
+    max_funding_age_s: float = Field(
+        default=default_of(GateLimits, "max_funding_age_s"),
+        gt=0,
+        le=604_800,
+        description="oldest funding record, in market seconds, at which new risk is taken",
+    )
+    max_snapshot_age_s: float = Field(
+        default=default_of(EngineRule, "stale_snapshot_s"),
+        ge=1,
+        le=300,
+        description="a trade decided on a screen older than this is refused",
+    )
+    confirm_above_usd: float = Field(
+        default=default_of(EngineRule, "confirm_above_usd"),
+        ge=0,
+        description="trades above this notional ask for confirmation",
+    )
     typed_above_usd: float = Field(
-        default=10_000.0,
+        default=default_of(EngineRule, "typed_above_usd"),
         ge=0,
         description="in live mode, a trade above this notional also asks for the market's symbol to be typed",
     )
@@ -142,16 +257,39 @@ class LimitSettings(Section):
         "none in live, where every automatic trade above confirm_above_usd asks",
     )
     confirm_timeout_s: float = Field(
-        default=30.0, ge=5, le=300, description="a confirmation cancels itself after this time"
+        default=default_of(EngineRule, "confirm_timeout_s"),
+        ge=5,
+        le=300,
+        description="a confirmation cancels itself after this time",
     )
     daily_loss_stop_usd: float | None = Field(default=None, gt=0, description="loss in a day that stops new risk")
     drawdown_stop_pct: float | None = Field(
         default=None, gt=0, le=100, description="fall from the peak that stops new risk"
     )
-    commands_per_s: int = Field(default=5, ge=1, le=1_000, description="commands that one client may give in a second")
-    position_ops_per_min: int = Field(default=10, ge=1, le=1_000, description="position operations in a minute")
-    health_warning: int = Field(default=50, ge=1, le=100, description="health below this raises a warning")
-    health_critical: int = Field(default=20, ge=0, le=99, description="health below this raises a critical alert")
+    commands_per_s: int = Field(
+        default=default_of(ServerLimits, "commands_per_s"),
+        ge=1,
+        le=1_000,
+        description="commands that one client may give in a second",
+    )
+    position_ops_per_min: int = Field(
+        default=default_of(EngineRule, "position_ops_per_min"),
+        ge=1,
+        le=1_000,
+        description="position operations in a minute",
+    )
+    health_warning: int = Field(
+        default=default_of(EngineRule, "health_warning"),
+        ge=1,
+        le=100,
+        description="health below this raises a warning",
+    )
+    health_critical: int = Field(
+        default=default_of(EngineRule, "health_critical"),
+        ge=0,
+        le=99,
+        description="health below this raises a critical alert",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitSettings:
@@ -164,35 +302,49 @@ class LimitSettings(Section):
 
 class OrderSettings(Section):
     slippage_bps: int = Field(
-        default=50, ge=1, le=1_000, description="price limit of a market-type order, from the mark price"
+        default=default_of(EngineRule, "slippage_bps"),
+        ge=1,
+        le=1_000,
+        description="price limit of a market-type order, from the mark price",
+    )
+    settle_above_usd: float = Field(
+        default=default_of(EngineRule, "settle_above_quote"),
+        ge=0,
+        le=1_000_000,
+        description="after a close, unsettled PnL above this is settled",
     )
 
 
 class RebalanceSettings(Section):
     tolerance_pct: float = Field(
-        default=1.0,
+        default=default_of(RebalanceRule, "tolerance_pct"),
         gt=0,
         le=100,
         description="drift from delta neutral that calls for a correction",
         json_schema_extra=_known("DRIFT_TOLERANCE_PCT"),
     )
     cooldown_s: float = Field(
-        default=1_800.0,
+        default=default_of(RebalanceRule, "cooldown_s"),
         ge=0,
         le=86_400,
         description="market seconds between two corrections",
         json_schema_extra=_known("REBALANCE_COOLDOWN_SEC", "COOLDOWN_SECONDS"),
     )
-    emergency_pct: float = Field(default=5.0, gt=0, le=100, description="drift that does not wait for the cooldown")
+    emergency_pct: float = Field(
+        default=default_of(RebalanceRule, "emergency_pct"),
+        gt=0,
+        le=100,
+        description="drift that does not wait for the cooldown",
+    )
     min_trade_sol: Amount = Field(
-        default=Decimal("0.005"),
+        default=base_to_decimal(default_of(RebalanceRule, "min_trade_1e9")),
         ge=0,
         le=1_000,
         description="smallest correction",
         json_schema_extra=_known("MIN_TRADE_SIZE_SOL"),
     )
     reserved_sol: Amount = Field(
-        default=Decimal("0.017"),
+        default=Decimal(str(default_of(GateLimits, "min_gas_sol"))),
         ge=0,
         le=1_000,
         description="SOL that stays in the wallet for fees",
@@ -210,31 +362,69 @@ class RebalanceSettings(Section):
 
 class CarrySettings(Section):
     horizon_h: float = Field(
-        default=168.0, gt=0, le=8_760, description="a position must earn its costs back within this time"
+        default=default_of(CarryRule, "horizon_h"),
+        gt=0,
+        le=8_760,
+        description="a position must earn its costs back within this time",
     )
-    prediction_weight: Rate = Field(default=0.25, description="weight of the predicted rate against the average")
-    average_h: int = Field(default=24, ge=1, le=720, description="funding records in the average rate")
+    prediction_weight: Rate = Field(
+        default=default_of(CarryRule, "prediction_weight"),
+        description="weight of the predicted rate against the average",
+    )
+    average_h: int = Field(
+        default=default_of(CarryRule, "average_h"), ge=1, le=720, description="funding records in the average rate"
+    )
     confirm_records: int = Field(
-        default=3, ge=1, le=100, description="records in a row that must agree before a change"
+        default=default_of(CarryRule, "confirm_records"),
+        ge=1,
+        le=100,
+        description="records in a row that must agree before a change",
     )
-    min_records: int = Field(default=6, ge=1, le=720, description="records needed before the first decision")
+    min_records: int = Field(
+        default=default_of(CarryRule, "min_records"),
+        ge=1,
+        le=720,
+        description="records needed before the first decision",
+    )
     gain_haircut: Rate = Field(
-        default=0.5, description="share of an expected gain that is believed; losses count whole"
+        default=default_of(CarryRule, "gain_haircut"),
+        description="share of an expected gain that is believed; losses count whole",
     )
     fee_multiple: float = Field(
-        default=2.0, ge=0, le=100, description="profit over the horizon must exceed this many fees"
+        default=default_of(CarryRule, "fee_multiple"),
+        ge=0,
+        le=100,
+        description="profit over the horizon must exceed this many fees",
+    )
+    min_round_trip_bps: float = Field(
+        default=default_of(CarryRule, "least_round_trip") * 1e4,
+        ge=0,
+        le=1_000,
+        description="least cost of a round trip that is reckoned with, whatever the fees are",
     )
     sol_borrow_apr_pct: float = Field(
-        default=7.5, ge=0, le=1_000, description="cost of borrowed SOL where the tape has none"
+        default=default_of(CarryRule, "sol_borrow_apr_pct"),
+        ge=0,
+        le=1_000,
+        description="cost of borrowed SOL where the tape has none",
     )
     sol_lend_apr_pct: float = Field(
-        default=0.0, ge=0, le=1_000, description="yield on deposited SOL where the tape has none"
+        default=default_of(CarryRule, "sol_lend_apr_pct"),
+        ge=0,
+        le=1_000,
+        description="yield on deposited SOL where the tape has none",
     )
     quote_lend_apr_pct: float = Field(
-        default=0.0, ge=0, le=1_000, description="yield on deposited quote without a tape's"
+        default=default_of(CarryRule, "quote_lend_apr_pct"),
+        ge=0,
+        le=1_000,
+        description="yield on deposited quote without a tape's",
     )
     quote_borrow_apr_pct: float = Field(
-        default=10.0, ge=0, le=1_000, description="cost of borrowed quote without a tape's"
+        default=float(default_of(PaperRule, "quote_borrow_apr_pct")),
+        ge=0,
+        le=1_000,
+        description="cost of borrowed quote without a tape's",
     )
 
 
@@ -247,15 +437,62 @@ class PaperSettings(Section):
         description="opening quote balance; none: twice the notional of carry_size_sol",
     )
     wallet_usd: Amount = Field(default=Decimal(10_000), ge=0, le=1_000_000_000, description="quote in the paper wallet")
-    slippage_min_pct: float = Field(
-        default=0.1, ge=0, le=10, description="slippage of the smallest fill without a book"
+    wallet_sol: Amount = Field(default=Decimal(0), ge=0, le=1_000_000, description="SOL in the paper wallet")
+    funding_period_s: Annotated[int, AfterValidator(_funding_period)] = Field(
+        default=default_of(PaperRule, "funding_period_s"),
+        description="0: each funding record is booked; 28800: the documented cycle of 8 hours",
     )
-    slippage_max_pct: float = Field(default=0.3, ge=0, le=10, description="slippage of the largest fill without a book")
-    seed: int = Field(default=7, ge=0, le=2**63 - 1, description="seed of everything random in paper")
-    fail_rate: Rate = Field(default=0.0, description="share of operations that fail")
-    partial_rate: Rate = Field(default=0.0, description="share of operations that fill in part")
-    odd_leg_rate: Rate = Field(default=0.0, description="share of operations of which one leg fails")
-    latency_ms: float = Field(default=0.0, ge=0, le=60_000, description="time until an operation lands")
+    slippage: Literal["preset", "size"] | None = Field(
+        default=None,
+        description="preset: that of paper.fees; size: grows with the size between the two bounds below; "
+        "by mode: preset in replay, size in paper; a backtest has that of --fees",
+    )
+    slippage_min_pct: float = Field(
+        default=float(DOCUMENTED_SLIPPAGE.minimum * 100),
+        ge=0,
+        le=10,
+        description="slippage of the smallest fill, with paper.slippage size",
+    )
+    slippage_max_pct: float = Field(
+        default=float(DOCUMENTED_SLIPPAGE.maximum * 100),
+        ge=0,
+        le=10,
+        description="slippage of the largest fill, with paper.slippage size",
+    )
+    slippage_half_size_sol: Amount = Field(
+        default=DOCUMENTED_SLIPPAGE.half_size,
+        gt=0,
+        le=1_000_000_000,
+        description="size whose slippage is half way between the bounds, with paper.slippage size",
+    )
+    maintenance_fallback_pct: Annotated[float, AfterValidator(_hundredths)] = Field(
+        default=default_of(PaperRule, "maintenance_fallback_1e4") / 100,
+        gt=0,
+        le=50,
+        description="maintenance margin of a market that has no ratio of its own",
+    )
+    liquidation_fee_pct: float = Field(
+        default=float(default_of(PaperRule, "liquidation_fee_1e5") / 1_000),
+        ge=0,
+        le=10,
+        description="fee on what a liquidation closes",
+    )
+    seed: int = Field(
+        default=default_of(PaperFaults, "seed"), ge=0, le=2**63 - 1, description="seed of everything random in paper"
+    )
+    fail_rate: Rate = Field(default=default_of(PaperFaults, "fail_rate"), description="share of operations that fail")
+    partial_rate: Rate = Field(
+        default=default_of(PaperFaults, "partial_rate"), description="share of operations that fill in part"
+    )
+    odd_leg_rate: Rate = Field(
+        default=default_of(PaperFaults, "odd_leg_rate"), description="share of operations of which one leg fails"
+    )
+    latency_ms: float = Field(
+        default=default_of(PaperFaults, "latency_s") * 1e3,
+        ge=0,
+        le=60_000,
+        description="time until an operation lands",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> PaperSettings:
@@ -288,7 +525,9 @@ class LogSettings(Section):
 
 class StorageSettings(Section):
     durability: Literal["normal", "full"] = Field(default="normal", description="full: every commit waits for the disk")
-    backups: int = Field(default=24, ge=0, le=1_000, description="hourly backups of the database that are kept")
+    backups: int = Field(
+        default=HOURLY_KEPT, ge=0, le=1_000, description="hourly backups of the database that are kept"
+    )
 
 
 class ChainSettings(Section):
@@ -367,6 +606,12 @@ class Settings(Section):
             raise ValueError(
                 f"engine.automation is on, and live mode acts by itself only as live_mode auto, not {self.live_mode}"
             )
+        least_bps, limit_bps = self.paper.slippage_min_pct * 100, self.orders.slippage_bps
+        if self.slippage_by_mode == "size" and least_bps > limit_bps:
+            raise ValueError(
+                f"paper.slippage_min_pct ({self.paper.slippage_min_pct:g}) is above the price limit of "
+                f"orders.slippage_bps ({limit_bps}, which is {limit_bps / 100:g} %): no order could fill"
+            )
         return self
 
     @property
@@ -387,3 +632,10 @@ class Settings(Section):
         if self.limits.auto_limit_usd is not None:
             return self.limits.auto_limit_usd
         return None if self.mode == "live" else PAPER_AUTO_LIMIT_USD
+
+    @property
+    def slippage_by_mode(self) -> Literal["preset", "size"]:
+        """A replay charges the preset, so that it agrees with a backtest (R1.8); paper on live prices R1.3's bounds."""
+        if self.paper.slippage is not None:
+            return self.paper.slippage
+        return "size" if self.mode == "paper" else "preset"

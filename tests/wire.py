@@ -16,8 +16,9 @@ import msgspec
 from snapshots import make_plan, make_snapshot
 
 from deltatui.api.client import Client
+from deltatui.api.limits import ServerLimits
 from deltatui.api.protocol import PROTOCOL_VERSION, Hello, ServerMessage, decode_server, encode
-from deltatui.api.server import Server, ServerLimits
+from deltatui.api.server import Server
 from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, ResultStatus, Take
 from deltatui.domain.snapshot import PlanView, Snapshot
 

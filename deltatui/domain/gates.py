@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from deltatui.domain.carry import CarryEstimate
+from deltatui.domain.carry import CarryEstimate, CarrySettings
 from deltatui.domain.verdict import Verdict, VerdictStatus
 
 _ALLOWED = VerdictStatus.ALLOWED
@@ -42,7 +42,7 @@ CODES = (
 
 class GateLimits(msgspec.Struct, frozen=True):
     max_leverage: float
-    max_break_even_h: float = 168.0
+    max_break_even_h: float = CarrySettings().horizon_h
     min_health_after: int = 60
     min_liq_distance_pct: float = 20.0
     min_health_withdraw: int = 80
@@ -52,7 +52,7 @@ class GateLimits(msgspec.Struct, frozen=True):
     max_clock_skew_s: float = 2.0
     max_funding_age_s: float = 7200.0
     min_gas_sol: float = 0.017
-    min_free_quote: float = 0.0
+    min_free_quote_usd: float = 0.0
 
 
 class GateFacts(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _health("health_after", facts, limits.min_health_after),
         _liquidation(facts, limits),
         _margin(facts),
-        _at_least("quote_reserve", facts.free_collateral_after, limits.min_free_quote, "$", facts),
+        _at_least("quote_reserve", facts.free_collateral_after, limits.min_free_quote_usd, "$", facts),
         _at_least("gas", facts.gas_sol_after, limits.min_gas_sol, "SOL", facts, always=True),
         _at_most("latency", facts.latency_ms, limits.max_latency_ms, "ms", facts),
         _age("oracle_age", facts.oracle_age_s, limits.max_oracle_age_s, facts, "the oracle price"),

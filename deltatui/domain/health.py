@@ -8,6 +8,9 @@ from enum import IntEnum
 
 import msgspec
 
+HEALTH_WARNING = 50
+HEALTH_CRITICAL = 20
+
 
 class HealthLevel(IntEnum):
     OK = 0
@@ -15,7 +18,9 @@ class HealthLevel(IntEnum):
     CRITICAL = 2
 
 
-def health_level(health: int, warning_below: int = 50, critical_below: int = 20) -> HealthLevel:
+def health_level(
+    health: int, warning_below: int = HEALTH_WARNING, critical_below: int = HEALTH_CRITICAL
+) -> HealthLevel:
     """WARNING below the first threshold, CRITICAL below the second."""
     if health < critical_below:
         return HealthLevel.CRITICAL

@@ -11,7 +11,8 @@ class MarketSpec(msgspec.Struct, frozen=True):
     """Fixed facts of a listed perp market and of the spot market that hedges it.
 
     Steps and sizes in base 1e9, ticks in price 1e6, margin ratios and weights in 1e4 (500 is 5 %), fees in 1e-5 of
-    notional (35 is 3.5 bp; negative: rebate).
+    notional (35 is 3.5 bp; negative: rebate). ``margin_maintenance_1e4`` None: the market tells no ratio of
+    its own, and the venue uses its fallback (R1.5).
     """
 
     symbol: str
@@ -22,7 +23,7 @@ class MarketSpec(msgspec.Struct, frozen=True):
     min_base_1e9: int
     tick_price_1e6: int
     margin_initial_1e4: int
-    margin_maintenance_1e4: int
+    margin_maintenance_1e4: int | None
     spot_asset_weight_initial_1e4: int
     spot_asset_weight_maintenance_1e4: int
     spot_liability_weight_initial_1e4: int

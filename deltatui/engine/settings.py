@@ -9,7 +9,7 @@ import msgspec
 from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.gates import GateLimits
-from deltatui.domain.health import LossLimits
+from deltatui.domain.health import HEALTH_CRITICAL, HEALTH_WARNING, LossLimits
 from deltatui.domain.units import Slippage
 
 
@@ -38,10 +38,9 @@ class EngineSettings(msgspec.Struct, frozen=True):
     confirm_timeout_s: float = 30.0
     loop_interval_s: float = 60.0
     save_interval_s: float = 60.0
-    commands_per_s: int = 5
     position_ops_per_min: int = 10
-    health_warning: int = 50
-    health_critical: int = 20
+    health_warning: int = HEALTH_WARNING
+    health_critical: int = HEALTH_CRITICAL
     settle_above_quote: float = 1.0
     stale_snapshot_s: float = 10.0
     save_every_step: bool = True

@@ -22,6 +22,7 @@ from deltatui.store.copies import PART_SUFFIX, copy_database, make_folder, sync,
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.faults import from_os, from_sqlite
+from deltatui.store.retention import DAILY_KEPT, HOURLY_KEPT
 
 HOUR_S = 3600.0
 DAY_S = 86400.0
@@ -29,8 +30,6 @@ RETRY_S = 600.0
 """How long a failed backup is left alone before the next try."""
 SIZE_WARNING_BYTES = 80_000_000
 SIZE_LIMIT_BYTES = 100_000_000
-HOURLY_KEPT = 24
-DAILY_KEPT = 7
 CONFIGS_KEPT = 20
 RETENTION_DAYS = 90.0
 _PRUNE_ROWS = 5_000

@@ -11,7 +11,7 @@ from decimal import ROUND_UP, Decimal
 
 import msgspec
 
-from deltatui.domain.funding import documented_cycle, documented_funding_cash, funding_cash
+from deltatui.domain.funding import DOCUMENTED_PERIOD_S, documented_cycle, documented_funding_cash, funding_cash
 from deltatui.domain.ledger import LIQUIDATION_NOTE, TRANSFER_NOTE, FlowKind, VenueEvent
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.units import BASE_PRECISION, SECONDS_PER_YEAR, base_to_decimal
@@ -112,9 +112,8 @@ class Change:
         if not perp.base_1e9:
             return
         index = market.index_long if perp.base_1e9 > 0 else market.index_short
-        cycle = 0
+        cycle = documented_cycle(record.ts_s, period_s or DOCUMENTED_PERIOD_S)
         if period_s:
-            cycle = documented_cycle(record.ts_s, period_s)
             if cycle == perp.booked_cycle:
                 return
             hours = Decimal(period_s) / 3600

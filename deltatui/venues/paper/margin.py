@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotMarket, SpotPosition, UserAccount
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketSpec
 from deltatui.domain.units import BASE_PRECISION, price_to_1e6
@@ -20,15 +21,21 @@ _PAR = OraclePrice(_QUOTE_UNITS)
 
 
 class PaperMargin:
-    """What the exchange lists, ready for margin."""
+    """What the exchange lists, ready for margin. ``fallback_1e4`` is the maintenance margin of a market without one."""
 
-    def __init__(self, spec: MarketSpec) -> None:
+    def __init__(self, spec: MarketSpec, fallback_1e4: int) -> None:
+        """Raises ValidationError BAD_MARGIN for a maintenance margin above the initial one, which no account could
+        open."""
+        maintenance_1e4 = fallback_1e4 if spec.margin_maintenance_1e4 is None else spec.margin_maintenance_1e4
+        if maintenance_1e4 > spec.margin_initial_1e4:
+            text = f"{maintenance_1e4 / 100:g} % is above its initial margin of {spec.margin_initial_1e4 / 100:g} %"
+            raise ValidationError("BAD_MARGIN", f"{spec.symbol}: a maintenance margin of {text}")
         self._perp_index, self._spot_index = spec.perp_index, spec.spot_index
         perp = PerpMarket(
             spec.perp_index,
             _BASE_KEY,
             spec.margin_initial_1e4,
-            spec.margin_maintenance_1e4,
+            maintenance_1e4,
             order_step_1e9=spec.step_base_1e9,
             order_tick_1e6=spec.tick_price_1e6,
             min_order_1e9=spec.min_base_1e9,

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from deltatui.domain.carry import CarrySettings
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, CostModel
 from deltatui.domain.market import MarketSpec
 
@@ -28,7 +29,7 @@ SOL_PERP = MarketSpec(
     spot_liability_weight_initial_1e4=12_000,
     spot_liability_weight_maintenance_1e4=11_000,
 )
-"""As on chain: perp 2026-03-10, SOL spot 2025-06-24 (facts/drift 3.3 and 3.9). Documented maintenance: 5 %."""
+"""As on chain: perp 2026-03-10, SOL spot 2025-06-24 (facts/drift 3.3 and 3.9)."""
 
 MARKETS = {SOL_PERP.symbol: SOL_PERP}
 
@@ -63,16 +64,19 @@ class PaperSettings(msgspec.Struct, frozen=True):
     """Rates in percent a year. ``funding_period_s`` 0 books every record (right); 28800 is the documented 8-hour cycle.
 
     ``liquidation_fee_1e5`` is liquidator plus insurance fee on the closed notional (facts/drift 3.3: 0.75 % each).
+    ``maintenance_fallback_1e4`` is the maintenance margin of a market that tells none (R1.5; 5 % is documented).
+    Borrowed base costs by default what the carry rule reckons with.
     """
 
     costs: CostModel = CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
     faults: PaperFaults = PaperFaults()
     max_leverage: float = 10.0
-    base_borrow_apr_pct: Decimal = Decimal("7.5")
+    base_borrow_apr_pct: Decimal = Decimal(str(CarrySettings().sol_borrow_apr_pct))
     base_lend_apr_pct: Decimal = Decimal(0)
     quote_borrow_apr_pct: Decimal = Decimal(10)
     quote_lend_apr_pct: Decimal = Decimal(0)
     funding_period_s: int = 0
     liquidation_fee_1e5: Decimal = Decimal(1500)
+    maintenance_fallback_1e4: int = 500
     save_every: int = 1
     """Steps of the market between two commits; operations always commit."""

@@ -123,7 +123,7 @@ class PaperVenue:
         self._told: AccountState | None = None
         self._told_market: MarketState | None = None
         self._health: int | None = None
-        self._margin = PaperMargin(spec)
+        self._margin = PaperMargin(spec, settings.maintenance_fallback_1e4)
 
     # Life
 
