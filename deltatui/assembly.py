@@ -34,7 +34,7 @@ from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
 from deltatui.engine.supervisor import Supervisor
 from deltatui.feeds.tape import Tape, load_tape
 from deltatui.log import Logs, setup
-from deltatui.settings import PAPER_MAX_LEVERAGE, Settings
+from deltatui.settings import Settings
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.lock import EngineLock, LockHolder
@@ -177,7 +177,7 @@ def backtest_settings(settings: Settings, policy: Policy, fees: Fees, size_1e9: 
         market=market,
         start_equity=settings.paper.start_equity_usd,
         carry=carry_settings(settings),
-        limits=msgspec.structs.replace(gate_limits(settings), max_leverage=PAPER_MAX_LEVERAGE),
+        limits=gate_limits(settings),
         paper=paper_settings(settings),
     )
 

@@ -199,11 +199,11 @@ async def _bounded(clock: Clock, questions: Sequence[Awaitable[list[Finding]]]) 
 
 
 async def _endpoint(url: str, settings: Settings, transport: Transport, clock: Clock) -> list[Finding]:
-    limits = settings.limits
+    most_ms, skew = settings.limits.max_latency_ms, _skew(None, settings)
     try:
         config = EndpointConfig(url=url, timeout_s=NETWORK_S)
     except ValidationError as error:
-        return [Finding("RPC", Status.FAIL, error.sentence, "correct chain.rpc_url", live_only=True), _skew(None, settings)]
+        return [Finding("RPC", Status.FAIL, error.sentence, "correct chain.rpc_url", live_only=True), skew]
     endpoint = Endpoint(config, clock, transport, TokenBucket(clock, 10.0, 20))
     name, block_clock = f"RPC {endpoint.label}", BlockClock(clock)
 
@@ -221,17 +221,18 @@ async def _endpoint(url: str, settings: Settings, transport: Transport, clock: C
         chain, version, slot, took_ms = await within(clock, NETWORK_S, ask())
     except TimeoutError:
         why = f"no complete answer within {NETWORK_S:g} s"
-        return [Finding(name, Status.FAIL, why, "check the network, or use another endpoint", True), _skew(None, settings)]
+        return [Finding(name, Status.FAIL, why, "check the network, or use another endpoint", True), skew]
     except (TransientError, ValidationError) as error:
-        return [Finding(name, Status.FAIL, error.sentence, "check the URL and its key", True), _skew(None, settings)]
+        return [Finding(name, Status.FAIL, error.sentence, "check the URL and its key", True), skew]
     latency_ms = sorted(took_ms)[1]
     detail = f"{latency_ms:.0f} ms, slot {slot}, version {version}, genesis {chain}"
     wanted = GENESIS.get(settings.network)
     skew = _skew(block_clock.skew_s(), settings)
     if wanted is not None and chain != wanted:
-        return [Finding(name, Status.FAIL, f"{detail}: not the chain of {settings.network}", "correct network or URL", True), skew]
-    if latency_ms > limits.max_latency_ms:
-        advice = f"trades are refused above {limits.max_latency_ms:g} ms; use a nearer endpoint"
+        detail = f"{detail}: not the chain of {settings.network}"
+        return [Finding(name, Status.FAIL, detail, "correct network or URL", True), skew]
+    if latency_ms > most_ms:
+        advice = f"trades are refused above {most_ms:g} ms; use a nearer endpoint"
         return [Finding(name, Status.WARNING, detail, advice, True), skew]
     return [Finding(name, Status.OK, detail, live_only=True), skew]
 

@@ -135,6 +135,16 @@ def test_an_rpc_that_refuses_is_named(home: Path) -> None:
         assert found(report, "RPC").advice
 
 
+def test_it_judges_by_the_limits_that_are_set(home: Path) -> None:
+    wide, _ = look(home, ahead_s=5.0, DELTATUI_LIMITS__MAX_CLOCK_SKEW_S="6")
+    assert found(wide, "clock").status is Status.OK
+    narrow, _ = look(home, ahead_s=5.0, DELTATUI_LIMITS__MAX_CLOCK_SKEW_S="3")
+    assert "more than 3 s" in found(narrow, "clock").advice
+    slow, _ = look(home, DELTATUI_LIMITS__MAX_LATENCY_MS="0.001")
+    assert found(slow, "RPC").status is Status.WARNING
+    assert "refused above 0.001 ms" in found(slow, "RPC").advice
+
+
 @pytest.mark.parametrize(("ahead_s", "status"), [(0.5, Status.OK), (5.0, Status.FAIL), (-5.0, Status.FAIL)])
 def test_a_wrong_clock_is_found(home: Path, ahead_s: float, status: Status) -> None:
     report, _ = look(home, ahead_s=ahead_s)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import TypeVar
 
+import msgspec
 import pytest
 from engine_harness import FREE, PRICE, SOL, START_S, funding
 from hypothesis import assume, given, settings
@@ -318,6 +319,30 @@ def test_borrowed_sol_costs_its_rate_over_time(apr: Decimal, size: int, seconds:
         assert abs(before - x.equity - cost) < Decimal("1e-12")
 
     on_exchange(scenario, PaperSettings(costs=FREE, base_borrow_apr_pct=apr))
+
+
+def test_a_market_without_a_maintenance_ratio_has_the_fallback() -> None:
+    """R1.5: the market's own figure wins, the documented 5 % is for a market that tells none."""
+
+    async def ratio(own_1e4: int | None, fallback_1e4: int = 500) -> int:
+        database = await Database.open(None, Durability.MEMORY)
+        try:
+            spec = msgspec.structs.replace(SOL_PERP, margin_maintenance_1e4=own_1e4)
+            paper = PaperSettings(maintenance_fallback_1e4=fallback_1e4)
+            venue = PaperVenue(spec, paper, PaperTables(database), SimulatedClock(float(START_S)), "paper")
+            await venue.open(Decimal(1000), Decimal(0))
+            await venue.on_price(float(START_S), PRICE, PRICE, interpolated=False)
+            book = venue.margin_book()
+            assert book is not None
+            return book.perp_markets[spec.perp_index].margin_ratio_maintenance_1e4
+        finally:
+            await database.close()
+
+    assert asyncio.run(ratio(300)) == 300
+    assert asyncio.run(ratio(None)) == PaperSettings().maintenance_fallback_1e4 == 500
+    assert asyncio.run(ratio(None, 425)) == 425
+    with pytest.raises(ValidationError, match=r"a maintenance margin of 6 % is above its initial margin of 5 %"):
+        asyncio.run(ratio(None, 600))
 
 
 def test_interest_does_not_begin_before_the_account() -> None:

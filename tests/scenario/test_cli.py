@@ -329,7 +329,7 @@ def running(home: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> None:
     """Start, look, take, leave, kill, stop: with exit codes that a script can use."""
     tape = written(home, csv_bytes([row(FIRST_S + 3600 * n, "0.02", "150") for n in range(5000)]))
-    config(home, "[engine]\nautomation = false\n")
+    config(home, '[engine]\nautomation = false\n[paper]\nwallet_sol = "2"\n')
     with running(home, "--tape", str(tape), "--speed", "36000") as process:
         deadline = time.monotonic() + 30
         while run("status")[0] != 0:
@@ -340,6 +340,7 @@ def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> Non
         code, out, _ = run("status")
         assert "REPLAY" in out
         assert "stance: FLAT" in out
+        assert json.loads(run("status", "--json")[1])["account"]["wallet_sol"] == 2
         code, out, err = run("take", "5", "--yes", "--json")
         assert code == 0, err
         assert json.loads(out)["status"] == "done"

@@ -13,9 +13,11 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from deltatui.assembly import engine_settings
+from deltatui.assembly import engine_settings, gate_limits, paper_costs, paper_opening, paper_settings
 from deltatui.config import Loaded, Origin, entries, load, render, secret_values
+from deltatui.domain.costs import DOCUMENTED_SLIPPAGE, DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
+from deltatui.domain.gates import GateFacts, judge
 from deltatui.domain.redact import base58_encode
 from deltatui.paths import Paths
 from deltatui.settings import Settings
@@ -142,6 +144,94 @@ def test_the_thresholds_reach_the_engine(paths: Paths) -> None:
     flags: dict[str, object] = {"limits.confirm_above_usd": 7.0, "limits.typed_above_usd": 70.0}
     made = engine_settings(read(paths, flags=flags).settings, "default")
     assert (made.confirm_above_usd, made.typed_above_usd) == (7.0, 70.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "facts", "gate", "limit"),
+    [
+        ("max_latency_ms", 300, GateFacts(True, latency_ms=400.0), "latency", "<= 300 ms"),
+        ("max_oracle_age_s", 5, GateFacts(True, oracle_age_s=20.0), "oracle_age", "<= 5 s"),
+        ("max_slot_lag", 4, GateFacts(True, slot_lag=20), "slot_lag", "<= 4 slots"),
+        ("max_clock_skew_s", 0.5, GateFacts(True, clock_skew_s=-1.5), "clock_skew", "<= 0.5 s"),
+        ("max_funding_age_s", 4_000, GateFacts(True, funding_age_s=6_000.0), "funding_age", "<= 4,000 s"),
+        ("min_free_quote_usd", 250, GateFacts(True, free_collateral_after=200.0), "quote_reserve", ">= 250 $"),
+    ],
+)
+def test_a_limit_that_is_set_is_the_one_that_a_gate_judges_by(
+    paths: Paths, key: str, value: object, facts: GateFacts, gate: str, limit: str
+) -> None:
+    def verdict(flags: dict[str, object]) -> tuple[bool, str]:
+        limits = gate_limits(read(paths, flags=flags).settings)
+        found = next(each for each in judge(facts, limits, {}) if each.code == gate)
+        return found.allowed, found.limit
+
+    assert verdict({})[0]
+    assert verdict({f"limits.{key}": value}) == (False, limit)
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "why"),
+    [
+        ("limits.max_latency_ms", "0", "must be greater than 0"),
+        ("limits.max_slot_lag", "1.5", "must be a whole number"),
+        ("limits.max_clock_skew_s", "61", "must be at most 60"),
+        ("limits.max_funding_age_s", "none", "must be a number"),
+        ("limits.min_free_quote_usd", "-1", "must be at least 0"),
+        ("engine.save_interval_s", "61", "must be at most 60"),
+        ("paper.wallet_sol", "-1", "must be at least 0"),
+        ("paper.wallet_sol", 1.5, 'must be written as text, like "1.5"'),
+        ("paper.funding_period_s", "3600", "must be 0 (each record) or 28800 (the documented cycle of 8 hours)"),
+        ("paper.slippage", "documented", "must be one of 'preset' or 'size'"),
+        ("paper.slippage_half_size_sol", "0", "must be greater than 0"),
+        ("paper.maintenance_fallback_pct", "5.005", "must be a multiple of 0.01"),
+    ],
+)
+def test_bad_limits_and_paper_settings(paths: Paths, key: str, bad: object, why: str) -> None:
+    assert f"{key} {why}" in faults(paths, flags={key: bad})
+
+
+def test_slippage_of_paper_is_the_preset_or_grows_with_the_size(paths: Paths) -> None:
+    def costs(**flags: object) -> CostModel:
+        return paper_costs(
+            read(paths, flags={name.replace("__", "."): value for name, value in flags.items()}).settings
+        )
+
+    assert costs() == CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
+    assert costs(paper__fees="none") == CostModel(NO_FEES, NO_SLIPPAGE)
+    assert costs(paper__slippage="size") == CostModel(DRIFT_FEES, DOCUMENTED_SLIPPAGE)
+    assert costs(paper__slippage="size", paper__fees="none") == CostModel(NO_FEES, DOCUMENTED_SLIPPAGE)
+    # R1.8: paper on live prices has R1.3's bounds by itself, and can have the preset.
+    assert costs(mode="paper") == CostModel(DRIFT_FEES, DOCUMENTED_SLIPPAGE)
+    assert costs(mode="paper", paper__slippage="preset") == CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
+    own = costs(paper__slippage="size", paper__slippage_min_pct=0.05, paper__slippage_half_size_sol="10").slippage
+    assert [own.fraction(Decimal(size)) for size in (0, 10)] == [Decimal("0.0005"), Decimal("0.00175")]
+    assert re.search(r"paper\.slippage +size \(by mode\) +default", render(read(paths, flags={"mode": "paper"})))
+
+
+def test_slippage_beyond_every_price_limit_is_refused(paths: Paths) -> None:
+    flags: dict[str, object] = {"paper.slippage_min_pct": 0.2, "orders.slippage_bps": 19}
+    assert read(paths, flags=flags).settings.slippage_by_mode == "preset"
+    said = faults(paths, flags={**flags, "paper.slippage": "size"})
+    assert "paper.slippage_min_pct (0.2) is above the price limit of orders.slippage_bps (19, which is 0.19 %)" in said
+    assert read(paths, flags={**flags, "paper.slippage": "size", "orders.slippage_bps": 20})
+
+
+def test_with_what_a_paper_account_begins(paths: Paths) -> None:
+    flags: dict[str, object] = {"paper.wallet_sol": "2.5", "paper.wallet_usd": "70", "engine.carry_size_sol": "3"}
+    made = paper_opening(read(paths, flags=flags).settings, Decimal(150))
+    assert (made.quote, made.wallet_quote, made.wallet_spot) == (Decimal(900), Decimal(70), Decimal("2.5"))
+    own = paper_opening(read(paths, flags={**flags, "paper.start_equity_usd": "55"}).settings, Decimal(150))
+    assert own.quote == 55
+
+
+def test_margin_funding_and_liquidation_of_paper(paths: Paths) -> None:
+    flags: dict[str, object] = {
+        "paper.maintenance_fallback_pct": 4.25,
+        "paper.liquidation_fee_pct": 2.5,
+        "paper.funding_period_s": "28800",
+    }
+    made = paper_settings(read(paths, flags=flags).settings)
+    assert (made.maintenance_fallback_1e4, made.liquidation_fee_1e5, made.funding_period_s) == (425, Decimal(2500), 28_800)
 
 
 def test_secrets_come_in_and_never_go_out(paths: Paths) -> None:
@@ -304,7 +394,7 @@ def test_render_has_a_line_for_every_key_with_its_origin(paths: Paths) -> None:
     loaded = read(paths)
     lines = render(loaded).splitlines()
     assert [line.split()[0] for line in lines] == list(loaded.origins)
-    assert all(line.endswith("default") for line in lines)
+    assert all(re.search(r"  default($|  \(not used by this version: .+\)$)", line) for line in lines)
     assert all(entry.description for entry in entries(loaded))
 
 

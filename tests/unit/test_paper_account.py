@@ -135,3 +135,17 @@ def test_a_liquidation_closes_positions_and_debts_with_its_fee(spot: Decimal, pe
     assert sum(amount for kind, amount in flows(c.events) if kind == "fee") == -closed * D("0.015")
     assert c.account.liquidations == 1
     assert {e.operation_id for e in c.events if e.kind is FlowKind.FEE} == {"liquidation"}
+
+
+def test_from_each_record_to_the_documented_cycle_nothing_is_booked_twice() -> None:
+    """The setting is changed at a restart, in the middle of a cycle whose records are booked already."""
+    start_s = 28_800 * 60_000
+    account = trade(PaperAccount(), -2, 100)
+    booked: list[Decimal] = []
+    for hour, period_s in ((1, 0), (2, 0), (3, 28_800), (7, 28_800), (8, 28_800), (9, 28_800)):
+        record = FundingRecord(start_s + 3600 * hour, D("0.5"), D("0.5"), D("0.5"), D(100), D(100), ZERO)
+        c = change(account)
+        c.fund(PaperMarket(D(100), D(100), D(hour) / 2, D(hour) / 2, hour), record, period_s)
+        account = c.account
+        booked += [amount for _, amount in flows(c.events)]
+    assert booked == [1, 1, 8]
