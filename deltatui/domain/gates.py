@@ -41,6 +41,8 @@ CODES = (
 
 
 class GateLimits(msgspec.Struct, frozen=True):
+    """What the gates allow. Health 0..100, ages and skew in seconds (the funding record's in market seconds)."""
+
     max_leverage: float
     max_break_even_h: float = CarrySettings().horizon_h
     min_health_after: int = 60
