@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from deltatui.domain.carry import CarryEstimate, CarrySettings
+from deltatui.domain.carry import CarryEstimate
 from deltatui.domain.verdict import Verdict, VerdictStatus
 
 _ALLOWED = VerdictStatus.ALLOWED
@@ -41,10 +41,8 @@ CODES = (
 
 
 class GateLimits(msgspec.Struct, frozen=True):
-    """What the gates allow. Health 0..100, ages and skew in seconds (the funding record's in market seconds)."""
-
     max_leverage: float
-    max_break_even_h: float = CarrySettings().horizon_h
+    max_break_even_h: float = 168.0
     min_health_after: int = 60
     min_liq_distance_pct: float = 20.0
     min_health_withdraw: int = 80
