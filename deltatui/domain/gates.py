@@ -6,6 +6,7 @@ exempt from the gates that R6.11 names. Limits come in with :class:`GateLimits`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -183,7 +184,8 @@ def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
     if facts.leverage_after is None:
         return Verdict("leverage", _UNKNOWN, "unknown", limit, "leverage after the trade is not known")
     status = _ALLOWED if facts.leverage_after <= limits.max_leverage else _BLOCKED
-    return Verdict("leverage", status, f"{facts.leverage_after:.2f}x", limit)
+    shown = "no equity left" if math.isinf(facts.leverage_after) else f"{facts.leverage_after:.2f}x"
+    return Verdict("leverage", status, shown, limit)
 
 
 def _health(code: str, facts: GateFacts, least: int) -> Verdict:
@@ -199,7 +201,10 @@ def _health(code: str, facts: GateFacts, least: int) -> Verdict:
 def _shown(value: float, limit: float) -> str:
     """Whole where that does not hide on which side of the limit it is."""
     whole = f"{value:.0f}"
-    return whole if float(whole) != limit or value == limit else f"{value:.4g}"
+    if value == limit or float(whole) != limit:
+        return whole
+    hundredths = math.floor(value * 100) if value < limit else math.ceil(value * 100)
+    return f"{hundredths / 100:.2f}"
 
 
 def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:

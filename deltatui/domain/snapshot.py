@@ -198,7 +198,7 @@ class AttributionView(msgspec.Struct, frozen=True):
     interest: float
     trading: float
     transfers: float
-    unrealized_perp: float
+    unrealized_perp: float | None
     spot_revaluation: float
     closing_equity: float | None
     gap: float | None

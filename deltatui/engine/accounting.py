@@ -99,15 +99,19 @@ class Accountant:
                 marks[other.instrument] = other.mark
         return marks
 
+    def unpriced(self, marks: Mapping[str, Decimal]) -> str:
+        """What is held and has no mark; empty where there is none."""
+        held = (name for name, holding in self.books.holdings.items() if holding.base)
+        return next((name for name in held if name not in marks), "")
+
     def sync(self, market: MarketState, account: AccountState, operator_s: float) -> Sync:
         """Compare ledger and venue. Both must contain the same events.
 
         Raises ValidationError where something is held that has no price.
         """
         marks = self.marks(market, account)
-        for instrument, holding in self.books.holdings.items():
-            if holding.base and instrument not in marks:
-                raise ValidationError("MISSING_PRICE", f"{instrument} is held and its price is not known")
+        if unknown := self.unpriced(marks):
+            raise ValidationError("MISSING_PRICE", f"{unknown} is held and its price is not known")
         ledger = self.books.closing_equity(marks)
         self.last_sync = Sync(account.as_of_s, operator_s, account.equity, ledger)
         return self.last_sync

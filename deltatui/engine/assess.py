@@ -33,8 +33,9 @@ class Assessor:
         """For the rate limit (R6.8)."""
         self._position_times.append(self._core.clock.operator_s())
 
-    def plan(self, command: PlannedCommand) -> Plan:
-        """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done."""
+    def plan(self, command: PlannedCommand, *, kill: bool = False) -> Plan:
+        """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done. A leave of a
+        ``kill`` gets out at a worse price (:class:`Slippage`)."""
         core = self._core
         facts, book = core.known_facts(), core.known_book()
         if facts.market.paused:
@@ -46,7 +47,8 @@ class Assessor:
                     facts.market, facts.account, book, command.base_1e9, command.direction, command.spot
                 )
             case Leave():
-                return self._planner.leave(facts.market, facts.account, book, core.accountant.paid_in_1e9)
+                own_1e9 = core.accountant.paid_in_1e9
+                return self._planner.leave(facts.market, facts.account, book, own_1e9, kill=kill)
             case Rebalance():
                 return self._rebalance(command)
             case Deposit() | Withdraw():

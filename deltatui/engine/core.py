@@ -32,6 +32,8 @@ from deltatui.ports import AccountState, Clock, Log, Mark, Store, Venue
 
 WEEK_RECORDS = 168
 HEDGE_CHECK = "hedge_check"
+BEHIND = "behind"
+"""The alert that stands while the account has not been told since an operation ended."""
 
 encode = msgspec.json.Encoder().encode
 
@@ -108,6 +110,8 @@ class Core:
             self._landed_at = landed_at
         if self.behind:
             await self.venue.report(self.spec.symbol, self._landed_at)
+        if BEHIND in self.board.alerts:
+            self.board.clear(BEHIND)
         facts = self.facts()
         if facts is not None:
             await self.take_in(facts)
@@ -284,13 +288,17 @@ class Core:
             return None
         reason = f"loss limit: {stop.reason}"
         if not self.flags.reducing:
-            self.set_flags(reducing=reason)
-            self.board.alert("reducing", Level.ERROR, reason, "reducing")
-            if self.state in (EngineState.RUNNING, EngineState.PAUSED):
-                self.go(EngineState.REDUCING, reason)
+            self.reduce(reason)
         else:
             self.board.restate("reducing", Level.ERROR, reason)
         return stop
+
+    def reduce(self, reason: str) -> None:
+        """No new risk, now and after a resume or a restart."""
+        self.set_flags(reducing=reason)
+        self.board.alert("reducing", Level.ERROR, reason, "reducing")
+        if self.state in (EngineState.RUNNING, EngineState.PAUSED):
+            self.go(EngineState.REDUCING, reason)
 
     def go_after_reconciliation(self) -> None:
         """To RUNNING, or back to the state that was kept; to RECOVERING while the connection is lost."""

@@ -296,18 +296,18 @@ class Desk:
         return CommandResult(status, "CONFIRM", f"confirm {what}", operation_id, verdicts=verdicts)
 
     async def _confirm(self, command: Confirm) -> CommandResult:
-        self.expire()
         core, pending = self._core, self._core.pending
         if pending is None or pending.operation_id != command.operation_id:
             raise ValidationError("NOT_PENDING", "that does not wait for a confirmation any more")
+        if core.clock.operator_s() >= pending.expires_s:
+            self.expire()
+            raise ValidationError("EXPIRED", "the confirmation came too late, nothing was done")
         core.pending = None
         try:
-            result = await self._confirmed(pending, force=command.force)
+            return await self._confirmed(pending, force=command.force)
         except ValidationError as error:
             self._ended(pending, CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id))
             raise
-        self._ended(pending, result)
-        return result
 
     async def _confirmed(self, pending: Pending, *, force: bool) -> CommandResult:
         core, command = self._core, pending.command
@@ -368,15 +368,10 @@ class Desk:
         return msgspec.structs.replace(result, message=text)
 
     async def _flatten(self, source: Source) -> CommandResult:
-        core = self._core
-        await core.catch_up()
-        facts = core.known_facts()
-        plan = self._planner.leave(
-            facts.market, facts.account, core.known_book(), core.accountant.paid_in_1e9, kill=True
-        )
-        return await self._execute(
-            await self._trader.next_id(), Leave(market=core.spec.symbol, source=source), plan, ()
-        )
+        await self._core.catch_up()
+        command = Leave(market=self._core.spec.symbol, source=source)
+        plan = self.assess.plan(command, kill=True)
+        return await self._execute(await self._trader.next_id(), command, plan, ())
 
     def _others(self) -> str:
         """What a kill does not touch: positions in markets that the engine does not carry (R2.9)."""

@@ -349,7 +349,7 @@ class SnapshotBuilder:
             interest=float(totals[FlowKind.INTEREST]),
             trading=float(totals[FlowKind.TRADING_PNL]),
             transfers=float(accountant.transfers),
-            unrealized_perp=float(books.unrealized(marks, spot=False)),
+            unrealized_perp=None if accountant.unpriced(marks) else float(books.unrealized(marks, spot=False)),
             spot_revaluation=float(books.unrealized(marks, spot=True)),
             closing_equity=float(facts.account.equity),
             gap=None if sync is None else float(sync.gap),

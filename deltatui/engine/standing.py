@@ -47,8 +47,7 @@ def standing_facts(
     return GateFacts(
         increases_risk=increases_risk,
         venue_problem=None if market is None else closed(market),
-        # Equity that is gone has no leverage that could be small enough.
-        leverage_after=float("inf") if after.leverage is None else after.leverage,
+        leverage_after=_leverage(after),
         health_after=after.summary.exact_health,
         liq_distance_pct_after=None if after.liq_distance_pct is None else abs(after.liq_distance_pct),
         no_liquidation_after=after.liq_price is None,
@@ -56,6 +55,14 @@ def standing_facts(
         needs_margin_after=after.summary.requirement_initial_1e6 > 0,
         **more,  # type: ignore[arg-type]
     )
+
+
+def _leverage(after: Standing) -> float:
+    """Equity that is gone has no leverage that could be small enough; an empty account has none."""
+    if after.leverage is not None:
+        return after.leverage
+    empty = after.summary.net_value_1e6 == 0 and after.summary.requirement_maintenance_1e6 == 0
+    return 0.0 if empty else float("inf")
 
 
 def closed(market: MarketState) -> str:

@@ -13,7 +13,7 @@ from deltatui.domain.event import Level
 from deltatui.domain.operation import Leg, OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
 from deltatui.domain.units import BASE_PRECISION, floor_to_step
-from deltatui.engine.core import HEDGE_CHECK, Core, encode
+from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
 from deltatui.engine.planner import Plan, Planner, stance_of
@@ -220,8 +220,6 @@ class Trader:
             await core.catch_up(outcome.at)
         except TransientError as error:
             raise UnresolvedError(error.code, self._alert_behind(operation, error)) from error
-        if "behind" in core.board.alerts:
-            core.board.clear("behind")
         if outcome.state == OperationState.LANDED:
             core.board.emit("order_filled", Level.INFO, f"{describe(operation)}: landed", operation.id)
             if core.board.tell is not None:
@@ -234,7 +232,7 @@ class Trader:
 
     def _alert_behind(self, operation: Operation, error: TransientError) -> str:
         text = f"{describe(operation)}: ended, but what it did to the account is not known: {error.sentence}"
-        self._core.board.alert("behind", Level.ERROR, text, "unresolved")
+        self._core.board.alert(BEHIND, Level.ERROR, text, "unresolved")
         return text
 
     async def _fills_of(self, operation: Operation) -> list[tuple[str, Decimal, Decimal]]:

@@ -46,17 +46,17 @@ def test_the_amount_shown_is_taken_and_one_smallest_unit_more_is_not(
 ) -> None:
     async def scenario(w: World) -> None:
         if own:
-            await w.give(deposit(own, "SOL"))
+            await w.sure(deposit(own, "SOL"))
         if held:
             await w.take(held / 100, way)
         await w.to_price(PRICE * move)
         command = deposit if action == "DEPOSIT" else withdraw
         most = units(w, action, asset)
         before = w.account
-        assert (await w.give(command(most + 1, asset))).status is ResultStatus.REJECTED
+        assert (await w.sure(command(most + 1, asset))).status is ResultStatus.REJECTED
         assert w.account == before
         if most:
-            assert (await w.give(command(most, asset))).status is ResultStatus.DONE
+            assert (await w.sure(command(most, asset))).status is ResultStatus.DONE
             assert w.account != before
             # Nothing more can follow: what is shown has moved with the account.
             assert units(w, action, asset) == 0 or action == "WITHDRAW"
@@ -71,8 +71,8 @@ async def test_they_follow_account_wallet_and_price() -> None:
     async with world(wallet_sol=2) as w:
         assert amounts(w, "DEPOSIT") == {"USDC": 1000.0, "SOL": 2.0}
         assert amounts(w, "WITHDRAW") == {"USDC": 3000.0, "SOL": 0.0}
-        await w.give(deposit(400 * USD))
-        await w.give(deposit(SOL, "SOL"))
+        await w.sure(deposit(400 * USD))
+        await w.sure(deposit(SOL, "SOL"))
         assert amounts(w, "DEPOSIT") == {"USDC": 600.0, "SOL": 1.0}
         assert amounts(w, "WITHDRAW") == {"USDC": 3400.0, "SOL": 1.0}
 
@@ -95,9 +95,9 @@ async def test_gas_stays_in_the_wallet_where_the_venue_needs_it() -> None:
     async with world(wallet_sol=2, limits=GateLimits(max_leverage=10.0, min_gas_sol=0.5)) as w:
         w.venue.not_applicable = dict  # type: ignore[method-assign]
         assert amounts(w, "DEPOSIT") == {"USDC": 1000.0, "SOL": 1.5}
-        result = await w.give(deposit(1_500_000_001, "SOL"))
+        result = await w.sure(deposit(1_500_000_001, "SOL"))
         assert (result.code, result.message) == ("WALLET_TOO_SMALL", "the wallet can give at most 1.5 SOL")
-        assert (await w.give(deposit(1_500_000_000, "SOL"))).status is ResultStatus.DONE
+        assert (await w.sure(deposit(1_500_000_000, "SOL"))).status is ResultStatus.DONE
         assert amounts(w, "DEPOSIT")["SOL"] == 0.0
 
 

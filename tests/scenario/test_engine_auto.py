@@ -157,32 +157,32 @@ def tamper(w: World, **changes: object) -> None:
 
 
 async def drift(w: World, sol: float) -> None:
-    """Put SOL into the wallet, or take it out of the world."""
-    tamper(w, wallet_spot=w.venue._account.wallet_spot + Decimal(str(sol)))
+    """Another program buys or sells spot in the same account."""
+    await w.venue.fill_from_elsewhere("SOL", round(sol * SOL), w.price)
 
 
 async def test_a_drift_is_corrected_and_the_cooldown_stamped() -> None:
     async with world(automation=True, paper=NO_INTEREST) as w:
         await drift(w, 0.2)
         await w.to_price("150")
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.2, -5.2)
         assert w.core.flags.last_rebalance_s == w.clock.market_s()
         assert w.core.cooldown_remaining_s() == 1800.0
         # Within the emergency band it now waits, and says how long.
         await drift(w, 0.2)
         await w.to_price("150", after_s=600)
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.4, -5.2)
         view = w.snapshot().delta
         assert view.cooldown_remaining_s == 1200.0
         assert "1200 s" in view.reason
         (line,) = [line for line in w.lines if line.tag == "REBALANCER" and "cooldown" in line.message]
         assert line.fields["cooldown_remaining_s"] == 1200.0
         await w.to_price("150", after_s=1199)
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.4, -5.2)
         await w.to_price("150", after_s=1.5)
-        assert w.legs == (5.0, -5.2)  # looked at once in a loop interval
+        assert w.legs == (5.4, -5.2)  # looked at once in a loop interval
         await w.to_price("150")
-        assert w.legs == (5.0, -5.4)
+        assert w.legs == (5.4, -5.4)
         await w.check()
 
 
@@ -192,7 +192,7 @@ async def test_an_emergency_does_not_wait_for_the_cooldown() -> None:
         await w.to_price("150")
         await drift(w, 0.5)
         await w.to_price("150")
-        assert w.legs == (5.0, -5.7)
+        assert w.legs == (5.7, -5.7)
 
 
 async def test_a_correction_too_small_is_left() -> None:
@@ -200,18 +200,17 @@ async def test_a_correction_too_small_is_left() -> None:
     async with world(automation=True, paper=NO_INTEREST, rebalance=settings) as w:
         await drift(w, 0.9)
         await w.to_price("150")
-        assert w.legs == (5.0, -5.0)
+        assert w.legs == (5.9, -5.0)
         assert "below the minimum" in w.snapshot().delta.reason
         assert w.core.flags.last_rebalance_s is None
         await drift(w, 0.1)
         await w.to_price("150")
-        assert w.legs == (5.0, -6.0)
+        assert w.legs == (6.0, -6.0)
 
 
 async def test_a_reduction_is_reduce_only_and_stops_at_zero() -> None:
     async with world(automation=True, wallet_sol=0, paper=NO_INTEREST) as w:
-        await w.give(withdraw(3 * SOL, "SOL"))
-        await drift(w, -3)
+        assert (await w.sure(withdraw(3 * SOL, "SOL"))).status is DONE
         await w.to_price("150")
         assert w.legs == (2.0, -2.0)
         (operation,) = [o for o in await w.store.operations() if o.operation.kind == "REBALANCE"]
@@ -223,11 +222,11 @@ async def test_a_failed_correction_does_not_stamp_the_cooldown() -> None:
         w.venue._settings = PaperSettings(faults=PaperFaults(fail_rate=1.0))
         await drift(w, 0.2)
         await w.to_price("150")
-        assert w.legs == (5.0, -5.0)
+        assert w.legs == (5.2, -5.0)
         assert w.core.flags.last_rebalance_s is None
         w.venue._settings = NO_INTEREST
         await w.to_price("150")
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.2, -5.2)
 
 
 async def test_a_rebalance_by_hand_ignores_the_cooldown_and_asks_above_the_threshold() -> None:
@@ -236,7 +235,7 @@ async def test_a_rebalance_by_hand_ignores_the_cooldown_and_asks_above_the_thres
         await drift(w, 0.2)
         result = await w.give(rebalance())
         assert result.status is DONE
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.2, -5.2)
         await drift(w, 0.1)
         assert (await w.give(rebalance())).status is DONE
         await drift(w, 1.0)
@@ -249,7 +248,7 @@ async def test_a_correction_is_never_stopped_by_what_carry_pays() -> None:
         await w.record(rate_of(-100))
         await drift(w, 0.2)
         await w.to_price("150")
-        assert w.legs == (5.0, -5.2)
+        assert w.legs == (5.2, -5.2)
 
 
 async def test_a_cooldown_survives_a_restart() -> None:
@@ -290,10 +289,10 @@ async def test_a_withdrawal_is_no_loss_and_a_deposit_hides_none() -> None:
     losses = LossLimits(daily_loss=Decimal(20), drawdown_pct=Decimal(1))
     async with world(losses=losses, paper=PaperSettings(costs=FREE)) as w:
         await w.take(5)
-        await w.give(withdraw(500 * USD))
+        await w.sure(withdraw(500 * USD))
         await w.to_price("150")
         assert w.state == "RUNNING"
-        await w.give(deposit(1000 * USD))
+        await w.sure(deposit(1000 * USD))
         await w.to_price("150", mark="155")
         assert w.state == "REDUCING"
 
@@ -346,14 +345,15 @@ async def test_after_a_liquidation_nothing_is_taken_by_itself() -> None:
         assert w.account.liquidations == 1
         assert w.account.perp_1e9 == 0
         assert [e.level for e in w.events if e.kind == "liquidated"] == [Level.CRITICAL]
-        assert w.state == "REDUCING"
+        assert w.state == "HALTED"
+        assert w.account.quote >= 0  # deposits were sold for the debt
         spot = w.account.spot_1e9
         for _ in range(3):
             await w.record("0")
         assert (w.account.spot_1e9, w.account.perp_1e9) == (spot, 0)
         await w.check()
         await w.restart()
-        assert w.state == "REDUCING"
+        assert w.state == "HALTED"
         assert w.kinds().count("liquidated") == 1
         # What is left can be closed by hand.
         assert (await w.leave()).status is DONE

@@ -112,7 +112,7 @@ async def test_a_second_trade_waits_for_the_answer_to_the_first() -> None:
         await w.give(take(5))
         assert (await w.give(take(1))).code == "CONFIRMATION_OPEN"
         # What asks for no confirmation may still happen.
-        assert (await w.give(deposit(10 * USD))).status is DONE
+        assert (await w.sure(deposit(10 * USD))).status is DONE
 
 
 async def test_a_confirmation_of_something_else_leaves_the_question_open() -> None:
@@ -157,7 +157,7 @@ async def test_force_is_no_help_against_leverage_or_in_live_mode() -> None:
         result = await w.give(take(50))
         assert result.status is REJECTED
         assert "leverage" in blocked_by(result)
-    async with world(apr_pct=-100.0, mode="live") as w:
+    async with world(apr_pct=-100.0, mode="live", live_mode="trade") as w:
         result = await w.give(take(5))
         assert result.status is REJECTED
         assert blocked_by(result) == ["profitability"]
@@ -521,7 +521,7 @@ async def test_trades_are_carried_out_one_after_the_other() -> None:
             running -= 1
 
         w.sender.on_send = count
-        results = await asyncio.gather(*(w.give(take(0.1)) for _ in range(5)), w.give(deposit(5 * USD)))
+        results = await asyncio.gather(*(w.give(take(0.1)) for _ in range(5)), w.sure(deposit(5 * USD)))
         assert all(result.status is DONE for result in results)
         assert most == 1
         await w.check()

@@ -61,8 +61,8 @@ def traces(w: World) -> dict[str, Any]:
         "events": list(w.events),
         "unsaved": (list(core.board.unsaved), list(core.accountant.pending), core._unsaved_state),
         "lines": list(w.lines),
-        "intents": list(desk._intents),
-        "positions": list(desk._position_times),
+        "intents": list(desk._intents._known),
+        "positions": list(desk.assess._position_times),
         "last": desk.last_result,
         "database": w.gremlin.count,
         "account": w.account,
@@ -95,7 +95,7 @@ def test_a_preview_is_what_the_command_then_gets(
         if held:
             await w.take(held, way)
         if own:
-            await w.give(deposit(own * SOL, "SOL"))
+            await w.sure(deposit(own * SOL, "SOL"))
         await w.to_price(PRICE * move)
         if waiting:
             await w.give(take(0.2, way))
@@ -152,7 +152,7 @@ async def test_a_trade_that_does_not_pay_tells_the_loss_of_forcing_it() -> None:
         assert view.loss_if_forced > 0
         await w.give(take(1))
         assert shown(w) == view
-    async with world(mode="live") as w:
+    async with world(mode="live", live_mode="trade") as w:
         for _ in range(30):
             await w.record(rate_of(-100))
         view = w.engine.preview(take(1))
@@ -212,7 +212,7 @@ async def test_a_preview_is_there_exactly_where_the_state_takes_the_command(
 async def test_a_rebalance_that_widens_is_none_while_paused() -> None:
     async with world(wallet_sol=2) as w:
         await w.take(5)
-        await w.give(deposit(2 * SOL, "SOL"))
+        await w.sure(deposit(2 * SOL, "SOL"))
         view = w.engine.preview(rebalance())
         assert (view.kind, view.size) == ("REBALANCE", 2.0)
         assert view.delta_before_pct == pytest.approx(200 / 7)

@@ -39,7 +39,7 @@ async def test_each_action_has_a_reason_where_it_cannot_be() -> None:
         assert action(w, "REBALANCE").reason == "delta is neutral"
         assert action(w, "RESUME").reason == "the engine is already running"
         asked = await w.give(take(5))
-        assert action(w, "TAKE").reason == "a trade waits for its confirmation"
+        assert action(w, "TAKE").reason == "another question waits for its answer"
         await w.confirm(asked)
         await w.to_price("140")
         assert action(w, "LEAVE").enabled
@@ -181,7 +181,7 @@ async def test_equity_that_is_gone_is_no_small_leverage() -> None:
 
 async def test_deposits_are_shown_as_transfers() -> None:
     async with world() as w:
-        await w.give(deposit(100 * USD))
+        await w.sure(deposit(100 * USD))
         s = w.snapshot()
         assert s.attribution.transfers == 100.0
         assert s.account.wallet_quote == 900.0

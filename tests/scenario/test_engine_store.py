@@ -48,8 +48,8 @@ SCENARIOS: dict[str, Scenario] = {
     "take": (nothing, lambda w: w.take(5)),
     "add": (taken, lambda w: w.take(2)),
     "leave": (taken, lambda w: w.leave()),
-    "deposit": (taken, lambda w: w.give(deposit(250 * USD))),
-    "withdraw": (taken, lambda w: w.give(withdraw(250 * USD))),
+    "deposit": (taken, lambda w: w.sure(deposit(250 * USD))),
+    "withdraw": (taken, lambda w: w.sure(withdraw(250 * USD))),
     "flatten": (taken, lambda w: w.give(Kill(flatten=True))),
 }
 
@@ -237,7 +237,7 @@ async def test_another_program_locks_the_file_while_the_engine_saves(tmp_path: P
             await w.give(SetAutomation(on=False))
             await w.core.save()
             assert [a.level for a in w.snapshot().alerts if a.id.startswith("store")] == [Level.ERROR]
-            result = await w.give(withdraw(10 * USD))
+            result = await w.sure(withdraw(10 * USD))
             assert result.status is ResultStatus.REJECTED
             assert result.code == "DATABASE_LOCKED"
             other.execute("ROLLBACK")
@@ -289,7 +289,7 @@ async def test_an_unresolved_operation_blocks_new_risk_and_resolves() -> None:
         assert refused.status is ResultStatus.REJECTED
         assert refused.code == "UNRESOLVED_OPEN"
         # What only reduces risk passes (R6.11).
-        assert (await w.give(deposit(10 * USD))).status is ResultStatus.DONE
+        assert (await w.sure(deposit(10 * USD))).status is ResultStatus.DONE
         await w.engine.tick()
         assert not w.core.unresolved
         assert not w.snapshot().alerts
@@ -425,8 +425,8 @@ def test_killed_anywhere_in_a_long_life(data: st.DataObject) -> None:
             w.leave,
             lambda: w.record(rate_of(80)),
             lambda: w.to_price("151", after_s=700),
-            lambda: w.give(deposit(5 * USD)),
-            lambda: w.give(withdraw(5 * USD)),
+            lambda: w.sure(deposit(5 * USD)),
+            lambda: w.sure(withdraw(5 * USD)),
             lambda: w.sure(rebalance()),
             lambda: w.give(SetAutomation(on=True)),
         ]

@@ -162,19 +162,23 @@ class PaperVenue:
         self._forget()
 
     async def fill_from_elsewhere(self, symbol: str, base_1e9: int, price: Decimal) -> None:
-        """Another program with the same key traded ``base_1e9`` (signed) of ``symbol`` at ``price``. Raises
-        ValidationError for a market that is not listed."""
+        """Another program with the same key traded ``base_1e9`` (signed) of ``symbol``, perp or spot, at ``price``.
+
+        Raises ValidationError for a market that is not listed.
+        """
         async with self._lock:
-            market = self._market
-            if market is None or (symbol != self._spec.symbol and symbol not in OTHER_PERPS):
+            market, spec, fees = self._market, self._spec, self._settings.costs.fees
+            change, volume = self._change(), abs(base_to_decimal(base_1e9)) * price / FEE_PRECISION
+            if market is None or symbol not in (spec.symbol, spec.base_symbol, *OTHER_PERPS):
                 raise ValidationError("MarketNotFound", f"the paper exchange does not list {symbol}")
-            change = self._change()
-            fee = abs(base_to_decimal(base_1e9)) * price * self._settings.costs.fees.perp_taker_1e5 / FEE_PRECISION
-            if symbol == self._spec.symbol:
+            if symbol == spec.symbol:
+                fee = volume * fees.perp_taker_1e5
                 change.trade_perp(base_1e9, price, fee, market.index_long, market.index_short, "")
+            elif symbol == spec.base_symbol:
+                change.trade_spot(base_to_decimal(base_1e9), price, volume * fees.spot_1e5, "")
             else:
                 self._other_marks[symbol] = price
-                change.trade_other(symbol, base_1e9, price, fee, "")
+                change.trade_other(symbol, base_1e9, price, volume * fees.perp_taker_1e5, "")
             self._apply(change)
             await self._save_or_owe()
 
@@ -368,18 +372,19 @@ class PaperVenue:
         async with self._lock:
             if await self._tables.receipt(operation.id) is not None:
                 return
+            change = None
             try:
                 change = self._execute(operation, faults=True)
                 receipt = Receipt(OperationState.LANDED)
             except ValidationError as error:
-                change = self._change()
                 receipt = Receipt(OperationState.FAILED, error.code, error.sentence)
-            events = [*self._unsaved, *change.events]
-            await self._tables.commit(self._state(change.account), events, operation.id, _encode(receipt))
+            account, events = (self._account, []) if change is None else (change.account, change.events)
+            await self._tables.commit(self._state(account), [*self._unsaved, *events], operation.id, _encode(receipt))
             self._unsaved = []
             self._steps = 0
             self.trouble = ""
-            self._apply(change, saved=True)
+            if change is not None:
+                self._apply(change, saved=True)
 
     async def outcome(self, signed: Signed) -> Outcome | None:
         raw = await self._tables.receipt(signed.operation_id)
