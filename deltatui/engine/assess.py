@@ -107,7 +107,7 @@ class Assessor:
         market = None if facts is None else facts.market
         limits, absent = core.settings.limits, core.venue.not_applicable()
         if plan.kind == OperationKind.WITHDRAW:
-            return judge_withdrawal(standing_facts(plan.after, market), limits)
+            return judge_withdrawal(standing_facts(plan.after, market, withdraws=True), limits)
         takes = plan.kind == OperationKind.TAKE
         judged = takes and core.settings.hold is None
         carry = None
@@ -118,6 +118,7 @@ class Assessor:
             standing_facts(
                 plan.after,
                 market,
+                withdraws=False,
                 increases_risk=plan.increases_risk,
                 rate_problem=self._rate_problem(),
                 carry=carry,

@@ -69,7 +69,7 @@ def deposit_allowed(amount: int, wallet: int, gas_reserve: int) -> bool:
 def _room(after: Standing, market: MarketState, limits: GateLimits) -> int:
     """Not negative iff the gates let a withdrawal leave the account like this; the size only says how far the nearest
     limit is off, so that the search finds it quickly."""
-    passes = allowed(judge_withdrawal(standing_facts(after, market), limits))
+    passes = allowed(judge_withdrawal(standing_facts(after, market, withdraws=True), limits))
     summary = after.summary
     collateral, requirement = summary.collateral_maintenance_1e6, summary.requirement_maintenance_1e6
     rooms = [

@@ -41,14 +41,15 @@ def standing(book: MarginBook, spec: MarketSpec) -> Standing:
 
 
 def standing_facts(
-    after: Standing, market: MarketState | None, *, increases_risk: bool = True, **more: object
+    after: Standing, market: MarketState | None, *, withdraws: bool, increases_risk: bool = True, **more: object
 ) -> GateFacts:
-    """What the gates look at of the account as it would be."""
+    """What the gates look at of the account as it would be. A trade is judged by the venue's own health, a whole
+    number (R2.3, R4.2), a withdrawal by the exact one (R3.4)."""
     return GateFacts(
         increases_risk=increases_risk,
         venue_problem=None if market is None else closed(market),
         leverage_after=_leverage(after),
-        health_after=after.summary.exact_health,
+        health_after=after.summary.exact_health if withdraws else after.summary.health,
         liq_distance_pct_after=None if after.liq_distance_pct is None else abs(after.liq_distance_pct),
         no_liquidation_after=after.liq_price is None,
         free_collateral_after=after.summary.free_initial_1e6 / QUOTE_PRECISION,

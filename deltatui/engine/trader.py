@@ -39,13 +39,14 @@ class Carried(msgspec.Struct, frozen=True):
     trouble: str = ""
 
     def open_1e9(self, instrument: str) -> int:
-        """What was asked of ``instrument`` and is not filled."""
+        """What was asked of ``instrument`` and is not filled; 0 where it is dust: interest of the last seconds."""
         asked = sum(leg.base_1e9 for leg in self.legs if leg.market == instrument)
-        return asked - self.fills.get(instrument, 0)
+        still = asked - self.fills.get(instrument, 0)
+        return still if abs(still) >= _DUST_1E9 else 0
 
     @property
     def complete(self) -> bool:
-        return all(abs(self.open_1e9(leg.market)) < _DUST_1E9 for leg in self.legs)
+        return not any(self.open_1e9(leg.market) for leg in self.legs)
 
 
 class Trader:

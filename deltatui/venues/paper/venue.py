@@ -289,10 +289,12 @@ class PaperVenue:
 
     def _seen(self) -> _Told:
         """What the exchange tells at this moment: the account as it was ``report_late_s`` ago."""
-        past = self._past
+        past, late_s = self._past, self._settings.faults.report_late_s
+        if not late_s:
+            past.clear()
         if not past:
             return _Told(0.0, Mark(self._commits), self._account)
-        then_s = self._clock.operator_s() - self._settings.faults.report_late_s
+        then_s = self._clock.operator_s() - late_s
         while len(past) > 1 and past[1].since_s <= then_s:
             past.popleft()
         return past[0]
