@@ -68,7 +68,6 @@ def gate_limits(settings: Settings) -> GateLimits:
     limits = settings.limits
     return GateLimits(
         max_leverage=settings.max_leverage_by_mode,
-        max_break_even_h=settings.carry.horizon_h,
         min_health_after=limits.min_health_after,
         min_liq_distance_pct=limits.min_liq_distance_pct,
         min_health_withdraw=limits.min_health_withdraw,

@@ -45,10 +45,30 @@ class CarrySettings(msgspec.Struct, frozen=True):
     quote_lend_apr_pct: float = 0.0
 
 
+class CarryRule(StrEnum):
+    """The rules that an entry has to pass, in the order in which they are asked."""
+
+    NEGATIVE = "negative"
+    """Expected carry must be above zero."""
+    BREAK_EVEN = "break_even"
+    """It must earn the round trip within the horizon."""
+    FEES = "fees"
+    """Over the horizon it must earn more than so many times the fees."""
+    NEWEST_RECORD = "newest_record"
+    """The newest record must pay our own side."""
+    AVERAGE = "average"
+    """The average alone must earn the round trip within the horizon."""
+
+
 class CarryEstimate(msgspec.Struct, frozen=True):
     """What one direction is expected to earn. ``gross`` is the blended funding of its own side (positive received),
     ``net`` after haircut, borrow and yield, ``net_by_average`` the same from the average alone. ``break_even_h`` None:
-    never. ``allowed`` is R6.2's verdict."""
+    never. ``allowed`` is R6.2's verdict.
+
+    ``refused_by`` is the first rule that refuses, None where all are passed. ``observed`` and ``limit`` are texts with
+    their units: what that rule looked at and what it asks for (of what is allowed: the break-even time). Empty in an
+    estimate that was kept by a version before them.
+    """
 
     stance: Stance
     gross: float
@@ -57,6 +77,9 @@ class CarryEstimate(msgspec.Struct, frozen=True):
     break_even_h: float | None
     allowed: bool
     reason: str
+    refused_by: CarryRule | None = None
+    observed: str = ""
+    limit: str = ""
 
 
 def side_fraction(stance: Stance, fractions: HourFractions) -> float:
@@ -92,23 +115,68 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     average = side_fraction(stance, mean)
     gross = weight * side_fraction(stance, latest) + (1.0 - weight) * average
     net, net_by_average = _net(stance, gross, settings), _net(stance, average, settings)
+    break_even_h = max(cost.total, settings.least_round_trip) / net if net > 0 else None
+    newest = side_fraction(stance, latest)
+    refused_by, observed, limit = _rule(net, net_by_average, break_even_h, newest, cost, settings)
+    reason = _reason(refused_by, net, net_by_average, break_even_h, settings)
+    allowed = refused_by is None
+    return CarryEstimate(
+        stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit
+    )
+
+
+def _rule(
+    net: float,
+    net_by_average: float,
+    break_even_h: float | None,
+    newest: float,
+    cost: RoundTrip,
+    settings: CarrySettings,
+) -> tuple[CarryRule | None, str, str]:
+    """The first rule that refuses (None: all are passed), what it observed, and its limit."""
+    horizon_h, multiple = settings.horizon_h, settings.fee_multiple
     total = max(cost.total, settings.least_round_trip)
-    horizon_h = settings.horizon_h
-    break_even_h = total / net if net > 0 else None
     if break_even_h is None:
-        reason = f"expected carry is {fraction_to_apr_pct(net):+.1f} % APR"
-    elif break_even_h > horizon_h:
-        reason = f"break-even after {break_even_h:.0f} h, limit {horizon_h:.0f} h"
-    elif net * horizon_h <= settings.fee_multiple * cost.fees:
-        reason = f"profit over {horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
-    elif side_fraction(stance, latest) <= 0:
-        reason = "the newest record pays the other side"
-    elif net_by_average * horizon_h < total:
-        reason = f"only the newest record pays; the average is {fraction_to_apr_pct(net_by_average):+.1f} % APR"
-    else:
-        reason = f"{fraction_to_apr_pct(net):+.1f} % APR expected, break-even after {break_even_h:.0f} h"
-        return CarryEstimate(stance, gross, net, net_by_average, break_even_h, True, reason)
-    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, False, reason)
+        return CarryRule.NEGATIVE, _apr(net), "> 0 % APR expected"
+    times, within = f"{break_even_h:,.0f} h", f"<= {horizon_h:g} h"
+    if break_even_h > horizon_h:
+        return CarryRule.BREAK_EVEN, times, within
+    earned = net * horizon_h
+    if earned <= multiple * cost.fees:
+        fees = f"> {multiple * cost.fees * 1e4:.1f} bp, {multiple:g} times the fees"
+        return CarryRule.FEES, f"{earned * 1e4:.1f} bp", fees
+    if newest <= 0:
+        return CarryRule.NEWEST_RECORD, _apr(newest), "> 0 % APR, newest record"
+    if net_by_average * horizon_h < total:
+        return CarryRule.AVERAGE, _apr(net_by_average), f">= {_apr(total / horizon_h)}, average alone"
+    return None, times, within
+
+
+def _reason(
+    refused_by: CarryRule | None,
+    net: float,
+    net_by_average: float,
+    break_even_h: float | None,
+    settings: CarrySettings,
+) -> str:
+    horizon_h = settings.horizon_h
+    match refused_by:
+        case CarryRule.NEGATIVE:
+            return f"expected carry is {_apr(net)}"
+        case CarryRule.BREAK_EVEN:
+            return f"break-even after {break_even_h:.0f} h, limit {horizon_h:.0f} h"
+        case CarryRule.FEES:
+            return f"profit over {horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
+        case CarryRule.NEWEST_RECORD:
+            return "the newest record pays the other side"
+        case CarryRule.AVERAGE:
+            return f"only the newest record pays; the average is {_apr(net_by_average)}"
+        case None:
+            return f"{_apr(net)} expected, break-even after {break_even_h:.0f} h"
+
+
+def _apr(fraction_per_hour: float) -> str:
+    return f"{fraction_to_apr_pct(fraction_per_hour):+.1f} % APR"
 
 
 def _net(stance: Stance, gross: float, settings: CarrySettings) -> float:

@@ -43,7 +43,6 @@ CODES = (
 
 class GateLimits(msgspec.Struct, frozen=True):
     max_leverage: float
-    max_break_even_h: float = 168.0
     min_health_after: int = 60
     min_liq_distance_pct: float = 20.0
     min_health_withdraw: int = 80
@@ -61,8 +60,8 @@ class GateFacts(msgspec.Struct, frozen=True):
 
     Figures named ``after`` are those of the account once the command is done, unrounded. ``liq_distance_pct_after`` is
     unsigned; ``no_liquidation_after`` says that no price liquidates, ``needs_margin_after`` that margin is required at
-    all. ``size_problem``, ``venue_problem`` and ``rate_problem``
-    are sentences, empty where all is well.
+    all. ``size_problem``, ``venue_problem`` and ``rate_problem`` are sentences, empty where all is well.
+    ``carry_exempt`` says why ``carry`` is not judged; empty: it is.
     """
 
     increases_risk: bool
@@ -70,7 +69,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     size_problem: str = ""
     rate_problem: str = ""
     carry: CarryEstimate | None = None
-    judge_carry: bool = True
+    carry_exempt: str = ""
     leverage_after: float | None = None
     health_after: float | None = None
     liq_distance_pct_after: float | None = None
@@ -97,7 +96,7 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
         _venue(facts),
         _age("funding_age", facts.funding_age_s, limits.max_funding_age_s, facts, "the newest funding record"),
         _size(facts),
-        _profitability(facts, limits),
+        _profitability(facts),
         _leverage(facts, limits),
         _health("health_after", facts, limits.min_health_after),
         _liquidation(facts, limits),
@@ -165,16 +164,17 @@ def _size(facts: GateFacts) -> Verdict:
     return Verdict("size", _ALLOWED, "ok", "")
 
 
-def _profitability(facts: GateFacts, limits: GateLimits) -> Verdict:
-    if not facts.increases_risk or not facts.judge_carry:
-        reason = "reduces risk" if not facts.increases_risk else "this policy holds whatever it pays"
-        return Verdict("profitability", _EXEMPT, "", "", reason)
+def _profitability(facts: GateFacts) -> Verdict:
+    """Shows the rule that refuses, with what it observed and its own limit; of what is allowed, the break-even."""
+    if not facts.increases_risk:
+        return _exempt("profitability")
+    if facts.carry_exempt:
+        return Verdict("profitability", _EXEMPT, "", "", facts.carry_exempt)
     carry = facts.carry
     if carry is None:
         return Verdict("profitability", _UNKNOWN, "unknown", "", "too few funding records to judge")
-    observed = "never" if carry.break_even_h is None else f"{carry.break_even_h:,.0f} h"
     status = _ALLOWED if carry.allowed else _BLOCKED
-    return Verdict("profitability", status, observed, f"<= {limits.max_break_even_h:g} h", carry.reason)
+    return Verdict("profitability", status, carry.observed, carry.limit, carry.reason)
 
 
 def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:

@@ -96,6 +96,9 @@ class Books:
     not bought for a hedge. A withdrawal takes it first (R3.4). That the books never read a balance makes them the
     second, independent path to the equity: ``opening + entries + unrealised PnL of perps + revaluation of spot =
     closing`` (R10.4). Instruments are perp symbols and base symbols of spot.
+
+    ``interest`` is what each asset has earned (negative: cost) in quote, ``interest_at_open`` what that was when the
+    position of a perp was opened.
     """
 
     def __init__(self, opening_equity: Decimal, spot_instruments: frozenset[str]) -> None:
@@ -106,6 +109,8 @@ class Books:
         self.totals: dict[FlowKind, Decimal] = dict.fromkeys(FlowKind, Decimal(0))
         self.holdings: dict[str, Holding] = {}
         self.funding_since_open: dict[str, Decimal] = {}
+        self.interest: dict[str, Decimal] = {}
+        self.interest_at_open: dict[str, dict[str, Decimal]] = {}
         self.paid_in: dict[str, Decimal] = {}
 
     def ingest(self, events: Sequence[VenueEvent]) -> list[LedgerEntry]:
@@ -151,6 +156,12 @@ class Books:
                 total += holding.unrealized(marks[instrument])
         return total
 
+    def carry_since_open(self, perp: str, base: str) -> Decimal:
+        """What a hedge has earned in quote since its perp was opened: funding of ``perp`` and interest of ``base``,
+        which a REVERSE borrows. Interest of the quote asset is the account's and is left out."""
+        before = self.interest_at_open.get(perp, {}).get(base, _ZERO)
+        return self.funding_since_open.get(perp, _ZERO) + self.interest.get(base, _ZERO) - before
+
     def _fill(self, event: VenueEvent, entries: list[LedgerEntry]) -> None:
         before = self.holdings.get(event.instrument, Holding())
         after, realized = apply_fill(before, event.base, event.price)
@@ -158,6 +169,8 @@ class Books:
         self._keep_paid_in(event, after)
         if not before.base or not after.base or (before.base > 0) != (after.base > 0):
             self.funding_since_open[event.instrument] = Decimal(0)
+            if event.instrument not in self.spot_instruments:
+                self.interest_at_open[event.instrument] = dict(self.interest)
         if realized:
             self._book(event, FlowKind.TRADING_PNL, realized, entries)
 
@@ -176,6 +189,8 @@ class Books:
         self.totals[kind] += amount
         if kind is FlowKind.FUNDING:
             self.funding_since_open[event.instrument] = self.funding_since_open.get(event.instrument, _ZERO) + amount
+        elif kind is FlowKind.INTEREST:
+            self.interest[event.instrument] = self.interest.get(event.instrument, _ZERO) + amount
         entries.append(
             LedgerEntry(
                 self.sequence,
@@ -194,8 +209,12 @@ _ZERO = Decimal(0)
 
 
 class BooksImage(msgspec.Struct, frozen=True):
-    """What a restart needs to go on with the books where they stood. ``transferred`` is :attr:`Books.paid_in`; early
-    images have negative figures there, for SOL of a hedge that was withdrawn."""
+    """What a restart needs to go on with the books where they stood.
+
+    ``transferred`` is :attr:`Books.paid_in`; early images have negative figures there, for SOL of a hedge that was
+    withdrawn. An image from before interest was kept by asset has none: what was earned or paid until then stays
+    uncounted.
+    """
 
     opening_equity: Decimal
     cursor: int
@@ -204,6 +223,8 @@ class BooksImage(msgspec.Struct, frozen=True):
     holdings: dict[str, Holding]
     funding_since_open: dict[str, Decimal]
     transferred: dict[str, Decimal]
+    interest: dict[str, Decimal] = {}
+    interest_at_open: dict[str, dict[str, Decimal]] = {}
 
 
 def books_image(books: Books) -> BooksImage:
@@ -215,6 +236,8 @@ def books_image(books: Books) -> BooksImage:
         dict(books.holdings),
         dict(books.funding_since_open),
         dict(books.paid_in),
+        dict(books.interest),
+        dict(books.interest_at_open),
     )
 
 
@@ -226,4 +249,6 @@ def books_from_image(image: BooksImage, spot_instruments: frozenset[str]) -> Boo
     books.holdings = dict(image.holdings)
     books.funding_since_open = dict(image.funding_since_open)
     books.paid_in = {instrument: max(_ZERO, base) for instrument, base in image.transferred.items()}
+    books.interest = dict(image.interest)
+    books.interest_at_open = dict(image.interest_at_open)
     return books

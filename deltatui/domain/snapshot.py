@@ -148,8 +148,8 @@ class CarryView(msgspec.Struct, frozen=True):
 
     APRs are percent a year on notional from the short's side: positive means a short receives. ``held_by`` is who
     opened what is held; the engine does not close what the operator opened until told to. ``held_earned`` is carry
-    (funding) since ``held_since_market_s``, ``round_trip_cost`` what the pair costs in and out: the position has
-    broken even when the first reaches the second.
+    (funding of the perp and interest of the hedge's own asset, in quote) since ``held_since_market_s``,
+    ``round_trip_cost`` what the pair costs in and out: the position has broken even when the first reaches the second.
     """
 
     stance: str

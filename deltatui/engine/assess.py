@@ -108,10 +108,9 @@ class Assessor:
         limits, absent = core.settings.limits, core.venue.not_applicable()
         if plan.kind == OperationKind.WITHDRAW:
             return judge_withdrawal(standing_facts(plan.after, market, withdraws=True), limits)
-        takes = plan.kind == OperationKind.TAKE
-        judged = takes and core.settings.hold is None
+        exempt = self._carry_exempt(plan)
         carry = None
-        if judged:
+        if not exempt:
             cost = core.round_trip(plan.legs[0].base_1e9, spot_leg=plan.spot_leg)
             carry = estimate(plan.stance, core.window, cost, core.settings.carry)
         return judge(
@@ -122,12 +121,19 @@ class Assessor:
                 increases_risk=plan.increases_risk,
                 rate_problem=self._rate_problem(),
                 carry=carry,
-                judge_carry=judged,
+                carry_exempt=exempt,
                 funding_age_s=None if market is None else self._funding_age_s(market),
             ),
             limits,
             absent,
         )
+
+    def _carry_exempt(self, plan: Plan) -> str:
+        """Why ``plan`` is not judged by what it would earn (R5.8: that gate judges entering); empty where it is."""
+        if plan.kind != OperationKind.TAKE:
+            return "it corrects the hedge that is held and enters nothing"
+        hold = self._core.settings.hold
+        return "" if hold is None else f"this run holds {hold} whatever it pays"
 
     def _funding_age_s(self, market: MarketState) -> float | None:
         if market.funding is not None:

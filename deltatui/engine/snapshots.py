@@ -285,7 +285,7 @@ class SnapshotBuilder:
             held_since_market_s=core.flags.held_since_s,
             held_earned=None
             if held is Stance.FLAT
-            else float(core.accountant.books.funding_since_open.get(core.spec.symbol, 0)),
+            else float(core.accountant.books.carry_since_open(core.spec.symbol, core.spec.base_symbol)),
             round_trip_cost=None if notional is None else core.round_trip().total * notional,
         )
 

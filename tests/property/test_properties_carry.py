@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltatui.domain.carry import (
     CarryEstimate,
+    CarryRule,
     CarrySettings,
     CarryState,
     Decision,
@@ -220,21 +222,39 @@ def test_the_yields_of_the_stances() -> None:
     assert side_fraction(Stance.REVERSE, HourFractions(1.0, 2.0)) == -2.0
 
 
-def test_the_reasons() -> None:
-    def reason(values: list[float], cost: RoundTrip = DRIFT) -> CarryEstimate:
+def test_a_refusal_names_its_rule() -> None:
+    """Each with what that rule looked at and its own limit, not those of another."""
+
+    def judged(values: list[float], cost: RoundTrip = DRIFT, **changes: float) -> CarryEstimate:
         window = FundingWindow(24)
         for value in values:
             window.add(fractions(value, value))
-        found = estimate(Stance.CARRY, window, cost, CarrySettings())
+        found = estimate(Stance.CARRY, window, cost, msgspec.structs.replace(CarrySettings(), **changes))
         assert found is not None
+        assert found.allowed is (found.refused_by is None)
         return found
 
-    assert "-50.0 % APR" in reason([-50.0] * 24).reason
-    assert "break-even after" in reason([5.0] * 24).reason
-    assert "limit 168 h" in reason([5.0] * 24).reason
-    assert "times the fees" in reason([30.0] * 24, RoundTrip(0.0029, -0.0019)).reason
-    assert "newest record" in reason([0.0] * 23 + [300.0]).reason
-    assert reason([100.0] * 24).allowed
+    def rule(found: CarryEstimate) -> tuple[CarryRule | None, str, str]:
+        return found.refused_by, found.observed, found.limit
+
+    negative = judged([-50.0] * 24)
+    assert rule(negative) == (CarryRule.NEGATIVE, "-50.0 % APR", "> 0 % APR expected")
+    assert "-50.0 % APR" in negative.reason
+    slow = judged([5.0] * 24)
+    assert rule(slow) == (CarryRule.BREAK_EVEN, "876 h", "<= 168 h")
+    assert slow.reason == "break-even after 876 h, limit 168 h"
+    dear = judged([30.0] * 24, RoundTrip(0.0029, -0.0019))
+    assert rule(dear) == (CarryRule.FEES, "28.8 bp", "> 58.0 bp, 2 times the fees")
+    assert "times the fees" in dear.reason
+    turned = judged([100.0] * 23 + [-3.1])
+    assert rule(turned) == (CarryRule.NEWEST_RECORD, "-3.1 % APR", "> 0 % APR, newest record")
+    assert "newest record" in turned.reason
+    loud = judged([0.0] * 23 + [300.0])
+    assert rule(loud) == (CarryRule.AVERAGE, "+6.2 % APR", ">= +13.0 % APR, average alone")
+    assert "only the newest record" in loud.reason
+    good = judged([100.0] * 24)
+    assert rule(good) == (None, "44 h", "<= 168 h")
+    assert rule(judged([100.0] * 24, horizon_h=100.0))[2] == "<= 100 h"
 
 
 def test_too_few_records() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.carry import CarryEstimate, CarryRule, Stance
 from deltatui.domain.gates import (
     CODES,
     GateFacts,
@@ -216,11 +216,13 @@ def test_a_problem_in_words_blocks_with_its_words() -> None:
 
 
 def test_profitability() -> None:
-    never = msgspec.structs.replace(PAYS, allowed=False, break_even_h=None, reason="it costs")
-    assert verdict("profitability", carry=never).reason == "it costs"
-    assert verdict("profitability", carry=never).observed == "never"
+    never = msgspec.structs.replace(
+        PAYS, allowed=False, reason="it costs", refused_by=CarryRule.AVERAGE, observed="-1 % APR", limit="> 2 % APR"
+    )
+    told = verdict("profitability", carry=never)
+    assert (told.reason, told.observed, told.limit) == ("it costs", "-1 % APR", "> 2 % APR")
     assert not verdict("profitability", carry=never).allowed
-    assert verdict("profitability", carry=None, judge_carry=False).status is VerdictStatus.EXEMPT
+    assert verdict("profitability", carry=None, carry_exempt="it corrects").reason == "it corrects"
     assert only_profitability_blocks(judge(facts(carry=never), PAPER, {}))
     assert not only_profitability_blocks(judge(facts(carry=never, health_after=1), PAPER, {}))
     assert not only_profitability_blocks(judge(GOOD, PAPER, {}))

@@ -255,3 +255,20 @@ def test_funding_since_open_begins_anew_with_each_position() -> None:
     books.ingest([fill(7, -3)])
     assert books.funding_since_open[PERP] == 0
     assert books.totals[FlowKind.FUNDING] == 3
+
+
+def test_an_image_from_before_interest_was_kept_counts_it_from_now_on() -> None:
+    def pay(number: int, kind: FlowKind, instrument: str, amount: int) -> VenueEvent:
+        return VenueEvent(number, 0.0, instrument, kind=kind, amount=Decimal(amount))
+
+    books = Books(Decimal(0), frozenset({SPOT}))
+    opened = VenueEvent(2, 0.0, PERP, base=Decimal(5), price=Decimal(100))
+    books.ingest([pay(1, FlowKind.INTEREST, SPOT, -7), opened])
+    books.ingest([pay(3, FlowKind.FUNDING, PERP, 10), pay(4, FlowKind.INTEREST, SPOT, -2)])
+    assert books.carry_since_open(PERP, SPOT) == 8
+    image = msgspec.to_builtins(books_image(books))
+    del image["interest"], image["interest_at_open"]
+    old = books_from_image(msgspec.convert(image, BooksImage), frozenset({SPOT}))
+    assert old.carry_since_open(PERP, SPOT) == 10
+    old.ingest([pay(5, FlowKind.INTEREST, SPOT, -3)])
+    assert old.carry_since_open(PERP, SPOT) == 7
