@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from engine_harness import World, rate_of, rebalance, take, world
+from engine_harness import SOL, World, deposit, rate_of, rebalance, take, world
 
-from deltatui.domain.carry import CarrySettings
+from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.command import Direction, ResultStatus
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.venues.paper.settings import PaperSettings
@@ -55,3 +55,38 @@ async def test_the_clock_begins_anew_with_each_hedge_and_leaves_the_quote_intere
         assert earned(w) == 0.0
         await w.records(1, 0.0)
         assert earned(w) == pytest.approx(lent, rel=1e-4)
+
+
+# Verdicts
+
+
+def profitability(verdicts: tuple[Verdict, ...]) -> Verdict:
+    return next(verdict for verdict in verdicts if verdict.code == "profitability")
+
+
+async def test_a_take_is_told_which_rule_refuses_it() -> None:
+    async with world(apr_pct=100.0, primed=24) as w:
+        assert profitability(w.snapshot().gates).limit == "<= 168 h"
+        await w.record(rate_of(-3.1))
+        told = profitability((await w.give(take(5))).verdicts)
+        assert told.status is VerdictStatus.BLOCKED
+        assert (told.observed, told.limit) == ("-3.1 % APR", "> 0 % APR, newest record")
+        assert told.reason == "the newest record pays the other side"
+    async with world(apr_pct=0.0, primed=24) as w:
+        await w.record(rate_of(300.0))
+        told = profitability((await w.give(take(5))).verdicts)
+        assert (told.observed, told.limit) == ("+6.2 % APR", ">= +13.0 % APR, average alone")
+
+
+async def test_a_correction_is_no_policy() -> None:
+    async with world(apr_pct=100.0, wallet_sol=2) as w:
+        await w.take(5)
+        await w.give(deposit(1 * SOL, "SOL"))
+        told = profitability(w.engine.preview(rebalance()).verdicts)
+        assert (told.status, told.reason) == (
+            VerdictStatus.EXEMPT,
+            "it corrects the hedge that is held and enters nothing",
+        )
+    async with world(apr_pct=-100.0, hold=Stance.CARRY) as w:
+        told = profitability((await w.give(take(5))).verdicts)
+        assert (told.status, told.reason) == (VerdictStatus.EXEMPT, "this run holds CARRY whatever it pays")
