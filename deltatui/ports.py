@@ -15,7 +15,7 @@ from deltatui.domain.costs import CostModel
 from deltatui.domain.event import Event, Level
 from deltatui.domain.ledger import LedgerEntry, VenueEvent
 from deltatui.domain.margin import MarginBook
-from deltatui.domain.market import MarketSpec, MarketState
+from deltatui.domain.market import FundingRecord, MarketSpec, MarketState
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState
 
 
@@ -182,8 +182,17 @@ class Store(Protocol):
 
     async def known_operation(self, operation_id: str) -> OperationState | None: ...
 
-    async def append_ledger(self, entries: Sequence[LedgerEntry], state: Mapping[str, bytes]) -> None:
-        """Entries and the named engine states (vault, cursor, stance ...) in one transaction."""
+    async def append_ledger(
+        self,
+        entries: Sequence[LedgerEntry],
+        state: Mapping[str, bytes],
+        funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+    ) -> None:
+        """Entries, the named engine states (vault, cursor, stance ...) and, by market, the funding records that these
+        states have judged, in one transaction. What is there already is passed over; CriticalError where it differs."""
+
+    async def funding(self, market: str, newest: int) -> Sequence[FundingRecord]:
+        """The market's ``newest`` records that were kept, oldest first."""
 
     async def save_state(self, state: Mapping[str, bytes]) -> None: ...
 

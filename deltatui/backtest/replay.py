@@ -10,7 +10,6 @@ from deltatui.domain.errors import TransientError, ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.snapshot import HistoryView, TapeView
-from deltatui.engine.core import WEEK_RECORDS
 from deltatui.engine.engine import Engine
 from deltatui.engine.history import History
 from deltatui.engine.states import EngineState
@@ -118,7 +117,8 @@ class Replay:
 
     def prime(self) -> None:
         """Give the engine the averages over what lies behind."""
-        self._engine.prime_funding(self.tape.records[max(0, self._next - WEEK_RECORDS) : self._next])
+        looked_back = self._engine.core.records_looked_back
+        self._engine.prime_funding(self.tape.records[max(0, self._next - looked_back) : self._next])
         self._history.prime(self.tape.records[: self._next])
         self._on_history(self._history.view())
 

@@ -120,9 +120,7 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     refused_by, observed, limit = _rule(net, net_by_average, break_even_h, newest, cost, settings)
     reason = _reason(refused_by, net, net_by_average, break_even_h, settings)
     allowed = refused_by is None
-    return CarryEstimate(
-        stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit
-    )
+    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit)
 
 
 def _rule(

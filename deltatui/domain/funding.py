@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
+from math import ldexp
 
 import msgspec
 
@@ -53,8 +54,19 @@ def hour_fractions(record: FundingRecord) -> HourFractions:
     return HourFractions(float(record.rate_short) / oracle, float(record.rate_long) / oracle)
 
 
+_SUM_BITS = 96
+
+
+def _whole(fraction: float) -> int:
+    return int(ldexp(fraction, _SUM_BITS))
+
+
 class FundingWindow:
-    """The last ``hours`` records and their running means. Records are counted, they are not quite an hour apart."""
+    """The last ``hours`` records and their running means. Records are counted, they are not quite an hour apart.
+
+    ``count`` is how many were ever added. The sums are whole numbers of 2^-96: unlike a running sum of floats they do
+    not remember what has left the window, so that an engine that was started anew has the very same mean.
+    """
 
     __slots__ = ("_fractions", "_long", "_short", "count", "hours")
 
@@ -62,21 +74,18 @@ class FundingWindow:
         self.hours = hours
         self.count = 0
         self._fractions: deque[HourFractions] = deque(maxlen=hours)
-        self._short = 0.0
-        self._long = 0.0
+        self._short = 0
+        self._long = 0
 
     def add(self, fractions: HourFractions) -> None:
         if len(self._fractions) == self.hours:
             oldest = self._fractions[0]
-            self._short -= oldest.short_receives
-            self._long -= oldest.long_pays
+            self._short -= _whole(oldest.short_receives)
+            self._long -= _whole(oldest.long_pays)
         self._fractions.append(fractions)
-        self._short += fractions.short_receives
-        self._long += fractions.long_pays
+        self._short += _whole(fractions.short_receives)
+        self._long += _whole(fractions.long_pays)
         self.count += 1
-        if self.count % 4096 == 0:  # a running sum of floats drifts
-            self._short = sum(f.short_receives for f in self._fractions)
-            self._long = sum(f.long_pays for f in self._fractions)
 
     def __len__(self) -> int:
         return len(self._fractions)
@@ -88,8 +97,10 @@ class FundingWindow:
     @property
     def mean(self) -> HourFractions | None:
         """None while no record has been seen."""
-        count = len(self._fractions)
-        return HourFractions(self._short / count, self._long / count) if count else None
+        if not self._fractions:
+            return None
+        divisor = len(self._fractions) << _SUM_BITS
+        return HourFractions(self._short / divisor, self._long / divisor)
 
 
 def fraction_to_apr_pct(fraction_per_hour: float) -> float:

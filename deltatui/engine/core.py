@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -13,7 +13,7 @@ from deltatui.domain.costs import RoundTrip, round_trip
 from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
 from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
-from deltatui.domain.funding import FundingWindow, hour_fractions
+from deltatui.domain.funding import FundingWindow, HourFractions, hour_fractions
 from deltatui.domain.health import LossStop, watch_losses
 from deltatui.domain.ledger import FlowKind, Holding
 from deltatui.domain.margin import MarginBook
@@ -70,6 +70,8 @@ class Core:
         self.decision: Decision | None = None
         self.window = FundingWindow(settings.carry.average_h)
         self.week = FundingWindow(WEEK_RECORDS)
+        self._newest_record_s: int | None = None
+        self._kept_records: Sequence[FundingRecord] = ()
         self.pending: Pending | None = None
         self.check: HedgeCheck | None = None
         self.operation: OperationView | None = None
@@ -79,6 +81,7 @@ class Core:
         self.link_lost = ""
         """Why nothing can be reached, until recovery is over."""
         self._saving = asyncio.Lock()
+        self._unsaved_records: list[FundingRecord] = []
         self._unsaved_state = False
         self.saved_operator_s = float("-inf")
 
@@ -175,26 +178,53 @@ class Core:
             self.set_flags(liquidations=facts.account.liquidations)
             self.halt("the account was liquidated by the venue; see what is left before you resume", kind="liquidated")
 
-    def prime_funding(self, records: Iterable[FundingRecord]) -> None:
-        """Fill the averages with past records up to now, so that a restart judges as if it had never ended: the record
-        that the venue had booked and the engine had not judged when it died is left to the next step."""
-        past = list(records)
-        market = self.venue.market(self.spec.symbol)
-        if past and market is not None and market.funding_count == self.flags.records + 1:
-            past.pop()
-        elif market is not None:
-            self.set_flags(records=market.funding_count)
-        for record in past:
-            fractions = hour_fractions(record)
-            self.window.add(fractions)
-            self.week.add(fractions)
+    @property
+    def records_looked_back(self) -> int:
+        """How many past records the averages and the count of records need to be what they would be without a
+        restart."""
+        carry = self.settings.carry
+        return max(carry.average_h, WEEK_RECORDS, carry.min_records)
 
-    def judge_record(self, facts: Facts, record: FundingRecord) -> None:
-        """Take one new funding record into the averages and decide anew."""
+    def prime_funding(self, records: Iterable[FundingRecord]) -> None:
+        """Fill the averages with past records up to now, oldest first, from a driver that has them (a tape). Call once,
+        after :meth:`load`.
+
+        What the store has kept is there already; taken are the records from before it, and those that the venue has
+        booked since and no step of the engine has judged. The newest of these is left to the next step, so that it is
+        decided on.
+        """
+        kept, self._kept_records = self._kept_records, ()
+        market = self.venue.market(self.spec.symbol)
+        past = list(records)
+        if market is not None:
+            judged = min(self.flags.records, market.funding_count)
+            if market.funding is not None and market.funding_count > self.flags.records:
+                judged = market.funding_count - 1
+                past = [record for record in past if record.ts_s < market.funding.ts_s]
+            self.set_flags(records=judged)
+        if kept:
+            missed = [record for record in past if record.ts_s > kept[-1].ts_s]
+            self._unsaved_records += missed
+            past = [*(record for record in past if record.ts_s < kept[0].ts_s), *kept, *missed]
+        self.window, self.week = FundingWindow(self.window.hours), FundingWindow(self.week.hours)
+        for record in past:
+            self._see(record)
+
+    def _see(self, record: FundingRecord) -> HourFractions:
         fractions = hour_fractions(record)
         self.window.add(fractions)
         self.week.add(fractions)
+        self._newest_record_s = record.ts_s
+        return fractions
+
+    def judge_record(self, facts: Facts, record: FundingRecord) -> None:
+        """Take one new funding record into the averages and decide anew. A record that was judged before, told again
+        by a venue that had lost it, counts once."""
         self.set_flags(records=facts.market.funding_count)
+        if self._newest_record_s is not None and record.ts_s <= self._newest_record_s:
+            return
+        fractions = self._see(record)
+        self._unsaved_records.append(record)
         held, cost = holding(self.carry_state, stance_of(facts.account.perp_1e9)), self.round_trip()
         self.carry_state, self.decision = decide(held, self.window, cost, self.settings.carry)
         if self.board.tell is not None:
@@ -340,6 +370,9 @@ class Core:
             self.accountant.load(raw)
         if raw := state.get(HEDGE_CHECK):
             self.check = self._with_known_fills(msgspec.json.decode(raw, type=HedgeCheck))
+        self._kept_records = await self.store.funding(self.spec.symbol, self.records_looked_back)
+        for record in self._kept_records:
+            self._see(record)
 
     def _with_known_fills(self, check: HedgeCheck) -> HedgeCheck:
         """Of 0.1.0 the balances before the trade are kept: what the books hold now and not then was filled."""
@@ -358,15 +391,18 @@ class Core:
             entries, events = accountant.pending, board.unsaved
             if not entries and not events and not self._unsaved_state:
                 return
-            accountant.pending, board.unsaved, self._unsaved_state = [], [], False
+            records = self._unsaved_records
+            accountant.pending, board.unsaved, self._unsaved_records, self._unsaved_state = [], [], [], False
             try:
-                await self.store.append_ledger(entries, self._state())
-                entries = []
+                # With the state that says they were judged: a crash neither loses a record nor counts it twice.
+                await self.store.append_ledger(entries, self._state(), {self.spec.symbol: records})
+                entries, records = [], []
                 if events:
                     await self.store.append_events(events)
             except TransientError as error:
                 accountant.pending = entries + accountant.pending
                 board.unsaved = events + board.unsaved
+                self._unsaved_records = records + self._unsaved_records
                 self._unsaved_state = True
                 board.alert("store", Level.ERROR, f"cannot save: {error.sentence}")
                 return

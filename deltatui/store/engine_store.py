@@ -1,4 +1,4 @@
-"""The engine's durable memory: journal, ledger, engine state and activity (``deltatui.ports.Store``)."""
+"""The engine's durable memory: journal, ledger, engine state, funding and activity (``deltatui.ports.Store``)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.ledger import FlowKind, LedgerEntry
+from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState, check_transition
 from deltatui.store.database import Database
 
@@ -20,6 +21,7 @@ _decode_operation = msgspec.json.Decoder(Operation).decode
 _decode_data = msgspec.json.Decoder(dict[str, str]).decode
 
 _NO_LIMIT = -1
+_FUNDING_COLUMNS = "ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue"
 
 
 class StoredOperation(msgspec.Struct, frozen=True):
@@ -67,14 +69,24 @@ class EngineStore:
         """Remembers ids for ever, also beyond retention."""
         return await self._database.run(partial(_state_of, operation_id))
 
-    async def append_ledger(self, entries: Sequence[LedgerEntry], state: Mapping[str, bytes]) -> None:
-        """Entries and states in one transaction. ``sequence`` grows by one from 1; an entry that is already there,
-        equal in every field, is passed over.
+    async def append_ledger(
+        self,
+        entries: Sequence[LedgerEntry],
+        state: Mapping[str, bytes],
+        funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+    ) -> None:
+        """Entries, states and funding records (by market) in one transaction. ``sequence`` grows by one from 1; an
+        entry or record that is already there, equal in every field, is passed over.
 
         Raises CriticalError, and writes nothing, if ``sequence`` or a ``venue_sequence`` above 0 is already booked
-        differently (LEDGER_CONFLICT), if a number is left out (LEDGER_HOLE) or an amount is not finite (BAD_AMOUNT).
+        differently (LEDGER_CONFLICT), if a number is left out (LEDGER_HOLE), an amount is not finite (BAD_AMOUNT) or
+        the market has another record of the same time (FUNDING_CONFLICT).
         """
-        await self._database.run(partial(_append_ledger, entries, state))
+        await self._database.run(partial(_append_ledger, entries, state, funding=funding))
+
+    async def funding(self, market: str, newest: int) -> list[FundingRecord]:
+        """The market's ``newest`` records, oldest first."""
+        return await self._database.run(partial(_funding, market, newest))
 
     async def save_state(self, state: Mapping[str, bytes]) -> None:
         await self._database.run(partial(_save_state, state))
@@ -224,7 +236,13 @@ def _open_operations(connection: sqlite3.Connection) -> list[OpenOperation]:
     ]
 
 
-def _append_ledger(entries: Sequence[LedgerEntry], state: Mapping[str, bytes], connection: sqlite3.Connection) -> None:
+def _append_ledger(
+    entries: Sequence[LedgerEntry],
+    state: Mapping[str, bytes],
+    connection: sqlite3.Connection,
+    *,
+    funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+) -> None:
     last = _last_ledger_sequence(connection)
     for entry in entries:
         if not entry.amount.is_finite():
@@ -238,6 +256,8 @@ def _append_ledger(entries: Sequence[LedgerEntry], state: Mapping[str, bytes], c
             )
         _insert_entry(entry, connection)
         last = entry.sequence
+    for market, records in (funding or {}).items():
+        _append_funding(market, records, connection)
     _save_state(state, connection)
 
 
@@ -288,6 +308,54 @@ def _ledger(since: int, limit: int | None, connection: sqlite3.Connection) -> li
 def _last_ledger_sequence(connection: sqlite3.Connection) -> int:
     (last,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM ledger").fetchone()
     return int(last)
+
+
+def _append_funding(market: str, records: Sequence[FundingRecord], connection: sqlite3.Connection) -> None:
+    inserted = connection.executemany(
+        "INSERT INTO funding VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [
+            (
+                market,
+                record.ts_s,
+                str(record.rate),
+                str(record.rate_long),
+                str(record.rate_short),
+                str(record.oracle_twap),
+                str(record.mark_twap),
+                str(record.period_revenue),
+            )
+            for record in records
+        ],
+    ).rowcount
+    if inserted != len(records):
+        _check_same_funding(market, records, connection)
+
+
+def _check_same_funding(market: str, records: Sequence[FundingRecord], connection: sqlite3.Connection) -> None:
+    for record in records:
+        row = connection.execute(
+            f"SELECT {_FUNDING_COLUMNS} FROM funding WHERE market = ? AND ts_s = ?",  # noqa: S608
+            (market, record.ts_s),
+        ).fetchone()
+        if row is None or _funding_record(row) != record:
+            raise CriticalError(
+                "FUNDING_CONFLICT",
+                f"the funding record of {market} at {record.ts_s} is already kept with other contents; records do not "
+                "change once they are published",
+            )
+
+
+def _funding_record(row: tuple[int, str, str, str, str, str, str]) -> FundingRecord:
+    ts_s, *numbers = row
+    return FundingRecord(ts_s, *map(Decimal, numbers))
+
+
+def _funding(market: str, newest: int, connection: sqlite3.Connection) -> list[FundingRecord]:
+    rows = connection.execute(
+        f"SELECT {_FUNDING_COLUMNS} FROM funding WHERE market = ? ORDER BY ts_s DESC LIMIT ?",  # noqa: S608
+        (market, newest),
+    ).fetchall()
+    return [_funding_record(row) for row in reversed(rows)]
 
 
 def _save_state(state: Mapping[str, bytes], connection: sqlite3.Connection) -> None:

@@ -32,6 +32,8 @@ SIZE_WARNING_BYTES = 80_000_000
 SIZE_LIMIT_BYTES = 100_000_000
 CONFIGS_KEPT = 20
 RETENTION_DAYS = 90.0
+FUNDING_KEPT = 26_280
+"""Funding records kept of each market: three years of hours, many times what any average looks back."""
 _PRUNE_ROWS = 5_000
 _GIVE_BACK_PAGES = 2_000
 
@@ -45,6 +47,7 @@ class Pruned(msgspec.Struct, frozen=True):
     operations: int
     journal: int
     activity: int
+    funding: int = 0
 
 
 def stamp_text(operator_s: float) -> str:
@@ -88,8 +91,10 @@ async def backup_config(path: Path, folder: Path, operator_s: float) -> Path | N
 
 
 async def prune(database: Database, operator_s: float, keep_days: float = RETENTION_DAYS) -> Pruned:
-    """Remove operations that ended, their journal, and activity, all older than ``keep_days``. Open operations, the
-    ledger and the ids of all operations stay. In short transactions, so that trading never waits long."""
+    """Remove operations that ended, their journal, and activity, all older than ``keep_days``, and of each market's
+    funding all but the newest records: they are counted, not aged, since a replay's are as old as its tape. Open
+    operations, the ledger and the ids of all operations stay. In short transactions, so that trading never waits
+    long."""
     cutoff = operator_s - keep_days * DAY_S
     operations = journal = activity = 0
     while True:
@@ -102,9 +107,10 @@ async def prune(database: Database, operator_s: float, keep_days: float = RETENT
         activity += rows
         if rows < _PRUNE_ROWS:
             break
-    if operations or activity:
+    funding = await database.run(partial(_prune_funding, FUNDING_KEPT))
+    if operations or activity or funding:
         await database.run(_give_back)
-    return Pruned(operations, journal, activity)
+    return Pruned(operations, journal, activity, funding)
 
 
 async def size_bytes(database: Database) -> int:
@@ -338,6 +344,18 @@ def _prune_activity(cutoff: float, connection: sqlite3.Connection) -> int:
         " (SELECT number FROM activity WHERE operator_s < ? ORDER BY number LIMIT ?)",
         (cutoff, _PRUNE_ROWS),
     ).rowcount
+
+
+def _prune_funding(kept: int, connection: sqlite3.Connection) -> int:
+    markets = connection.execute("SELECT DISTINCT market FROM funding").fetchall()
+    return sum(
+        connection.execute(
+            "DELETE FROM funding WHERE market = ?1 AND ts_s <="
+            " (SELECT ts_s FROM funding WHERE market = ?1 ORDER BY ts_s DESC LIMIT 1 OFFSET ?2)",
+            (market, kept),
+        ).rowcount
+        for (market,) in markets
+    )
 
 
 def _give_back(connection: sqlite3.Connection) -> None:

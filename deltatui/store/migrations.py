@@ -88,7 +88,22 @@ _FIRST: Migration = (
     )""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_SECOND: Migration = (
+    # The records that the engine has judged; numbers as exact text.
+    """CREATE TABLE funding (
+        market TEXT NOT NULL,
+        ts_s INTEGER NOT NULL,
+        rate TEXT NOT NULL,
+        rate_long TEXT NOT NULL,
+        rate_short TEXT NOT NULL,
+        oracle_twap TEXT NOT NULL,
+        mark_twap TEXT NOT NULL,
+        period_revenue TEXT NOT NULL,
+        PRIMARY KEY (market, ts_s)
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
 """Append, never edit: step n brings a database of version n - 1 to version n."""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
-import msgspec
 import pytest
-from engine_harness import SOL, World, deposit, rate_of, rebalance, take, world
+from engine_harness import SOL, Killed, World, deposit, rate_of, rebalance, take, world
 
 from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.command import Direction, ResultStatus
@@ -90,3 +90,112 @@ async def test_a_correction_is_no_policy() -> None:
     async with world(apr_pct=-100.0, hold=Stance.CARRY) as w:
         told = profitability((await w.give(take(5))).verdicts)
         assert (told.status, told.reason) == (VerdictStatus.EXEMPT, "this run holds CARRY whatever it pays")
+
+
+# The same after a restart
+
+
+def noise(number: int) -> float:
+    """An APR in percent that is different every hour; it pays enough to enter only on the long average."""
+    return 60.0 + 900.0 * math.sin(number * 0.7) + 40.0 * math.cos(number / 90)
+
+
+async def lived(w: World, hours: range, *, restart_at: int, **settings: object) -> list[object]:
+    """What the engine thought after each record. The exchange has no tape: past records come from the store alone."""
+    thought: list[object] = []
+    for number in hours:
+        if number == restart_at:
+            w.history.clear()
+            await w.restart(**settings)
+        await w.record(rate_of(noise(number)))
+        thought.append((w.core.decision, w.core.carry_state, w.core.window.mean, w.core.week.mean, w.core.window.count))
+    return thought
+
+
+async def test_a_long_average_judges_after_a_restart_as_without_one() -> None:
+    carry = CarrySettings(average_h=400)
+    async with world(primed=0, carry=carry) as w, world(primed=0, carry=carry) as still:
+        seen = await lived(w, range(520), restart_at=500)
+        unbroken = await lived(still, range(520), restart_at=-1)
+        # Of 500 records 400 are looked back at; how many there were before only has to be enough for min_records.
+        assert [each[:4] for each in seen] == [each[:4] for each in unbroken]  # type: ignore[index]
+        assert w.core.window.count == 420
+        assert profitability(w.snapshot().gates) == profitability(still.snapshot().gates)
+
+
+async def test_the_records_that_a_first_decision_needs_are_counted_across_restarts() -> None:
+    carry = CarrySettings(min_records=300, average_h=10)
+    async with world(primed=0, carry=carry) as w:
+        await w.records(250, 100.0)
+        assert w.core.decision is not None
+        assert w.core.decision.sentence == "too few funding records yet (250 of 300)"
+        w.history.clear()
+        await w.restart()
+        await w.record(rate_of(100.0))
+        assert w.core.decision.sentence == "too few funding records yet (251 of 300)"
+        await w.records(48, 100.0)
+        assert w.core.decision.sentence == "too few funding records yet (299 of 300)"
+        await w.record(rate_of(100.0))
+        assert w.core.decision.carry is not None
+
+
+async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> None:
+    async with world(primed=0) as w:
+        await w.records(300, 100.0)
+        w.history.clear()
+        await w.restart(carry=CarrySettings(average_h=250))
+        assert (len(w.core.window), w.core.window.count) == (250, 250)
+        assert len(w.core.week) == 168
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_killed_anywhere_no_record_is_lost_or_counted_twice(number: int, after: bool) -> None:
+    async with world(primed=0) as w:
+        await w.records(10, 100.0)
+        w.gremlin.kill_at(number, after=after)
+        with pytest.raises(Killed):
+            for hour in range(10, 20):
+                await w.record(rate_of(noise(hour)))
+        await w.restart()
+        booked = w.core.flags.records
+        for hour in range(len(w.history), 30):
+            await w.record(rate_of(noise(hour)))
+        kept = await w.store.funding("SOL-PERP", 100)
+        assert kept == w.history
+        assert booked <= w.core.flags.records == len(kept) == w.core.window.count == 30
+
+
+async def test_records_that_could_not_be_kept_are_kept_later() -> None:
+    async with world(primed=0) as w:
+        await w.records(5, 100.0)
+        w.gremlin.refuse(lambda name: name == "_append_ledger")
+        await w.records(5, 50.0)
+        assert len(await w.store.funding("SOL-PERP", 100)) == 5
+        w.gremlin.quiet()
+        await w.records(1, 50.0)
+        assert await w.store.funding("SOL-PERP", 100) == w.history
+
+
+async def test_what_was_booked_and_never_kept_comes_from_the_tape_once() -> None:
+    """The disk refuses the engine, not the exchange, and the process dies: the tape has what is missing."""
+    async with world(primed=0) as w:
+        await w.records(5, 100.0)
+        w.gremlin.refuse(lambda name: name == "_append_ledger")
+        await w.records(5, 50.0)
+        assert len(await w.store.funding("SOL-PERP", 100)) == 5
+        await w.restart()
+        assert await w.store.funding("SOL-PERP", 100) == w.history
+        assert w.core.window.count == w.core.flags.records == 10
+        # What was held between them nobody knows any more: the newest is decided on, the others only averaged.
+        assert w.core.carry_state.streak == 1
+
+
+async def test_a_record_that_a_venue_tells_again_counts_once() -> None:
+    async with world(primed=0) as w:
+        await w.records(8, 100.0)
+        again = w.history[-1]
+        await w.venue.on_record(again)
+        await w.engine.step()
+        assert w.core.window.count == 8
+        assert await w.store.funding("SOL-PERP", 100) == w.history

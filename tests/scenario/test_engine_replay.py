@@ -11,6 +11,7 @@ from engine_harness import START_S, Killed, World, rate_of, take, world
 from tapes import apr_rate, row, tape
 
 from deltatui.backtest.replay import Replay, ReplayClock, check_same_tape
+from deltatui.domain.carry import CarrySettings
 from deltatui.domain.command import Cancel, Kill, Pause, Resume, SetSpeed
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.snapshot import HistoryView
@@ -79,6 +80,17 @@ async def test_speed_is_market_seconds_per_second() -> None:
         assert not p.replay.view().interpolated or p.replay.view().record == 13
         await p.play(0.1)
         assert p.replay.speed == 36_000
+
+
+async def test_the_tape_before_the_first_start_fills_every_average_and_the_count() -> None:
+    async with world(primed=0, carry=CarrySettings(average_h=400, min_records=410)) as w:
+        w.clock.advance_to(START_S + 420 * 3600)
+        p = Player(w, hourly(450))
+        p.replay.prime()
+        assert (len(w.core.window), w.core.window.count) == (400, 410)
+        await p.play(1.1)
+        assert w.core.decision is not None
+        assert w.core.decision.carry is not None
 
 
 async def test_between_records_the_price_is_interpolated_and_says_so() -> None:

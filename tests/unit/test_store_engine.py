@@ -11,6 +11,7 @@ from store_builders import entry, operation, record
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.event import Event, Level
+from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import TRANSITIONS, JournalRecord, OpenOperation, OperationState
 from deltatui.ports import Store
 from deltatui.store.database import Database, Durability
@@ -185,6 +186,33 @@ async def test_ledger_and_journal_are_append_only(database: Database, store: Eng
     with pytest.raises(CriticalError, match="DATABASE_ERROR"):
         await database.run(lambda c: c.execute(statement))
     assert await store.ledger() == [entry(1)]
+
+
+def funding_record(hour: int, rate: str = "0.01") -> FundingRecord:
+    number = Decimal(rate)
+    return FundingRecord(3600 * hour, number, number * 2, -number, Decimal("150.10"), Decimal("1E+2"), Decimal("-0"))
+
+
+async def test_funding_is_kept_exactly_and_by_market(store: EngineStore) -> None:
+    sol = [funding_record(hour, "0.123456789012345678901234567890") for hour in range(1, 6)]
+    await store.append_ledger([], {"flags": b"3"}, {"SOL-PERP": sol[:3]})
+    await store.append_ledger([], {"flags": b"5"}, {"SOL-PERP": sol[2:], "BTC-PERP": [funding_record(9)]})
+    assert await store.funding("SOL-PERP", 100) == sol
+    assert [str(record.mark_twap) for record in await store.funding("SOL-PERP", 1)] == ["1E+2"]
+    assert await store.funding("SOL-PERP", 2) == sol[3:]
+    assert await store.funding("BTC-PERP", 100) == [funding_record(9)]
+    assert await store.funding("ETH-PERP", 100) == []
+    assert await store.load_state() == {"flags": b"5"}
+
+
+async def test_another_record_of_the_same_time_is_critical_and_changes_nothing(store: EngineStore) -> None:
+    await store.append_ledger([], {"flags": b"1"}, {"SOL-PERP": [funding_record(1)]})
+    wrong = {"SOL-PERP": [funding_record(2), funding_record(1, "0.02")]}
+    with pytest.raises(CriticalError, match="FUNDING_CONFLICT"):
+        await store.append_ledger([entry(1)], {"flags": b"2"}, wrong)
+    assert await store.funding("SOL-PERP", 100) == [funding_record(1)]
+    assert await store.ledger() == []
+    assert await store.load_state() == {"flags": b"1"}
 
 
 async def test_state_is_replaced_by_name(store: EngineStore) -> None:

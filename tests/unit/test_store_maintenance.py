@@ -16,6 +16,7 @@ from store_builders import entry, fill, flow, operation, record
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.ledger import FlowKind
+from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import JournalRecord, OperationState
 from deltatui.store import maintenance
 from deltatui.store.database import Database, Durability
@@ -182,6 +183,19 @@ async def test_retention_takes_only_what_is_old_and_ended(database: Database, mo
     assert await store.known_operation("old-3") is S.FAILED
     with pytest.raises(CriticalError, match="OPERATION_EXISTS"):
         await store.append_journal(JournalRecord("old-3", S.PLANNED, now, operation("old-3")))
+
+
+async def test_retention_keeps_the_newest_funding_of_each_market(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old it is: the tape of a replay may be years behind the clock."""
+    monkeypatch.setattr(maintenance, "FUNDING_KEPT", 3)
+    store, price = EngineStore(database), Decimal(150)
+    records = [FundingRecord(3600 * n, *[Decimal(n)] * 3, price, price, Decimal(0)) for n in range(1, 7)]
+    await store.append_ledger([], {}, {"SOL-PERP": records, "BTC-PERP": records[:3]})
+    assert await prune(database, 1e9) == Pruned(0, 0, 0, 3)
+    assert await store.funding("SOL-PERP", 100) == records[3:]
+    assert await store.funding("BTC-PERP", 100) == records[:3]
 
 
 async def test_pruning_gives_the_room_back(database: Database) -> None:
