@@ -34,6 +34,7 @@ async def test_the_clock_of_a_reverse_counts_what_the_borrowed_sol_costs(
         await w.restart()
         await w.records(12, apr_pct)
         cost = w.snapshot().carry.round_trip_cost
+        assert cost is not None
         assert cost == pytest.approx(5 * 150 * 0.0025)
         # Interest on interest makes the true figure a little larger; in a day it does not show.
         assert 24 * cost / earned(w) == pytest.approx(right_h, rel=1e-3)
@@ -155,8 +156,7 @@ async def test_killed_anywhere_no_record_is_lost_or_counted_twice(number: int, a
         await w.records(10, 100.0)
         w.gremlin.kill_at(number, after=after)
         with pytest.raises(Killed):
-            for hour in range(10, 20):
-                await w.record(rate_of(noise(hour)))
+            await lived(w, range(10, 20), restart_at=-1)
         await w.restart()
         booked = w.core.flags.records
         for hour in range(len(w.history), 30):

@@ -190,8 +190,8 @@ async def test_retention_keeps_the_newest_funding_of_each_market(
 ) -> None:
     """However old it is: the tape of a replay may be years behind the clock."""
     monkeypatch.setattr(maintenance, "FUNDING_KEPT", 3)
-    store, price = EngineStore(database), Decimal(150)
-    records = [FundingRecord(3600 * n, *[Decimal(n)] * 3, price, price, Decimal(0)) for n in range(1, 7)]
+    store, one = EngineStore(database), Decimal(1)
+    records = [FundingRecord(3600 * n, one, one, one, one, one, one) for n in range(1, 7)]
     await store.append_ledger([], {}, {"SOL-PERP": records, "BTC-PERP": records[:3]})
     assert await prune(database, 1e9) == Pruned(0, 0, 0, 3)
     assert await store.funding("SOL-PERP", 100) == records[3:]
