@@ -112,73 +112,55 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     if latest is None or mean is None or window.count < settings.min_records:
         return None
     weight = settings.prediction_weight
-    average = side_fraction(stance, mean)
-    gross = weight * side_fraction(stance, latest) + (1.0 - weight) * average
-    net, net_by_average = _net(stance, gross, settings), _net(stance, average, settings)
+    average, newest = side_fraction(stance, mean), side_fraction(stance, latest)
+    gross = weight * newest + (1.0 - weight) * average
+    interest = hedge_yield(stance, settings)
+    net, net_by_average = _believed(gross, settings) + interest, _believed(average, settings) + interest
     break_even_h = max(cost.total, settings.least_round_trip) / net if net > 0 else None
-    newest = side_fraction(stance, latest)
-    refused_by, observed, limit = _rule(net, net_by_average, break_even_h, newest, cost, settings)
-    reason = _reason(refused_by, net, net_by_average, break_even_h, settings)
+    refused_by, observed, limit, reason = _judged(net, net_by_average, break_even_h, newest, cost, settings)
     allowed = refused_by is None
-    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit)
+    return CarryEstimate(
+        stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit
+    )
 
 
-def _rule(
+def _believed(gross: float, settings: CarrySettings) -> float:
+    return gross * settings.gain_haircut if gross > 0 else gross
+
+
+def _judged(
     net: float,
     net_by_average: float,
     break_even_h: float | None,
     newest: float,
     cost: RoundTrip,
     settings: CarrySettings,
-) -> tuple[CarryRule | None, str, str]:
-    """The first rule that refuses (None: all are passed), what it observed, and its limit."""
+) -> tuple[CarryRule | None, str, str, str]:
+    """The first rule that refuses (None: all are passed), what it observed, its limit, and the reason in words."""
     horizon_h, multiple = settings.horizon_h, settings.fee_multiple
-    total = max(cost.total, settings.least_round_trip)
     if break_even_h is None:
-        return CarryRule.NEGATIVE, _apr(net), "> 0 % APR expected"
-    times, within = f"{break_even_h:,.0f} h", f"<= {horizon_h:g} h"
+        expected = _apr(net)
+        return CarryRule.NEGATIVE, expected, "> 0 % APR expected", f"expected carry is {expected}"
+    observed, limit = f"{break_even_h:,.0f} h", f"<= {horizon_h:g} h"
     if break_even_h > horizon_h:
-        return CarryRule.BREAK_EVEN, times, within
-    earned = net * horizon_h
-    if earned <= multiple * cost.fees:
-        fees = f"> {multiple * cost.fees * 1e4:.1f} bp, {multiple:g} times the fees"
-        return CarryRule.FEES, f"{earned * 1e4:.1f} bp", fees
+        return CarryRule.BREAK_EVEN, observed, limit, f"break-even after {observed}, limit {horizon_h:.0f} h"
+    earned, fees = net * horizon_h, multiple * cost.fees
+    if earned <= fees:
+        reason = f"profit over {horizon_h:.0f} h is below {multiple:g} times the fees"
+        return CarryRule.FEES, f"{earned * 1e4:.1f} bp", f"> {fees * 1e4:.1f} bp, {multiple:g} times the fees", reason
     if newest <= 0:
-        return CarryRule.NEWEST_RECORD, _apr(newest), "> 0 % APR, newest record"
+        reason = "the newest record pays the other side"
+        return CarryRule.NEWEST_RECORD, _apr(newest), "> 0 % APR, newest record", reason
+    total = max(cost.total, settings.least_round_trip)
     if net_by_average * horizon_h < total:
-        return CarryRule.AVERAGE, _apr(net_by_average), f">= {_apr(total / horizon_h)}, average alone"
-    return None, times, within
-
-
-def _reason(
-    refused_by: CarryRule | None,
-    net: float,
-    net_by_average: float,
-    break_even_h: float | None,
-    settings: CarrySettings,
-) -> str:
-    horizon_h = settings.horizon_h
-    match refused_by:
-        case CarryRule.NEGATIVE:
-            return f"expected carry is {_apr(net)}"
-        case CarryRule.BREAK_EVEN:
-            return f"break-even after {break_even_h:.0f} h, limit {horizon_h:.0f} h"
-        case CarryRule.FEES:
-            return f"profit over {horizon_h:.0f} h is below {settings.fee_multiple:g} times the fees"
-        case CarryRule.NEWEST_RECORD:
-            return "the newest record pays the other side"
-        case CarryRule.AVERAGE:
-            return f"only the newest record pays; the average is {_apr(net_by_average)}"
-        case None:
-            return f"{_apr(net)} expected, break-even after {break_even_h:.0f} h"
+        average = _apr(net_by_average)
+        reason = f"only the newest record pays; the average is {average}"
+        return CarryRule.AVERAGE, average, f">= {_apr(total / horizon_h)}, average alone", reason
+    return None, observed, limit, f"{_apr(net)} expected, break-even after {observed}"
 
 
 def _apr(fraction_per_hour: float) -> str:
     return f"{fraction_to_apr_pct(fraction_per_hour):+.1f} % APR"
-
-
-def _net(stance: Stance, gross: float, settings: CarrySettings) -> float:
-    return (gross * settings.gain_haircut if gross > 0 else gross) + hedge_yield(stance, settings)
 
 
 class CarryState(msgspec.Struct, frozen=True):
