@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import typer
 
+from deltatui.backtest.capital import with_enough_capital
 from deltatui.backtest.report import text_report, write_csv, write_html
 from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Policy, run_backtest
 from deltatui.feeds.tape import Tape
@@ -15,6 +16,7 @@ from deltatui.feeds.tape import Tape
 async def run_case(wanted: BacktestSettings, tape: Tape, *, as_json: bool, html: Path | None, csv: Path | None) -> None:
     """Run, print, write. Raises ValidationError where the tape cannot be played or a file not be written."""
     result, curve = await run_backtest(tape, wanted)
+    result = await with_enough_capital(tape, wanted, result)
     if as_json and html is None and csv is None:
         typer.echo(msgspec.json.encode(result).decode())
         return

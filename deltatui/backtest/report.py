@@ -42,7 +42,7 @@ def text_report(policy: Policy, results: Results) -> str:
             f"{r.max_drawdown_pct:>9.2f}%"
         )
     best = max(results, key=lambda p: results[p][0].equity_end_usd)
-    lines += ["", _verdict(policy, best, results), _break_even(main), "", *_chart(curve), ""]
+    lines += ["", _verdict(policy, best, results), _break_even(main), *_refused(main), "", *_chart(curve), ""]
     lines.append(f"ledger gap ${main.ledger_gap_usd:.6f}; {main.entries} entries; result {main.result_hash[:16]}")
     if main.state != "RUNNING":
         lines.append(f"the engine ended {main.state}")
@@ -63,6 +63,30 @@ def _break_even(result: BacktestResult) -> str:
     cost_bps, apr = result.round_trip_bps, result.mean_short_apr_pct
     hours = f"{cost_bps / 1e4 / (apr / 100 / 8760):,.0f} h" if apr > 0 else "never"
     return f"A round trip costs {cost_bps:.1f} bp; at the tape's mean of {apr:+.2f} % APR a short breaks even: {hours}."
+
+
+def _refused(result: BacktestResult) -> list[str]:
+    """Which entries were refused and by what; then, told as a what-if, what enough capital would have made."""
+    if not result.refused_entries:
+        return []
+    lines = ["", f"{result.refused_entries} times the entry that {result.policy} wanted was refused:"]
+    for group in result.refused:
+        observed = group.lowest if group.lowest == group.highest else f"{group.lowest} to {group.highest}"
+        figures = f", {observed}, limit {group.limit}" if observed else ""
+        times = f"{_day(group.first_s)} to {_day(group.last_s)}"
+        lines.append(f"  {group.code}: {group.count} times {group.stance}, {times}{figures}")
+    enough, net = result.enough_capital, result.equity_end_usd - result.equity_start_usd
+    if enough is not None:
+        lines += [
+            f"What if there had been more capital: with {enough.multiple:.1f} times the opening notional "
+            f"(${enough.equity_start_usd:,.2f}) none is refused for want of it,",
+            f"and {result.policy} makes {enough.net_usd:+.4f} $ instead of {net:+.4f} $: "
+            f"{enough.net_per_base_usd:+.4f} $ for each unit of a leg, {enough.switches} switches, "
+            f"drawdown {enough.max_drawdown_pct:.2f}%.",
+        ]
+    elif any(group.for_want_of_capital for group in result.refused):
+        lines.append("Even a hundred times the opening notional would have left entries refused for want of capital.")
+    return lines
 
 
 def _chart(curve: Sequence[EquityPoint]) -> list[str]:

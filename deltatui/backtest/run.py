@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from deltatui.backtest.clock import SimulatedClock
+from deltatui.backtest.refusals import Refusals, RefusedEntries
 from deltatui.domain.carry import CarrySettings, Stance
+from deltatui.domain.command import ResultStatus
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.funding import fraction_to_apr_pct, hour_fractions
 from deltatui.domain.gates import GateLimits
+from deltatui.domain.health import LossLimits, watch_losses
 from deltatui.domain.ledger import FlowKind, LedgerEntry
 from deltatui.domain.units import base_from_text, base_to_decimal
 from deltatui.engine.engine import Engine
@@ -28,6 +32,8 @@ from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
 from deltatui.venues.paper.settings import MARKETS, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
+
+T = TypeVar("T")
 
 
 class Policy(StrEnum):
@@ -69,12 +75,29 @@ class EquityPoint(msgspec.Struct, frozen=True):
     stance: Stance
 
 
+class EnoughCapital(msgspec.Struct, frozen=True):
+    """A what-if: the same policy with the least start equity, in tenths of the opening notional (one leg at the
+    tape's first price), at which no entry is refused for want of capital. ``net_per_base_usd`` is what one unit of
+    base in each leg brings."""
+
+    multiple: float
+    equity_start_usd: float
+    net_usd: float
+    net_per_base_usd: float
+    switches: int
+    max_drawdown_pct: float
+
+
 class BacktestResult(msgspec.Struct, frozen=True):
     """Cash flows positive when received (R10.4): fees are negative when paid.
 
     ``equity_end = equity_start + funding + fees + interest + trading_pnl``; trading PnL is realised and unrealised, of
     both legs. ``ledger_gap_usd`` is the difference between the exchange's equity and the ledger's, which is computed
     from the ledger's entries. A switch is a change of stance.
+
+    ``refused_entries`` counts what the policy wanted to enter and was not let; ``refused`` tells it by gate.
+    ``enough_capital`` None: nothing was refused for want of capital, or no multiple was enough, or nobody looked
+    (:func:`run_backtest` alone does not).
     """
 
     tape: str
@@ -101,6 +124,9 @@ class BacktestResult(msgspec.Struct, frozen=True):
     entries: int
     state: str
     result_hash: str
+    refused_entries: int = 0
+    refused: tuple[RefusedEntries, ...] = ()
+    enough_capital: EnoughCapital | None = None
 
 
 def size_from_text(text: str, market: str = "SOL-PERP") -> int:
@@ -119,6 +145,21 @@ def size_from_text(text: str, market: str = "SOL-PERP") -> int:
 
 async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
     """Play the whole tape. Raises ValidationError for a size or market the exchange does not take."""
+    played = await _run(tape, settings, lambda refusals: False)
+    if played is None:
+        raise CriticalError("NOT_PLAYED", "a backtest ended before its tape did")
+    return played
+
+
+async def run_unrefused(tape: Tape, settings: BacktestSettings) -> BacktestResult | None:
+    """As :func:`run_backtest`, but ends with None at the first entry that is refused for want of capital."""
+    played = await _run(tape, settings, lambda refusals: refusals.for_want_of_capital)
+    return None if played is None else played[0]
+
+
+async def _run(
+    tape: Tape, settings: BacktestSettings, give_up: Callable[[Refusals], bool]
+) -> tuple[BacktestResult, list[EquityPoint]] | None:
     spec = MARKETS.get(settings.market)
     if spec is None:
         raise ValidationError("UNKNOWN_MARKET", f"there is no market {settings.market}; listed: {', '.join(MARKETS)}")
@@ -139,7 +180,10 @@ async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[Backtest
         await venue.open(opening, Decimal(0))
         store = EngineStore(database)
         engine = Engine(_engine_settings(settings), clock, venue, venue, store)
-        return await _play(tape, settings, clock, venue, engine, store)
+        course = await _play(tape, settings, clock, venue, engine, give_up)
+        if course is None:
+            return None
+        return await _result(tape, settings, venue, engine, store, course), course.curve
     finally:
         await database.close()
 
@@ -161,44 +205,96 @@ def _engine_settings(settings: BacktestSettings) -> EngineSettings:
     )
 
 
+class _Course:
+    """What is seen of a run from record to record."""
+
+    def __init__(self, engine: Engine, venue: PaperVenue, symbol: str) -> None:
+        self.curve: list[EquityPoint] = []
+        self.switches = self.in_market = 0
+        self.max_drawdown_pct = Decimal(0)
+        self.refusals = Refusals()
+        self._engine, self._venue, self._symbol = engine, venue, symbol
+        self._held = Stance.FLAT
+        self._answered = engine.desk.last_result
+
+    def see(self, ts_s: int, held_1e9: int, held_at_step_1e9: int) -> None:
+        """After the engine took a record in: ``held_1e9`` was the perp before it, ``held_at_step_1e9`` when the engine
+        was asked."""
+        account = _known(self._venue.account(self._symbol))
+        after = stance_of(account.perp_1e9)
+        if after is not self._held:
+            self.switches += 1
+            self._held = after
+        self.in_market += held_1e9 != 0
+        self.curve.append(EquityPoint(ts_s, float(account.equity), after))
+        core, answer = self._engine.core, self._engine.desk.last_result
+        drawdown_pct = core.flags.losses.max_drawdown_pct
+        if answer is not None and answer is not self._answered:
+            self._answered = answer
+            # The engine looked before it traded; what that trade cost is part of the curve too.
+            losses, _ = watch_losses(
+                core.flags.losses, LossLimits(), account.equity, core.accountant.transfers, account.as_of_s
+            )
+            drawdown_pct = losses.max_drawdown_pct
+            # From flat nothing but an entry is ever tried.
+            if not held_at_step_1e9 and not account.perp_1e9 and answer.status is ResultStatus.REJECTED:
+                self.refusals.add(answer, self._wanted(), ts_s)
+        self.max_drawdown_pct = max(self.max_drawdown_pct, drawdown_pct)
+
+    def _wanted(self) -> Stance:
+        core = self._engine.core
+        if core.settings.hold is not None:
+            return core.settings.hold
+        return Stance.FLAT if core.decision is None else core.decision.target
+
+
 async def _play(
     tape: Tape,
     settings: BacktestSettings,
     clock: SimulatedClock,
     venue: PaperVenue,
     engine: Engine,
-    store: EngineStore,
-) -> tuple[BacktestResult, list[EquityPoint]]:
-    symbol, core = settings.market, engine.core
+    give_up: Callable[[Refusals], bool],
+) -> _Course | None:
+    """The whole tape; None where ``give_up`` said so on the way."""
     first = tape.records[0]
     await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
     await engine.start()
     await engine.step()
-    if settings.policy is Policy.ALWAYS_SHORT:
-        account = venue.account(symbol)
-        if account is None or account.perp_1e9 == 0:
-            reason = engine.desk.last_result.message if engine.desk.last_result is not None else "it was not tried"
-            raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
-    curve: list[EquityPoint] = []
-    switches = in_market = 0
-    held = Stance.FLAT
+    if settings.policy is Policy.ALWAYS_SHORT and venue.perp_1e9 == 0:
+        reason = engine.desk.last_result.message if engine.desk.last_result is not None else "it was not tried"
+        raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
+    course = _Course(engine, venue, settings.market)
     for record in tape.records:
         clock.advance_to(float(record.ts_s))
         before = venue.perp_1e9
         await venue.on_record(record)
+        at_step = venue.perp_1e9
         await engine.step()
-        after = stance_of(venue.perp_1e9)
-        if after is not held:
-            switches += 1
-            held = after
-        in_market += before != 0
-        curve.append(EquityPoint(record.ts_s, float(core.equity), after))
+        course.see(record.ts_s, before, at_step)
+        if give_up(course.refusals):
+            return None
     await venue.flush()
-    await core.save()
-    account = venue.account(symbol)
-    market = venue.market(symbol)
-    if account is None or market is None:
+    await engine.core.save()
+    return course
+
+
+def _known(known: T | None) -> T:
+    if known is None:
         raise CriticalError("NO_ACCOUNT", "the paper exchange lost its account")
+    return known
+
+
+async def _result(
+    tape: Tape,
+    settings: BacktestSettings,
+    venue: PaperVenue,
+    engine: Engine,
+    store: EngineStore,
+    course: _Course,
+) -> BacktestResult:
+    symbol, core = settings.market, engine.core
+    account, market = _known(venue.account(symbol)), _known(venue.market(symbol))
     entries = await store.ledger()
     books = core.accountant.books
     totals = _totals(entries)
@@ -207,7 +303,7 @@ async def _play(
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
     ledger_equity = books.opening_equity + sum(totals.values()) + unrealized
-    result = BacktestResult(
+    return BacktestResult(
         tape=tape.name,
         tape_digest=tape.digest,
         policy=settings.policy,
@@ -223,17 +319,18 @@ async def _play(
         trading_pnl_usd=float(trading),
         equity_start_usd=float(books.opening_equity),
         equity_end_usd=float(account.equity),
-        switches=switches,
-        time_in_market_pct=100.0 * in_market / len(tape),
-        max_drawdown_pct=float(core.flags.losses.max_drawdown_pct),
+        switches=course.switches,
+        time_in_market_pct=100.0 * course.in_market / len(tape),
+        max_drawdown_pct=float(course.max_drawdown_pct),
         ledger_gap_usd=abs(float(account.equity - ledger_equity)),
         round_trip_bps=core.round_trip().total * 1e4,
         mean_short_apr_pct=_mean_short_apr_pct(tape),
         entries=len(entries),
         state=core.state if core.state is not EngineState.HALTED else f"HALTED: {core.state_reason}",
         result_hash=result_hash(entries),
+        refused_entries=course.refusals.entries,
+        refused=course.refusals.told(),
     )
-    return result, curve
 
 
 def _mean_short_apr_pct(tape: Tape) -> float:

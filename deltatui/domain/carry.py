@@ -119,9 +119,7 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     break_even_h = max(cost.total, settings.least_round_trip) / net if net > 0 else None
     refused_by, observed, limit, reason = _judged(net, net_by_average, break_even_h, newest, cost, settings)
     allowed = refused_by is None
-    return CarryEstimate(
-        stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit
-    )
+    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit)
 
 
 def _believed(gross: float, settings: CarrySettings) -> float:

@@ -185,7 +185,7 @@ def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
         return Verdict("leverage", _UNKNOWN, "unknown", limit, "leverage after the trade is not known")
     status = _ALLOWED if facts.leverage_after <= limits.max_leverage else _BLOCKED
     shown = "no equity left" if math.isinf(facts.leverage_after) else f"{facts.leverage_after:.2f}x"
-    return Verdict("leverage", status, shown, limit)
+    return Verdict("leverage", status, shown, limit, value=facts.leverage_after)
 
 
 def _health(code: str, facts: GateFacts, least: int) -> Verdict:
@@ -195,7 +195,7 @@ def _health(code: str, facts: GateFacts, least: int) -> Verdict:
     if facts.health_after is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "the account's health afterwards is not known")
     status = _ALLOWED if facts.health_after >= least else _BLOCKED
-    return Verdict(code, status, _shown(facts.health_after, least), limit)
+    return Verdict(code, status, _shown(facts.health_after, least), limit, value=facts.health_after)
 
 
 def _shown(value: float, limit: float) -> str:
@@ -215,9 +215,11 @@ def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
         return Verdict("liq_distance", _ALLOWED, "none", limit, "no price liquidates")
     if facts.liq_distance_pct_after is None:
         return Verdict("liq_distance", _UNKNOWN, "unknown", limit, "the liquidation price is not known")
-    status = _ALLOWED if facts.liq_distance_pct_after >= limits.min_liq_distance_pct else _BLOCKED
-    shown = _shown(facts.liq_distance_pct_after, limits.min_liq_distance_pct)
-    return Verdict("liq_distance", status, f"{shown} %", limit)
+    distance = facts.liq_distance_pct_after
+    status = _ALLOWED if distance >= limits.min_liq_distance_pct else _BLOCKED
+    return Verdict(
+        "liq_distance", status, f"{_shown(distance, limits.min_liq_distance_pct)} %", limit, value=distance
+    )
 
 
 def _margin(facts: GateFacts) -> Verdict:
@@ -229,8 +231,8 @@ def _margin(facts: GateFacts) -> Verdict:
     if free is None:
         return Verdict("margin", _UNKNOWN, "unknown", "> $0", "free collateral after the trade is not known")
     if not free > 0:
-        return Verdict("margin", _BLOCKED, f"${free:,.2f}", "> $0", "initial margin would not be covered")
-    return Verdict("margin", _ALLOWED, f"${free:,.2f}", "> $0", "initial margin")
+        return Verdict("margin", _BLOCKED, f"${free:,.2f}", "> $0", "initial margin would not be covered", value=free)
+    return Verdict("margin", _ALLOWED, f"${free:,.2f}", "> $0", "initial margin", value=free)
 
 
 def _at_least(
@@ -241,7 +243,7 @@ def _at_least(
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not known")
-    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit)
+    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit, value=value)
 
 
 def _at_most(code: str, value: float | None, most: float, unit: str, facts: GateFacts) -> Verdict:
@@ -250,7 +252,7 @@ def _at_most(code: str, value: float | None, most: float, unit: str, facts: Gate
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not measured yet")
-    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit)
+    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit, value=value)
 
 
 def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: str) -> Verdict:

@@ -19,7 +19,8 @@ class VerdictStatus(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """``observed`` and ``limit`` are display texts with their units; ``reason`` is one short clause."""
+    """``observed`` and ``limit`` are display texts with their units; ``reason`` is one short clause. ``value`` is the
+    figure that ``observed`` shows, None where it shows none or it is not kept."""
 
     code: str
     status: VerdictStatus
@@ -27,6 +28,7 @@ class Verdict(msgspec.Struct, frozen=True):
     limit: str
     reason: str = ""
     age_s: float | None = None
+    value: float | None = None
 
     @property
     def allowed(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 
 import msgspec
 
@@ -143,12 +142,6 @@ class Core:
         if "margin" in self.board.alerts:
             self.board.clear("margin")
         return now
-
-    @property
-    def equity(self) -> Decimal:
-        """The venue's figure at the last sync; 0 before there was one."""
-        sync = self.accountant.last_sync
-        return Decimal(0) if sync is None else sync.venue_equity
 
     # Books and averages
 

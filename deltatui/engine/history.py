@@ -36,11 +36,11 @@ class History:
         self._version += 1
 
     def add(self, record: FundingRecord) -> None:
-        """Call after the engine has taken the record in."""
-        core, ts_s = self._core, float(record.ts_s)
+        """Call after the engine has taken the record in, and traded on it: the point contains what the trade cost."""
+        ts_s = float(record.ts_s)
         self._short_funding += self._short_cash(record)
         self._funding.append((ts_s, _apr(record)))
-        self._equity.append((ts_s, float(core.equity)))
+        self._equity.append((ts_s, float(self._core.known_facts().account.equity)))
         self._always_short.append((ts_s, self._put_in() + self._short_funding))
         self._version += 1
 

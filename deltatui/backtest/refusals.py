@@ -1,0 +1,93 @@
+"""Entries that a backtest wanted and did not get, counted by what refused them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from deltatui.domain.carry import Stance
+from deltatui.domain.command import CommandResult
+from deltatui.domain.gates import blocking
+from deltatui.domain.verdict import Verdict
+
+CAPITAL_CODES = frozenset(
+    {"leverage", "health_after", "liq_distance", "margin", "quote_reserve", "InsufficientCollateral", "LeverageTooHigh"}
+)
+"""Gates, and errors of the exchange, that more capital would have passed."""
+
+
+class RefusedEntries(msgspec.Struct, frozen=True):
+    """Entries into ``stance`` that one gate refused. ``code`` is the gate's, or the error's where no gate refused.
+
+    ``lowest`` and ``highest`` are what the gate observed, as texts with units like its ``limit``; all three are empty
+    for an error. Times in unix seconds of the market. An entry that two gates refuse stands under both.
+    """
+
+    code: str
+    stance: str
+    count: int
+    first_s: int
+    last_s: int
+    lowest: str = ""
+    highest: str = ""
+    limit: str = ""
+
+    @property
+    def for_want_of_capital(self) -> bool:
+        return self.code in CAPITAL_CODES
+
+
+class _Group:
+    def __init__(self, market_s: int) -> None:
+        self.count = 0
+        self.first_s = self.last_s = market_s
+        self.least: Verdict | None = None
+        self.most: Verdict | None = None
+
+    def add(self, market_s: int, verdict: Verdict | None) -> None:
+        self.count += 1
+        self.last_s = market_s
+        if verdict is None:
+            return
+        if self.least is None or _figure(verdict) < _figure(self.least):
+            self.least = verdict
+        if self.most is None or _figure(verdict) > _figure(self.most):
+            self.most = verdict
+
+
+class Refusals:
+    """``entries`` counts each refused entry once."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self._groups: dict[tuple[str, Stance], _Group] = {}
+
+    def add(self, result: CommandResult, stance: Stance, market_s: int) -> None:
+        self.entries += 1
+        by_gates: list[tuple[str, Verdict | None]] = [(v.code, v) for v in blocking(result.verdicts)]
+        for code, verdict in by_gates or [(result.code, None)]:
+            self._groups.setdefault((code, stance), _Group(market_s)).add(market_s, verdict)
+
+    @property
+    def for_want_of_capital(self) -> bool:
+        return any(code in CAPITAL_CODES for code, _ in self._groups)
+
+    def told(self) -> tuple[RefusedEntries, ...]:
+        """The most frequent first."""
+        found = [
+            RefusedEntries(
+                code,
+                stance,
+                group.count,
+                group.first_s,
+                group.last_s,
+                "" if group.least is None else group.least.observed,
+                "" if group.most is None else group.most.observed,
+                "" if group.most is None else group.most.limit,
+            )
+            for (code, stance), group in self._groups.items()
+        ]
+        return tuple(sorted(found, key=lambda each: -each.count))
+
+
+def _figure(verdict: Verdict) -> float:
+    return 0.0 if verdict.value is None else verdict.value
