@@ -76,7 +76,7 @@ class Refusals:
         found = [
             RefusedEntries(
                 code,
-                stance,
+                stance.value,
                 group.count,
                 group.first_s,
                 group.last_s,

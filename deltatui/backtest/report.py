@@ -90,11 +90,12 @@ def _refused(result: BacktestResult) -> list[str]:
 
 
 def _chart(curve: Sequence[EquityPoint]) -> list[str]:
-    """Equity over time in block characters; each column is the last point of its share of the tape."""
+    """Equity over time in block characters; each column is the last point of its share of the tape, the bounds are
+    those of the whole curve."""
     count = min(_WIDTH, len(curve))
     points = [curve[(i + 1) * len(curve) // count - 1] for i in range(count)]
     values = [point.equity for point in points]
-    low, high = min(values), max(values)
+    low, high = min(point.equity for point in curve), max(point.equity for point in curve)
     span = high - low or 1.0
     lines = []
     for row in range(_HEIGHT, 0, -1):

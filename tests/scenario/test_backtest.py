@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapes import FIRST_S, Row, apr_rate, csv_bytes, flipping, row, steady, tape
 
+from deltatui.backtest import capital
+from deltatui.backtest.capital import with_enough_capital
 from deltatui.backtest.clock import SimulatedClock
 from deltatui.backtest.report import write_csv
 from deltatui.backtest.run import (
@@ -24,6 +26,7 @@ from deltatui.backtest.run import (
     Fees,
     Policy,
     run_backtest,
+    run_unrefused,
     size_from_text,
 )
 from deltatui.domain.carry import Stance
@@ -37,11 +40,14 @@ ISSUE_FUNDING = -6.067833
 LOOSE = GateLimits(max_leverage=10.0, min_health_after=0, min_liq_distance_pct=0.0)
 
 
+def wanted(policy: Policy, size_1e9: int, fees: Fees) -> BacktestSettings:
+    return BacktestSettings(policy=policy, size_1e9=size_1e9, fees=fees)
+
+
 def play(
     t: Tape, policy: Policy = Policy.ALWAYS_SHORT, size_1e9: int = SOL, fees: Fees = Fees.NONE, **more: object
 ) -> tuple[BacktestResult, list[EquityPoint]]:
-    wanted = BacktestSettings(policy=policy, size_1e9=size_1e9, fees=fees)
-    return asyncio.run(run_backtest(t, msgspec.structs.replace(wanted, **more)))
+    return asyncio.run(run_backtest(t, msgspec.structs.replace(wanted(policy, size_1e9, fees), **more)))
 
 
 def adds_up(result: BacktestResult) -> None:
@@ -113,6 +119,129 @@ def test_the_opening_equity_is_twice_the_notional_or_what_is_said() -> None:
     assert result.equity_start_usd == 2 * 3 * 150
     result, _ = play(t, start_equity=Decimal(1234))
     assert result.equity_start_usd == 1234
+
+
+@pytest.mark.parametrize(
+    ("policy", "fees", "prefix"),
+    [
+        (Policy.ALWAYS_SHORT, Fees.NONE, "292ac923"),
+        (Policy.ALWAYS_SHORT, Fees.DRIFT, "93fdb0bb"),
+        (Policy.CARRY, Fees.NONE, "b4bb5435"),
+        (Policy.CARRY, Fees.DRIFT, "3ffa7e9a"),
+        (Policy.FLAT, Fees.NONE, "e3b0c442"),
+        (Policy.FLAT, Fees.DRIFT, "e3b0c442"),
+    ],
+)
+def test_what_is_booked_on_the_year_stays(policy: Policy, fees: Fees, prefix: str) -> None:
+    assert on_the_year(policy, SOL, fees)[0].result_hash.startswith(prefix)
+
+
+# Refused entries (issue 8, M9)
+
+
+def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -> None:
+    result, _ = on_the_year(Policy.CARRY, SOL, Fees.DRIFT)
+    assert result.refused_entries == 64
+    (group,) = result.refused
+    assert (group.code, group.stance, group.count) == ("health_after", "REVERSE", 64)
+    assert (group.lowest, group.highest, group.limit) == ("51", "58", ">= 60")
+    assert (group.first_s, group.last_s) == (1760155202, 1762380015)  # 2025-10-11, 2025-11-05
+    assert result.equity_end_usd - result.equity_start_usd == pytest.approx(0.5507, abs=5e-5)
+    assert result.enough_capital is None
+    enough = asyncio.run(with_enough_capital(shipped(), wanted(Policy.CARRY, SOL, Fees.DRIFT), result)).enough_capital
+    assert enough is not None
+    assert enough.multiple == 2.6
+    assert enough.net_per_base_usd == pytest.approx(3.3061, abs=5e-5)
+    # It is no figure of speech: a run with that much says the same, and a tenth less is refused.
+    notional = shipped().records[0].oracle_twap
+    again, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.6"))
+    assert again.refused_entries == 0
+    assert again.equity_end_usd - again.equity_start_usd == enough.net_usd
+    less, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.5"))
+    assert less.refused_entries > 0
+
+
+def test_the_capital_that_is_enough_does_not_depend_on_the_size() -> None:
+    result, _ = on_the_year(Policy.CARRY, 10 * SOL, Fees.DRIFT)
+    settings = wanted(Policy.CARRY, 10 * SOL, Fees.DRIFT)
+    enough = asyncio.run(with_enough_capital(shipped(), settings, result)).enough_capital
+    assert enough is not None
+    assert enough.multiple == 2.6
+    assert enough.net_usd == pytest.approx(10 * enough.net_per_base_usd)
+
+
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[Decimal]:
+    starts: list[Decimal] = []
+
+    async def run(t: Tape, settings: BacktestSettings) -> BacktestResult | None:
+        assert settings.start_equity is not None
+        starts.append(settings.start_equity)
+        return await run_unrefused(t, settings)
+
+    monkeypatch.setattr(capital, "run_unrefused", run)
+    return starts
+
+
+def searched(t: Tape, monkeypatch: pytest.MonkeyPatch, **more: object) -> tuple[BacktestResult, list[Decimal]]:
+    starts = counted_runs(monkeypatch)
+    settings = msgspec.structs.replace(wanted(Policy.CARRY, SOL, Fees.DRIFT), **more)
+    result, _ = asyncio.run(run_backtest(t, settings))
+    return asyncio.run(with_enough_capital(t, settings, result)), starts
+
+
+def test_nothing_is_run_again_where_nothing_was_refused_for_want_of_capital(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, starts = searched(steady(100, 60), monkeypatch)
+    assert (result.refused_entries, result.refused, result.enough_capital, starts) == (0, (), None, [])
+    failing = PaperSettings(faults=PaperFaults(fail_rate=1.0))
+    result, starts = searched(steady(100, 20), monkeypatch, paper=failing)
+    (group,) = result.refused
+    assert (group.code, group.stance, group.limit) == ("SimulatedFailure", "CARRY", "")
+    assert result.refused_entries == group.count == 13
+    assert (result.enough_capital, starts) == (None, [])
+
+
+def test_a_search_that_finds_nothing_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    unreachable = GateLimits(max_leverage=10.0, min_free_quote=1e9)
+    result, starts = searched(steady(100, 60), monkeypatch, limits=unreachable)
+    assert [group.code for group in result.refused] == ["quote_reserve"]
+    assert result.enough_capital is None
+    assert [start / 150 for start in starts] == [4, 8, 16, 32, 64, 100]
+
+
+def test_an_account_with_next_to_nothing_finds_its_capital_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, starts = searched(steady(100, 60), monkeypatch, start_equity=Decimal(1))
+    assert {group.code for group in result.refused} > {"leverage", "health_after"}
+    enough = result.enough_capital
+    assert enough is not None
+    less = msgspec.structs.replace(
+        wanted(Policy.CARRY, SOL, Fees.DRIFT), start_equity=150 * Decimal(str(enough.multiple)) - 15
+    )
+    assert asyncio.run(run_unrefused(steady(100, 60), less)) is None
+    assert len(starts) <= 12
+
+
+# The curve
+
+
+def test_the_curve_contains_what_the_last_trade_cost() -> None:
+    """Six records until anything is judged, and carry has to be seen three times: it is taken at the eighth."""
+    result, curve = play(steady(100, 8), Policy.CARRY, fees=Fees.DRIFT)
+    assert result.switches == 1
+    assert curve[-1].stance is Stance.CARRY
+    assert curve[-1].equity == result.equity_end_usd < curve[-2].equity
+    lost = curve[-2].equity - curve[-1].equity
+    assert result.max_drawdown_pct == pytest.approx(lost / curve[-2].equity * 100)
+
+
+@pytest.mark.parametrize("apr", [-300.0, 300.0])
+def test_no_dip_of_the_curve_is_deeper_than_the_drawdown(apr: float) -> None:
+    result, curve = play(flipping(apr, 24 * 20, 72), Policy.CARRY, fees=Fees.DRIFT)
+    assert result.switches > 2
+    peak, deepest = result.equity_start_usd, 0.0
+    for point in curve:
+        peak = max(peak, point.equity)
+        deepest = max(deepest, (peak - point.equity) / peak * 100)
+    assert 0 < deepest <= result.max_drawdown_pct + 1e-9
 
 
 # Other tapes

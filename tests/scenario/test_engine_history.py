@@ -31,3 +31,12 @@ async def test_a_deposit_is_no_profit_against_flat_or_always_short() -> None:
         assert (await w.give(Withdraw(asset="USDC", amount=30_000_000))).status is ResultStatus.DONE
         assert await ahead() == pytest.approx(at_first, abs=0.01)
         assert history.view().equity[-1][1] - history.view().equity[0][1] == pytest.approx(70.0, abs=0.01)
+
+
+async def test_the_point_of_a_record_contains_what_the_trade_on_it_cost() -> None:
+    async with world(automation=True, primed=7, apr_pct=100.0) as w:
+        history, before = History(w.core), w.account.equity
+        await w.record(rate_of(100.0))
+        assert w.legs == (5.0, -5.0)
+        history.add(w.history[-1])
+        assert history.view().equity[-1][1] == float(w.account.equity) < float(before)

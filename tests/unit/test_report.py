@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 from tapes import FIRST_S, apr_rate, row, steady, tape
 
-from deltatui.backtest.report import Results, text_report, write_csv, write_html
-from deltatui.backtest.run import BacktestSettings, Fees, Policy, run_backtest
+from deltatui.backtest.capital import with_enough_capital
+from deltatui.backtest.report import text_report, write_csv, write_html
+from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Fees, Policy, run_backtest
 from deltatui.domain.errors import ValidationError
 from deltatui.feeds.tape import Tape
 
 SOL = 10**9
 
 
-def results(t: Tape, fees: Fees = Fees.DRIFT) -> Results:
+def results(t: Tape, fees: Fees = Fees.DRIFT) -> dict[Policy, tuple[BacktestResult, list[EquityPoint]]]:
     return {
         policy: asyncio.run(run_backtest(t, BacktestSettings(policy=policy, size_1e9=SOL, fees=fees)))
         for policy in Policy
@@ -112,3 +114,20 @@ def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
     found = results(Tape("<script>alert(1)</script>", raw.records, raw.digest))
     write_html(tmp_path / "r.html", Policy.CARRY, found)
     assert "<script>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_refused_entries_are_told_and_what_capital_would_have_done_is_a_what_if() -> None:
+    settings = BacktestSettings(policy=Policy.CARRY, size_1e9=SOL, start_equity=Decimal(30))
+    t = steady(100, 60)
+    found = results(t)
+    result, curve = asyncio.run(run_backtest(t, settings))
+    found[Policy.CARRY] = asyncio.run(with_enough_capital(t, settings, result)), curve
+    report = text_report(Policy.CARRY, found)
+    assert f"{result.refused_entries} times the entry that carry wanted was refused:" in report
+    assert "health_after: 53 times CARRY, 2023-11-15 to 2023-11-17, 8, limit >= 60" in report
+    assert re.search(r"What if there had been more capital: with \d\.\d times the opening notional", report)
+    assert "carry makes +" in report
+    assert "instead of +0.0000 $" in report
+    assert "refused" not in text_report(Policy.FLAT, found)
+    found[Policy.CARRY] = result, curve
+    assert "Even a hundred times the opening notional" in text_report(Policy.CARRY, found)
