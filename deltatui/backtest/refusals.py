@@ -48,9 +48,10 @@ class _Group:
         self.last_s = market_s
         if verdict is None:
             return
-        if self.least is None or _figure(verdict) < _figure(self.least):
+        value = verdict.value
+        if self.least is None or self.least.value is None or (value is not None and value < self.least.value):
             self.least = verdict
-        if self.most is None or _figure(verdict) > _figure(self.most):
+        if self.most is None or self.most.value is None or (value is not None and value > self.most.value):
             self.most = verdict
 
 
@@ -87,7 +88,3 @@ class Refusals:
             for (code, stance), group in self._groups.items()
         ]
         return tuple(sorted(found, key=lambda each: -each.count))
-
-
-def _figure(verdict: Verdict) -> float:
-    return 0.0 if verdict.value is None else verdict.value

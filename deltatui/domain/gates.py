@@ -150,6 +150,11 @@ def _exempt(code: str, observed: str = "", limit: str = "") -> Verdict:
     return Verdict(code, _EXEMPT, observed, limit, "reduces risk")
 
 
+def _figure(value: float) -> float | None:
+    """What JSON can carry."""
+    return value if math.isfinite(value) else None
+
+
 def _venue(facts: GateFacts) -> Verdict:
     if facts.venue_problem is None:
         return Verdict("venue", _UNKNOWN, "unknown", "open", "the venue's status is not known")
@@ -185,7 +190,7 @@ def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
         return Verdict("leverage", _UNKNOWN, "unknown", limit, "leverage after the trade is not known")
     status = _ALLOWED if facts.leverage_after <= limits.max_leverage else _BLOCKED
     shown = "no equity left" if math.isinf(facts.leverage_after) else f"{facts.leverage_after:.2f}x"
-    return Verdict("leverage", status, shown, limit, value=facts.leverage_after)
+    return Verdict("leverage", status, shown, limit, value=_figure(facts.leverage_after))
 
 
 def _health(code: str, facts: GateFacts, least: int) -> Verdict:
@@ -195,7 +200,7 @@ def _health(code: str, facts: GateFacts, least: int) -> Verdict:
     if facts.health_after is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "the account's health afterwards is not known")
     status = _ALLOWED if facts.health_after >= least else _BLOCKED
-    return Verdict(code, status, _shown(facts.health_after, least), limit, value=facts.health_after)
+    return Verdict(code, status, _shown(facts.health_after, least), limit, value=_figure(facts.health_after))
 
 
 def _shown(value: float, limit: float) -> str:
@@ -217,9 +222,8 @@ def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
         return Verdict("liq_distance", _UNKNOWN, "unknown", limit, "the liquidation price is not known")
     distance = facts.liq_distance_pct_after
     status = _ALLOWED if distance >= limits.min_liq_distance_pct else _BLOCKED
-    return Verdict(
-        "liq_distance", status, f"{_shown(distance, limits.min_liq_distance_pct)} %", limit, value=distance
-    )
+    shown = f"{_shown(distance, limits.min_liq_distance_pct)} %"
+    return Verdict("liq_distance", status, shown, limit, value=_figure(distance))
 
 
 def _margin(facts: GateFacts) -> Verdict:
@@ -231,8 +235,10 @@ def _margin(facts: GateFacts) -> Verdict:
     if free is None:
         return Verdict("margin", _UNKNOWN, "unknown", "> $0", "free collateral after the trade is not known")
     if not free > 0:
-        return Verdict("margin", _BLOCKED, f"${free:,.2f}", "> $0", "initial margin would not be covered", value=free)
-    return Verdict("margin", _ALLOWED, f"${free:,.2f}", "> $0", "initial margin", value=free)
+        return Verdict(
+            "margin", _BLOCKED, f"${free:,.2f}", "> $0", "initial margin would not be covered", value=_figure(free)
+        )
+    return Verdict("margin", _ALLOWED, f"${free:,.2f}", "> $0", "initial margin", value=_figure(free))
 
 
 def _at_least(
@@ -243,7 +249,7 @@ def _at_least(
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not known")
-    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit, value=value)
+    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit, value=_figure(value))
 
 
 def _at_most(code: str, value: float | None, most: float, unit: str, facts: GateFacts) -> Verdict:
@@ -252,7 +258,7 @@ def _at_most(code: str, value: float | None, most: float, unit: str, facts: Gate
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not measured yet")
-    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit, value=value)
+    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit, value=_figure(value))
 
 
 def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: str) -> Verdict:
