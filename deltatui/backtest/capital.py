@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
+from deltatui.backtest.refusals import wants_capital
 from deltatui.backtest.run import BacktestResult, BacktestSettings, EnoughCapital, run_unrefused
 from deltatui.domain.units import base_to_decimal
 from deltatui.feeds.tape import Tape
@@ -21,7 +22,7 @@ async def with_enough_capital(tape: Tape, settings: BacktestSettings, result: Ba
     in on: a handful of runs, of which those that are refused end there. That more capital never refuses more is taken
     for granted; what is told was run, and a tenth less was refused.
     """
-    if not any(group.for_want_of_capital for group in result.refused):
+    if not wants_capital(result.refused):
         return result
     notional = base_to_decimal(settings.size_1e9) * tape.records[0].oracle_twap
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from deltatui.domain.carry import Stance
@@ -31,9 +33,10 @@ class RefusedEntries(msgspec.Struct, frozen=True):
     highest: str = ""
     limit: str = ""
 
-    @property
-    def for_want_of_capital(self) -> bool:
-        return self.code in CAPITAL_CODES
+
+def wants_capital(refused: Iterable[RefusedEntries]) -> bool:
+    """Whether entries were refused that more capital would have let pass."""
+    return any(group.code in CAPITAL_CODES for group in refused)
 
 
 class _Group:
@@ -67,10 +70,6 @@ class Refusals:
         by_gates: list[tuple[str, Verdict | None]] = [(v.code, v) for v in blocking(result.verdicts)]
         for code, verdict in by_gates or [(result.code, None)]:
             self._groups.setdefault((code, stance), _Group(market_s)).add(market_s, verdict)
-
-    @property
-    def for_want_of_capital(self) -> bool:
-        return any(code in CAPITAL_CODES for code, _ in self._groups)
 
     def told(self) -> tuple[RefusedEntries, ...]:
         """The most frequent first."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deltatui.backtest.refusals import wants_capital
 from deltatui.backtest.run import BacktestResult, EquityPoint, Policy
 from deltatui.domain.carry import Stance
 from deltatui.domain.errors import ValidationError
@@ -84,7 +85,7 @@ def _refused(result: BacktestResult) -> list[str]:
             f"{enough.net_per_base_usd:+.4f} $ for each unit of a leg, {enough.switches} switches, "
             f"drawdown {enough.max_drawdown_pct:.2f}%.",
         ]
-    elif any(group.for_want_of_capital for group in result.refused):
+    elif wants_capital(result.refused):
         lines.append("Even a hundred times the opening notional would have left entries refused for want of capital.")
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from deltatui.backtest.clock import SimulatedClock
-from deltatui.backtest.refusals import Refusals, RefusedEntries
+from deltatui.backtest.refusals import Refusals, RefusedEntries, wants_capital
 from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.command import ResultStatus
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
@@ -145,21 +145,19 @@ def size_from_text(text: str, market: str = "SOL-PERP") -> int:
 
 async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
     """Play the whole tape. Raises ValidationError for a size or market the exchange does not take."""
-    played = await _run(tape, settings, lambda refusals: False)
-    if played is None:
-        raise CriticalError("NOT_PLAYED", "a backtest ended before its tape did")
-    return played
+    return await _run(tape, settings, end_when_refused=False)
 
 
 async def run_unrefused(tape: Tape, settings: BacktestSettings) -> BacktestResult | None:
     """As :func:`run_backtest`, but ends with None at the first entry that is refused for want of capital."""
-    played = await _run(tape, settings, lambda refusals: refusals.for_want_of_capital)
-    return None if played is None else played[0]
+    result, _ = await _run(tape, settings, end_when_refused=True)
+    return None if wants_capital(result.refused) else result
 
 
 async def _run(
-    tape: Tape, settings: BacktestSettings, give_up: Callable[[Refusals], bool]
-) -> tuple[BacktestResult, list[EquityPoint]] | None:
+    tape: Tape, settings: BacktestSettings, *, end_when_refused: bool
+) -> tuple[BacktestResult, list[EquityPoint]]:
+    """``end_when_refused``: what comes back ends at the first entry that is refused for want of capital."""
     spec = MARKETS.get(settings.market)
     if spec is None:
         raise ValidationError("UNKNOWN_MARKET", f"there is no market {settings.market}; listed: {', '.join(MARKETS)}")
@@ -180,9 +178,7 @@ async def _run(
         await venue.open(opening, Decimal(0))
         store = EngineStore(database)
         engine = Engine(_engine_settings(settings), clock, venue, venue, store)
-        course = await _play(tape, settings, clock, venue, engine, give_up)
-        if course is None:
-            return None
+        course = await _play(tape, settings, clock, venue, engine, end_when_refused=end_when_refused)
         return await _result(tape, settings, venue, engine, store, course), course.curve
     finally:
         await database.close()
@@ -254,9 +250,9 @@ async def _play(
     clock: SimulatedClock,
     venue: PaperVenue,
     engine: Engine,
-    give_up: Callable[[Refusals], bool],
-) -> _Course | None:
-    """The whole tape; None where ``give_up`` said so on the way."""
+    *,
+    end_when_refused: bool,
+) -> _Course:
     first = tape.records[0]
     await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
     await engine.start()
@@ -272,8 +268,8 @@ async def _play(
         at_step = venue.perp_1e9
         await engine.step()
         course.see(record.ts_s, before, at_step)
-        if give_up(course.refusals):
-            return None
+        if end_when_refused and wants_capital(course.refusals.told()):
+            break
     await venue.flush()
     await engine.core.save()
     return course
