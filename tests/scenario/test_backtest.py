@@ -150,14 +150,15 @@ def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -
     assert result.enough_capital is None
     enough = asyncio.run(with_enough_capital(shipped(), wanted(Policy.CARRY, SOL, Fees.DRIFT), result)).enough_capital
     assert enough is not None
-    assert enough.multiple == 2.6
+    # 2.6 by a health in whole numbers; exact, the hours at 59.5 to 60 are refused there.
+    assert enough.multiple == 2.7
     assert enough.net_per_base_usd == pytest.approx(3.3061, abs=5e-5)
     # It is no figure of speech: a run with that much says the same, and a tenth less is refused.
     notional = shipped().records[0].oracle_twap
-    again, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.6"))
+    again, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.7"))
     assert again.refused_entries == 0
     assert again.equity_end_usd - again.equity_start_usd == enough.net_usd
-    less, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.5"))
+    less, _ = play(shipped(), Policy.CARRY, SOL, Fees.DRIFT, start_equity=notional * Decimal("2.6"))
     assert less.refused_entries > 0
 
 
@@ -166,7 +167,7 @@ def test_the_capital_that_is_enough_does_not_depend_on_the_size() -> None:
     settings = wanted(Policy.CARRY, 10 * SOL, Fees.DRIFT)
     enough = asyncio.run(with_enough_capital(shipped(), settings, result)).enough_capital
     assert enough is not None
-    assert enough.multiple == 2.6
+    assert enough.multiple == 2.7
     assert enough.net_usd == pytest.approx(10 * enough.net_per_base_usd)
 
 
@@ -201,7 +202,7 @@ def test_nothing_is_run_again_where_nothing_was_refused_for_want_of_capital(monk
 
 
 def test_a_search_that_finds_nothing_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    unreachable = GateLimits(max_leverage=10.0, min_free_quote=1e9)
+    unreachable = GateLimits(max_leverage=10.0, min_free_quote_usd=1e9)
     result, starts = searched(steady(100, 60), monkeypatch, limits=unreachable)
     assert [group.code for group in result.refused] == ["quote_reserve"]
     assert result.enough_capital is None

@@ -82,7 +82,7 @@ async def test_a_take_is_told_which_rule_refuses_it() -> None:
 async def test_a_correction_is_no_policy() -> None:
     async with world(apr_pct=100.0, wallet_sol=2) as w:
         await w.take(5)
-        await w.give(deposit(1 * SOL, "SOL"))
+        await w.sure(deposit(1 * SOL, "SOL"))
         told = profitability(w.engine.preview(rebalance()).verdicts)
         assert (told.status, told.reason) == (
             VerdictStatus.EXEMPT,
