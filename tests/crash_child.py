@@ -390,7 +390,7 @@ async def _state(session: Session) -> State:
             )
         )
     books = core.accountant.books
-    marks = core.accountant.marks(facts.market)
+    marks = core.accountant.marks(facts.market, facts.account)
     entries = await store.ledger()
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     ledger_equity = books.opening_equity + sum((entry.amount for entry in entries), Decimal(0)) + unrealized

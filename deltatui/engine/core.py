@@ -159,8 +159,7 @@ class Core:
                 known, counted = accountant.books.cursor, facts.account.events
                 raise CriticalError("EVENT_GAP", f"the venue counts {counted} events and has none after {known}")
             if self.check is not None:
-                cursor = accountant.books.cursor
-                self.check = self.check.with_fills(event for event in events if event.sequence > cursor)
+                self.check = self.check.with_fills(events)
             entries = accountant.ingest(events)
             self._unsaved_state = True
             if self.board.tell is not None:
@@ -375,7 +374,7 @@ class Core:
         for instrument, before_1e9 in ((self.spec.base_symbol, check.spot_1e9), (self.spec.symbol, check.perp_1e9)):
             held = self.accountant.books.holdings.get(instrument, Holding())
             fills[instrument] = round(held.base * BASE_PRECISION) - before_1e9
-        return HedgeCheck(check.operation, fills)
+        return HedgeCheck(check.operation, fills, counted=self.accountant.books.cursor)
 
     async def save(self) -> None:
         """Make books, memory and events durable. A disk that refuses is reported and tried again later."""

@@ -54,7 +54,7 @@ class CarryMemory(msgspec.Struct, frozen=True):
 class HedgeCheck(msgspec.Struct, frozen=True):
     """Kept on disk while a trade is under way, so that an odd leg is found after a crash too, and what follows from
     the trade is not forgotten. ``repairs`` are the operations that mend it; ``fills`` what it and they have filled so
-    far, by instrument in base 1e9 (positive bought), kept with the books that contain these fills.
+    far, by instrument in base 1e9 (positive bought), up to the venue's event number ``counted``.
 
     ``spot_1e9`` and ``perp_1e9`` stand in what 0.1.0 left behind, in place of the fills: the balances before the trade.
     """
@@ -62,6 +62,7 @@ class HedgeCheck(msgspec.Struct, frozen=True):
     operation: Operation
     fills: Mapping[str, int] | None = None
     repairs: tuple[str, ...] = ()
+    counted: int = 0
     spot_1e9: int | None = None
     perp_1e9: int | None = None
 
@@ -69,13 +70,16 @@ class HedgeCheck(msgspec.Struct, frozen=True):
         return 0 if self.fills is None else self.fills.get(instrument, 0)
 
     def with_fills(self, events: Iterable[VenueEvent]) -> HedgeCheck:
-        """Count those of ``events``, not counted before, that belong to this trade."""
+        """Count those of ``events`` that belong to this trade; each number once."""
         ours = {self.operation.id, *self.repairs}
-        fills = dict(self.fills or {})
+        fills, counted = dict(self.fills or {}), self.counted
         for event in events:
+            if event.sequence <= counted:
+                continue
+            counted = event.sequence
             if event.base and event.operation_id in ours:
                 fills[event.instrument] = fills.get(event.instrument, 0) + round(event.base * BASE_PRECISION)
-        return msgspec.structs.replace(self, fills=fills)
+        return msgspec.structs.replace(self, fills=fills, counted=counted)
 
 
 class Pending(msgspec.Struct, frozen=True):

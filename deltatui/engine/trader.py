@@ -78,7 +78,7 @@ class Trader:
         self._check_resolved(plan)
         operation = self._operation(operation_id, plan, source, intent_id)
         if operation.legs:
-            check = HedgeCheck(operation, {})
+            check = HedgeCheck(operation, {}, counted=core.accountant.books.cursor)
             await core.store.save_state({HEDGE_CHECK: encode(check)})
             core.keep_check(check)
         core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)

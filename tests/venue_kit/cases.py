@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import NamedTuple
 
-from venue_kit.rig import Capability, Rig
-
 from deltatui.domain.command import Direction, Kill, Leave, ResultStatus, Take
+from venue_kit.rig import Capability, Rig
 
 _SOL = 10**9
 _DONE, _PARTLY = ResultStatus.DONE, ResultStatus.PARTLY_DONE

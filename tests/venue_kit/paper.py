@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 from engine_harness import SOL, World, world
-from venue_kit.rig import Capability
 
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.snapshot import Snapshot
 from deltatui.venues.paper.settings import PaperFaults
+from venue_kit.rig import Capability
 
 _LIMITS = GateLimits(max_leverage=10.0, min_health_after=0, min_liq_distance_pct=0)
 
