@@ -73,18 +73,19 @@ class FundingWindow:
     def __init__(self, hours: int) -> None:
         self.hours = hours
         self.count = 0
-        self._fractions: deque[HourFractions] = deque(maxlen=hours)
+        self._fractions: deque[tuple[HourFractions, int, int]] = deque(maxlen=hours)
         self._short = 0
         self._long = 0
 
     def add(self, fractions: HourFractions) -> None:
         if len(self._fractions) == self.hours:
-            oldest = self._fractions[0]
-            self._short -= _whole(oldest.short_receives)
-            self._long -= _whole(oldest.long_pays)
-        self._fractions.append(fractions)
-        self._short += _whole(fractions.short_receives)
-        self._long += _whole(fractions.long_pays)
+            _, oldest_short, oldest_long = self._fractions[0]
+            self._short -= oldest_short
+            self._long -= oldest_long
+        short, long = _whole(fractions.short_receives), _whole(fractions.long_pays)
+        self._fractions.append((fractions, short, long))
+        self._short += short
+        self._long += long
         self.count += 1
 
     def __len__(self) -> int:
@@ -92,7 +93,7 @@ class FundingWindow:
 
     @property
     def latest(self) -> HourFractions | None:
-        return self._fractions[-1] if self._fractions else None
+        return self._fractions[-1][0] if self._fractions else None
 
     @property
     def mean(self) -> HourFractions | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from deltatui.domain.carry import CarryState, Decision, decide, holding
-from deltatui.domain.costs import RoundTrip, round_trip
+from deltatui.domain.costs import CostModel, RoundTrip, round_trip
 from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
 from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
@@ -75,6 +75,7 @@ class Core:
         self.check: HedgeCheck | None = None
         self.operation: OperationView | None = None
         self.unresolved: dict[str, OpenOperation] = {}
+        self._round_trip: tuple[CostModel, int, bool, RoundTrip] | None = None
         self._landed_at: Mark | None = None
         """Where the newest operation landed: an account told before shows nothing of it."""
         self.link_lost = ""
@@ -121,7 +122,13 @@ class Core:
     def round_trip(self, base_1e9: int | None = None, *, spot_leg: bool = True) -> RoundTrip:
         """What a hedge of ``base_1e9`` (None: the configured size) costs in and out, at the venue's present fees."""
         size = self.settings.carry_size_1e9 if base_1e9 is None else abs(base_1e9)
-        return round_trip(self.venue.costs(), base_to_decimal(size), spot_leg=spot_leg)
+        costs = self.venue.costs()
+        known = self._round_trip
+        # The same costs, not equal ones: what the venue has not replaced is what it was.
+        if known is None or known[0] is not costs or known[1:3] != (size, spot_leg):
+            known = (costs, size, spot_leg, round_trip(costs, base_to_decimal(size), spot_leg=spot_leg))
+            self._round_trip = known
+        return known[3]
 
     def known_book(self) -> MarginBook:
         book = self.venue.margin_book()
@@ -294,13 +301,12 @@ class Core:
         limits = self.settings.losses
         return limits.daily_loss is not None or limits.drawdown_pct is not None
 
-    def watch_losses(self) -> LossStop | None:
+    def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
         """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
-        after a resume or a restart."""
-        facts = self.facts()
-        if facts is None or not self.accountant.opened:
+        after a resume or a restart. ``account`` None: as the venue tells it now."""
+        account = self.venue.account(self.spec.symbol) if account is None else account
+        if account is None or not self.accountant.opened:
             return None
-        account = facts.account
         losses, stop = watch_losses(
             self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s
         )

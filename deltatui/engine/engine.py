@@ -118,7 +118,7 @@ class Engine:
         now_s = core.clock.operator_s()
         if new_record or now_s - self._last_loop_s >= core.settings.loop_interval_s:
             self._last_loop_s = now_s
-            await self._decide(new_record)
+            await self._decide(facts, new_record)
         if core.settings.save_every_step or self._save_due():
             await core.save()
         core.board.changed()
@@ -135,17 +135,17 @@ class Engine:
         core = self.core
         return core.clock.operator_s() - core.saved_operator_s >= core.settings.save_interval_s
 
-    async def _decide(self, new_record: bool) -> None:
+    async def _decide(self, facts: Facts, new_record: bool) -> None:
         """What automation does once a record and once an interval. Where a loss limit or the venue allows no new risk,
         it goes on leaving and reducing (R6.10)."""
         core = self.core
         may = core.flags.automation and may_automate(core.settings) and core.pending is None
         if not may or core.state not in (EngineState.RUNNING, EngineState.REDUCING):
             return
-        if new_record or core.settings.hold is not None:
-            await self._act_on_stance(stance_of(core.known_facts().account.perp_1e9))
-        # A leave has just changed what is held: look again.
-        if core.state in (EngineState.RUNNING, EngineState.REDUCING) and core.known_facts().account.perp_1e9:
+        judged = new_record or core.settings.hold is not None
+        if judged and await self._act_on_stance(stance_of(facts.account.perp_1e9)):
+            facts = core.known_facts()
+        if core.state in (EngineState.RUNNING, EngineState.REDUCING) and facts.account.perp_1e9:
             await self._act_on_delta()
 
     # Watching
@@ -153,7 +153,7 @@ class Engine:
     def _watch(self, facts: Facts) -> None:
         core, account = self.core, facts.account
         self._compare_books(facts)
-        core.watch_losses()
+        core.watch_losses(account)
         if account.perp_1e9 or account.spot_1e9 or account.others:
             self._watch_health(account.as_of_s)
         elif self._health is not HealthLevel.OK:
@@ -216,22 +216,24 @@ class Engine:
 
     # Acting by itself
 
-    async def _act_on_stance(self, held: Stance) -> None:
+    async def _act_on_stance(self, held: Stance) -> bool:
+        """Take or leave what the decision asks for; whether something was tried."""
         core = self.core
         target = core.settings.hold
         if target is None and core.decision is not None:
             target = core.decision.target
-        if target is None or target is held or core.flags.held_by == "operator":
-            return
+        if target is None or target == held or core.flags.held_by == "operator":
+            return False
         market = core.spec.symbol
-        if held is not Stance.FLAT:
+        if held != Stance.FLAT:
             await self._try("leave", Leave(market=market, source="engine"))
-            return
+            return True
         if core.state == EngineState.REDUCING:
-            return
-        way = Direction.CARRY if target is Stance.CARRY else Direction.REVERSE
+            return False
+        way = Direction.CARRY if target == Stance.CARRY else Direction.REVERSE
         size = core.settings.carry_size_1e9
         await self._try("take", Take(market=market, base_1e9=size, direction=way, source="engine"))
+        return True
 
     async def _act_on_delta(self) -> None:
         core = self.core

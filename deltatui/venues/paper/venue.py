@@ -269,10 +269,10 @@ class PaperVenue:
         market = self._market
         if market is None or symbol != self._spec.symbol:
             return None
-        seen = self._seen()
-        if self._told is None or self._told.mark != seen.mark:
-            self._forget()
-            self._told = self._tell_account(seen, market)
+        if self._past:
+            self._forget_what_is_older()
+        if self._told is None:
+            self._told = self._tell_account(self._seen(), market)
         return self._told
 
     async def report(self, symbol: str, at_least: Mark | None) -> AccountState:
@@ -286,6 +286,11 @@ class PaperVenue:
                     "NOT_REPORTED", f"the exchange has not told the account anew for {_REPORT_DEADLINE_S:.0f} s"
                 )
             await self._clock.sleep(_REPORT_LOOK_S)
+
+    def _forget_what_is_older(self) -> None:
+        """Where the account is told late, a newer one may be due."""
+        if self._told is not None and self._told.mark != self._seen().mark:
+            self._forget()
 
     def _seen(self) -> _Told:
         """What the exchange tells at this moment: the account as it was ``report_late_s`` ago."""
@@ -327,11 +332,10 @@ class PaperVenue:
     def margin_book(self) -> MarginBook | None:
         if self._market is None:
             return None
-        seen = self._seen()
-        if self._told is not None and self._told.mark != seen.mark:
-            self._forget()
+        if self._past:
+            self._forget_what_is_older()
         if self._book is None:
-            self._book = self._margin.book(seen.account, self._market, self._other_marks)
+            self._book = self._margin.book(self._seen().account, self._market, self._other_marks)
         return self._book
 
     def health(self) -> int | None:
