@@ -127,8 +127,9 @@ class Desk:
             case Cancel():
                 return self._cancel(command)
             case ForgetLosses():
+                operation_id = await self._new_id(command.intent_id)
                 self._check_alone(command)
-                return self._ask(await self._new_id(command.intent_id), command, "forgetting the losses", ())
+                return self._ask(operation_id, command, "forgetting the losses", ())
             case Stop():
                 self.stopping.set()
                 return done("STOPPING", "the engine stops")
@@ -226,7 +227,7 @@ class Desk:
             account = facts.account
             self._seen.append((version, self._core.clock.operator_s(), account.perp_1e9, account.spot_1e9))
 
-    def _check_fresh(self, command: PlannedCommand) -> None:
+    def _check_fresh(self, command: TradeCommand) -> None:
         """What the operator looked at must still be so (R13.10)."""
         version = command.snapshot_version
         if not version:
@@ -261,10 +262,10 @@ class Desk:
         return plan
 
     async def _planned(self, command: PlannedCommand) -> CommandResult:
-        trades = isinstance(command, TradeCommand)
         self._check_accepted(type(command))
-        self._check_fresh(command)
+        trades = isinstance(command, TradeCommand)
         if trades:
+            self._check_fresh(command)
             self._check_alone(command)
         operation_id = await self._new_id(command.intent_id)
         await self._core.catch_up()
@@ -305,7 +306,7 @@ class Desk:
         core.pending = None
         try:
             return await self._confirmed(pending, force=command.force)
-        except ValidationError as error:
+        except (ValidationError, TransientError) as error:
             self._ended(pending, CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id))
             raise
 

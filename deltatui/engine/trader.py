@@ -105,20 +105,21 @@ class Trader:
     async def _see_to(self, operation: Operation, outcome: Outcome, *, mend: bool = True) -> Carried:
         """What follows from an operation that has ended and is booked."""
         core = self._core
-        if outcome.state != OperationState.LANDED:
-            core.keep_check(None)
-            return Carried(outcome, operation.legs)
         trouble = ""
-        try:
-            if mend:
-                await self._mend()
-        except CriticalError as error:
-            trouble = error.sentence
-            core.halt(error.sentence)
-        fills = {} if core.check is None or core.check.fills is None else core.check.fills
+        fills: Mapping[str, int] = {}
+        if operation.legs:  # else the check, if there is one, is that of another operation
+            try:
+                if mend and outcome.state == OperationState.LANDED:
+                    await self._mend()
+            except CriticalError as error:
+                trouble = error.sentence
+                core.halt(error.sentence)
+            if core.check is not None and core.check.fills is not None:
+                fills = core.check.fills
+            core.keep_check(None)
         carried = Carried(outcome, operation.legs, fills, trouble)
-        self._after_fills(operation, carried)
-        core.keep_check(None)
+        if outcome.state == OperationState.LANDED:
+            self._after_fills(operation, carried)
         return carried
 
     async def reconcile(self) -> None:

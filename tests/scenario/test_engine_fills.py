@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from engine_harness import SOL, World, deposit, rebalance, take, world
+from engine_harness import SOL, USD, World, deposit, rebalance, take, world
 
 from deltatui.domain.command import CommandResult, Direction, Kill, ResultStatus
 from deltatui.domain.delta import RebalanceSettings
@@ -96,6 +96,21 @@ async def test_a_foreign_fill_during_a_trade_is_not_taken_for_its_own() -> None:
         assert told(result) == {"SOL-PERP": (-5, -5, 0), "SOL": (5, 5, 0)}
         assert w.legs == (7, -5)
         assert await w.outcomes() == [("TAKE", "LANDED")]
+
+
+async def test_a_deposit_beside_an_unresolved_take_forgets_nothing_of_it() -> None:
+    async with world() as w:
+        w.sender.mute = True
+        assert (await w.take(5)).status is ResultStatus.UNRESOLVED
+        w.sender.mute = False
+        assert (await w.give(deposit(10 * USD))).status is DONE
+        assert w.core.check is not None
+        w.wait(5)
+        await w.engine.tick()
+        assert w.legs == (5, -5)
+        assert w.core.flags.held_by == "operator"
+        assert w.core.check is None
+        await w.check()
 
 
 # Partial fills (M2)
