@@ -263,8 +263,7 @@ class Desk:
 
     async def _planned(self, command: PlannedCommand) -> CommandResult:
         self._check_accepted(type(command))
-        trades = isinstance(command, TradeCommand)
-        if trades:
+        if isinstance(command, TradeCommand):
             self._check_fresh(command)
             self._check_alone(command)
         operation_id = await self._new_id(command.intent_id)
@@ -276,7 +275,7 @@ class Desk:
             return self._blocked(operation_id, plan, verdicts)
         # What may only be forced is asked about, however small.
         asks = forcible or self.assess.asks(command, plan)
-        if trades or asks:
+        if asks or isinstance(command, TradeCommand):
             self._check_alone(command)
             self._overtake()
         if not asks:
@@ -412,9 +411,7 @@ class Desk:
         more = await self._settle_after_close(source, always=bool(plan.rest_1e9))
         if not plan.rest_1e9:
             return carried, more
-        core = self._core
-        facts = core.known_facts()
-        rest = self._planner.close_rest(facts.market, facts.account, core.known_book(), 0, plan.rest_1e9)
+        rest = self._trader.rest_of_close(0, plan.rest_1e9)
         try:
             second = await self._trader.carry_out(await self._trader.next_id(), rest, source)
         except (ValidationError, TransientError, UnresolvedError) as error:

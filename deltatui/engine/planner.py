@@ -137,10 +137,17 @@ class Planner:
         return self._close(market, account, book, -account.perp_1e9, own_spot_1e9 - account.spot_1e9, kill)
 
     def close_rest(
-        self, market: MarketState, account: AccountState, book: MarginBook, perp_1e9: int, spot_1e9: int
+        self,
+        market: MarketState,
+        account: AccountState,
+        book: MarginBook,
+        perp_1e9: int,
+        spot_1e9: int,
+        *,
+        kill: bool = False,
     ) -> Plan:
         """What a close that filled in part has left."""
-        return self._close(market, account, book, floor_to_step(perp_1e9, market.spec.step_base_1e9), spot_1e9, False)
+        return self._close(market, account, book, floor_to_step(perp_1e9, market.spec.step_base_1e9), spot_1e9, kill)
 
     def _close(
         self, market: MarketState, account: AccountState, book: MarginBook, perp: int, spot: int, kill: bool

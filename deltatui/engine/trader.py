@@ -323,6 +323,12 @@ class Trader:
         core.keep_check(check)
         await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
 
+    def rest_of_close(self, perp_1e9: int, spot_1e9: int) -> Plan:
+        """The order for what a close has left; once the engine is halted it gets out at the price of a kill."""
+        core = self._core
+        facts, kill = core.known_facts(), bool(core.flags.halted)
+        return self._planner.close_rest(facts.market, facts.account, core.known_book(), perp_1e9, spot_1e9, kill=kill)
+
     def _uneven_1e9(self, check: HedgeCheck | None) -> int:
         """By how much one leg moved more than the other, or of a close has less left than the other; 0 below a step and
         where there is one leg only."""
@@ -358,7 +364,7 @@ class Trader:
         facts, book = core.known_facts(), core.known_book()
         market, account = facts.market, facts.account
         if check.operation.kind == OperationKind.LEAVE:
-            return planner.close_rest(market, account, book, *self._rests_1e9(check))
+            return self.rest_of_close(*self._rests_1e9(check))
         odd = self._uneven_1e9(check)
         if abs(check.filled_1e9(core.spec.symbol)) > abs(check.filled_1e9(core.spec.base_symbol)):
             return planner.perp_order(OperationKind.UNWIND, market, account, book, -odd, reduce_only=True, reason=text)
