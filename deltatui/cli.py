@@ -419,7 +419,7 @@ def _trade(paths: Paths, command: Command, *, yes: bool, force: bool, as_json: b
 
     async def talk(client: Client) -> CommandResult:
         result = await client.command(command)  # type: ignore[arg-type]
-        if result.status is not ResultStatus.NEEDS_CONFIRMATION:
+        if result.status != ResultStatus.NEEDS_CONFIRMATION:
             return result
         if not yes:
             view = None
@@ -449,8 +449,8 @@ def _finish(result: CommandResult, as_json: bool) -> None:
 
         typer.echo(msgspec.json.encode(result).decode())
     else:
-        typer.echo(result.message, err=result.status is ResultStatus.REJECTED)
-    if result.status is ResultStatus.REJECTED:
+        typer.echo(result.message, err=result.status == ResultStatus.REJECTED)
+    if result.status == ResultStatus.REJECTED:
         raise typer.Exit(EXIT_REFUSED)
-    if result.status is ResultStatus.UNRESOLVED:
+    if result.status == ResultStatus.UNRESOLVED:
         raise typer.Exit(EXIT_UNRESOLVED)

@@ -413,7 +413,7 @@ class Server:
         finally:
             peer.in_flight -= 1
             try:
-                if result.status is not ResultStatus.REJECTED:
+                if result.status != ResultStatus.REJECTED:
                     # Nobody may act on the state from before what the result tells: the snapshot goes first.
                     self.publish(self._engine.snapshot())
             finally:

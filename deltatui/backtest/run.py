@@ -48,7 +48,7 @@ class Fees(StrEnum):
 
     @property
     def costs(self) -> CostModel:
-        return CostModel(NO_FEES, NO_SLIPPAGE) if self is Fees.NONE else CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
+        return CostModel(NO_FEES, NO_SLIPPAGE) if self == Fees.NONE else CostModel(DRIFT_FEES, DRIFT_SLIPPAGE)
 
 
 class BacktestSettings(msgspec.Struct, frozen=True):
@@ -233,7 +233,7 @@ class _Course:
             )
             drawdown_pct = losses.max_drawdown_pct
             # From flat nothing but an entry is ever tried.
-            if not held_at_step_1e9 and not account.perp_1e9 and answer.status is ResultStatus.REJECTED:
+            if not held_at_step_1e9 and not account.perp_1e9 and answer.status == ResultStatus.REJECTED:
                 self.refusals.add(answer, self._wanted(), ts_s)
         self.max_drawdown_pct = max(self.max_drawdown_pct, drawdown_pct)
 
@@ -257,7 +257,7 @@ async def _play(
     await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
     await engine.start()
     await engine.step()
-    if settings.policy is Policy.ALWAYS_SHORT and venue.perp_1e9 == 0:
+    if settings.policy == Policy.ALWAYS_SHORT and venue.perp_1e9 == 0:
         reason = engine.desk.last_result.message if engine.desk.last_result is not None else "it was not tried"
         raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
     course = _Course(engine, venue, settings.market)
@@ -322,7 +322,7 @@ async def _result(
         round_trip_bps=core.round_trip().total * 1e4,
         mean_short_apr_pct=_mean_short_apr_pct(tape),
         entries=len(entries),
-        state=core.state if core.state is not EngineState.HALTED else f"HALTED: {core.state_reason}",
+        state=core.state if core.state != EngineState.HALTED else f"HALTED: {core.state_reason}",
         result_hash=result_hash(entries),
         refused_entries=course.refusals.entries,
         refused=course.refusals.told(),

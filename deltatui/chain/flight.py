@@ -199,9 +199,9 @@ class Flight:
         self.progress = outcome.detail
         if self._pushing is not None:
             await stop(self._pushing)
-        level = Level.INFO if outcome.state is OperationState.LANDED else Level.WARNING
+        level = Level.INFO if outcome.state == OperationState.LANDED else Level.WARNING
         self._say(level, "TX", f"{outcome.state}: {outcome.detail}")
-        if outcome.state is OperationState.LANDED and not finding.final:
+        if outcome.state == OperationState.LANDED and not finding.final:
             self._crew.tasks.spawn(f"finality {self._signed.signature[:8]}", self._until_final())
         return outcome
 
@@ -240,7 +240,7 @@ class Flight:
                 denials = 0
             if finding.sight is Sight.ENDED:
                 outcome = await self._crew.confirmer.outcome(self._signed.signature, finding)
-                if outcome.state is OperationState.LANDED:
+                if outcome.state == OperationState.LANDED:
                     self.landed_slot = finding.slot
                 return outcome, finding
             self._tell(finding)

@@ -61,8 +61,8 @@ def profitability(
 def safety(verdict: Verdict, *, subject: str = "", market_s: float | None = None) -> AuditLine:
     """A gate's verdict; WARNING when it does not allow. ``subject`` is the command it judged (``TAKE SOL-PERP``)."""
     blocking = not verdict.allowed
-    word = "blocks" if verdict.status is VerdictStatus.BLOCKED else str(verdict.status).replace("_", " ")
-    if verdict.status is VerdictStatus.UNKNOWN:
+    word = "blocks" if verdict.status == VerdictStatus.BLOCKED else str(verdict.status).replace("_", " ")
+    if verdict.status == VerdictStatus.UNKNOWN:
         word = "blocks (unknown)"
     message = f"{verdict.code} {word}{' ' + subject if subject else ''}: {verdict.observed}, limit {verdict.limit}"
     if verdict.reason:
@@ -86,12 +86,12 @@ def safety(verdict: Verdict, *, subject: str = "", market_s: float | None = None
 
 def safety_passed(verdicts: Sequence[Verdict], *, subject: str = "", market_s: float | None = None) -> AuditLine:
     """The gates that did not stop a command, in one line: what each observed, or that it was not judged."""
-    judged = [v for v in verdicts if v.status is VerdictStatus.ALLOWED]
-    others = [v.code for v in verdicts if v.status is not VerdictStatus.ALLOWED]
+    judged = [v for v in verdicts if v.status == VerdictStatus.ALLOWED]
+    others = [v.code for v in verdicts if v.status != VerdictStatus.ALLOWED]
     text = ", ".join(f"{v.code} {v.observed}{f' ({v.limit})' if v.limit else ''}" for v in judged)
     if others:
         text += f"{'; ' if text else ''}not judged: {', '.join(others)}"
-    fields = {v.code: v.observed if v.status is VerdictStatus.ALLOWED else str(v.status) for v in verdicts}
+    fields = {v.code: v.observed if v.status == VerdictStatus.ALLOWED else str(v.status) for v in verdicts}
     return AuditLine(
         Level.INFO,
         "SAFETY",

@@ -84,9 +84,9 @@ class CarryEstimate(msgspec.Struct, frozen=True):
 
 def side_fraction(stance: Stance, fractions: HourFractions) -> float:
     """Funding that ``stance`` receives from one record, as a fraction of notional."""
-    if stance is Stance.CARRY:
+    if stance == Stance.CARRY:
         return fractions.short_receives
-    if stance is Stance.REVERSE:
+    if stance == Stance.REVERSE:
         return -fractions.long_pays
     return 0.0
 
@@ -97,9 +97,9 @@ def hedge_yield(stance: Stance, settings: CarrySettings) -> float:
     Flat capital is quote that earns the quote lending rate anyway; CARRY turns it into SOL, REVERSE adds the
     proceeds of borrowed SOL.
     """
-    if stance is Stance.CARRY:
+    if stance == Stance.CARRY:
         apr_pct = settings.sol_lend_apr_pct - settings.quote_lend_apr_pct
-    elif stance is Stance.REVERSE:
+    elif stance == Stance.REVERSE:
         apr_pct = settings.quote_lend_apr_pct - settings.sol_borrow_apr_pct
     else:
         apr_pct = 0.0
@@ -195,7 +195,7 @@ def holding(state: CarryState, held: Stance) -> CarryState:
     if state.held is held:
         return state
     setbacks = state.setbacks
-    if state.held is not Stance.FLAT:
+    if state.held != Stance.FLAT:
         setbacks = min(setbacks + 1, _MOST_SETBACKS) if state.earned < state.price else max(setbacks - 1, 0)
     return CarryState(held=held, setbacks=setbacks)
 
@@ -209,7 +209,7 @@ def decide(
     if carry is None or reverse is None:
         sentence = f"too few funding records yet ({window.count} of {settings.min_records})"
         return state, Decision(state.held, sentence, carry, reverse)
-    if state.held is Stance.FLAT:
+    if state.held == Stance.FLAT:
         return _decide_entry(state, carry, reverse, settings)
     return _decide_exit(state, window, cost, settings, carry, reverse)
 
@@ -241,7 +241,7 @@ def _decide_exit(
     carry: CarryEstimate,
     reverse: CarryEstimate,
 ) -> tuple[CarryState, Decision]:
-    held = carry if state.held is Stance.CARRY else reverse
+    held = carry if state.held == Stance.CARRY else reverse
     total = max(cost.total, settings.least_round_trip)
     latest = window.latest
     assert latest is not None  # noqa: S101  estimate() was not None

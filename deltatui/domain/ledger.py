@@ -187,9 +187,9 @@ class Books:
     def _book(self, event: VenueEvent, kind: FlowKind, amount: Decimal, entries: list[LedgerEntry]) -> None:
         self.sequence += 1
         self.totals[kind] += amount
-        if kind is FlowKind.FUNDING:
+        if kind == FlowKind.FUNDING:
             self.funding_since_open[event.instrument] = self.funding_since_open.get(event.instrument, _ZERO) + amount
-        elif kind is FlowKind.INTEREST:
+        elif kind == FlowKind.INTEREST:
             self.interest[event.instrument] = self.interest.get(event.instrument, _ZERO) + amount
         entries.append(
             LedgerEntry(

@@ -120,7 +120,7 @@ class Actions:
         """The most base units for which every gate but profitability allows, by bisection; kept while nothing moved."""
         spec = self._core.spec
         held = stance_of(facts.account.perp_1e9)
-        way = Direction.REVERSE if held is Stance.REVERSE else Direction.CARRY
+        way = Direction.REVERSE if held == Stance.REVERSE else Direction.CARRY
         key = (facts.account.events, facts.market.oracle)
         if key == self._size_key:
             return self._max_size

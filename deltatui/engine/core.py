@@ -171,7 +171,7 @@ class Core:
             self._unsaved_state = True
             if self.board.tell is not None:
                 for entry in entries:
-                    if entry.kind is FlowKind.FUNDING:
+                    if entry.kind == FlowKind.FUNDING:
                         self.board.tell.funding(entry, facts.market, before)
         if facts.account.liquidations > self.flags.liquidations:
             self.set_flags(liquidations=facts.account.liquidations)
@@ -333,7 +333,7 @@ class Core:
         flags = self.flags
         if flags.halted:
             self.board.alert("halted", Level.CRITICAL, flags.halted)
-            if self.state is not EngineState.HALTED:
+            if self.state != EngineState.HALTED:
                 self.go(EngineState.HALTED, flags.halted)
         elif self.link_lost:
             self.go(EngineState.RECOVERING, self.link_lost)

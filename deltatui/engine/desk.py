@@ -89,7 +89,7 @@ class Desk:
             await core.save()
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         result = self.last_result = msgspec.structs.replace(result, intent_id=command.intent_id)
-        told = command.source != "engine" or result.status is not ResultStatus.REJECTED
+        told = command.source != "engine" or result.status != ResultStatus.REJECTED
         if core.board.tell is not None and told:
             core.board.tell.verdicts(type(command).__name__.upper(), result.verdicts, core.clock.market_s())
         core.board.changed()

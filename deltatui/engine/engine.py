@@ -62,12 +62,12 @@ class Engine:
         await self._trader.reconcile()
         if self.recovery is not None:
             self.recovery.notice()
-        if core.state is EngineState.RECONCILING:
+        if core.state == EngineState.RECONCILING:
             core.go_after_reconciliation()
 
     async def stop(self) -> None:
         """End in good order: nothing new is accepted, what runs is finished, everything is saved."""
-        if self.core.state is not EngineState.STOPPED:
+        if self.core.state != EngineState.STOPPED:
             self.core.go(EngineState.STOPPED, "stopped")
         await self.desk.finish()
         await self.core.save()

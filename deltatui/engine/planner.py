@@ -12,7 +12,7 @@ import msgspec
 
 from deltatui.domain.account import QUOTE_SPOT_INDEX
 from deltatui.domain.carry import CarryEstimate, Stance
-from deltatui.domain.command import Direction, SpotSource
+from deltatui.domain.command import Direction, SpotSource, one_of
 from deltatui.domain.costs import FEE_PRECISION, CostModel
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.margin import MarginBook
@@ -82,6 +82,7 @@ def book_with(book: MarginBook, spec: MarketSpec, transfer: Transfer) -> MarginB
     return book_after(book, Change(token_deltas={index: transfer.amount}))
 
 
+_STANCES = {Direction.CARRY: Stance.CARRY, Direction.REVERSE: Stance.REVERSE}
 _SIDES = {
     SpotSource.BUY: "short perp + buy spot",
     SpotSource.WALLET: "short perp + deposit from the wallet",
@@ -108,7 +109,7 @@ class Planner:
         """Open or add. Raises ValidationError where the size, the direction or the source of spot cannot be."""
         spec = market.spec
         held = stance_of(account.perp_1e9)
-        stance = Stance.CARRY if way == Direction.CARRY else Stance.REVERSE
+        stance = _STANCES[one_of(Direction, way, "direction")]
         if held not in (Stance.FLAT, stance):
             raise ValidationError("OTHER_STANCE", f"{spec.symbol} holds {held}; leave it before taking {stance}")
         if stance == Stance.REVERSE and source != SpotSource.BUY:

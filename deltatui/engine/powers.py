@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from deltatui.domain.command import (
     Cancel,
     Command,
@@ -23,11 +21,7 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.engine.settings import EngineSettings
-
-LiveMode = Literal["watch", "manage", "trade", "auto"]
-LIVE_MODES: tuple[LiveMode, ...] = ("watch", "manage", "trade", "auto")
-"""In rising power."""
+from deltatui.engine.settings import LIVE_MODES, EngineSettings, LiveMode
 
 _NEEDS: dict[type[Command], LiveMode] = {
     Pause: "watch",

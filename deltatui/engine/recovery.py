@@ -47,7 +47,7 @@ class Recovery:
     async def look(self) -> None:
         """Go to RECOVERING where the link is lost; try to get it back every ten seconds."""
         core = self._core
-        if core.state in _LOSABLE or core.state is EngineState.HALTED:
+        if core.state in _LOSABLE or core.state == EngineState.HALTED:
             self.notice()
         if core.link_lost and core.state in _LOSABLE:
             core.go(EngineState.RECOVERING, core.link_lost)
@@ -66,7 +66,7 @@ class Recovery:
         self._next_try_s = core.clock.operator_s() + RETRY_S
         try:
             await self._link.reconnect()
-            if core.state is EngineState.RECOVERING:
+            if core.state == EngineState.RECOVERING:
                 core.go(EngineState.RECONCILING, "connection is back, comparing the journal with the venue")
             await self._desk.reconcile()
         except TransientError as error:
@@ -81,16 +81,16 @@ class Recovery:
             self._failed(self._link.lost)
             return
         self._over()
-        if core.state is EngineState.RECONCILING:
+        if core.state == EngineState.RECONCILING:
             core.go_after_reconciliation()
             core.board.changed()
 
     def _failed(self, why: str) -> None:
         core = self._core
         text = f"{why} (try {self._tries}, again in {RETRY_S:.0f} s)"
-        if core.state is EngineState.RECONCILING:
+        if core.state == EngineState.RECONCILING:
             core.go(EngineState.RECOVERING, text)
-        elif core.state is EngineState.RECOVERING:
+        elif core.state == EngineState.RECOVERING:
             core.state_reason = text
         core.board.changed()
 

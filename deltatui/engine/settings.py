@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from deltatui.domain.carry import CarrySettings, Stance
+from deltatui.domain.command import one_of
 from deltatui.domain.delta import RebalanceSettings
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import HEALTH_CRITICAL, HEALTH_WARNING, LossLimits
 from deltatui.domain.units import Slippage
+
+Mode = Literal["replay", "paper", "live"]
+LiveMode = Literal["watch", "manage", "trade", "auto"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+LIVE_MODES: tuple[LiveMode, ...] = get_args(LiveMode)
+"""In rising power (R2.1)."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -20,10 +28,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
 
     profile: str
     market: str
-    mode: Literal["replay", "paper", "live"]
+    mode: Mode
     limits: GateLimits
     carry_size_1e9: int
-    live_mode: Literal["watch", "manage", "trade", "auto"] = "watch"
+    live_mode: LiveMode = "watch"
     hold: Stance | None = None
     automation: bool = True
     carry: CarrySettings = CarrySettings()
@@ -44,6 +52,14 @@ class EngineSettings(msgspec.Struct, frozen=True):
     settle_above_quote: float = 1.0
     stale_snapshot_s: float = 10.0
     save_every_step: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValidationError for a mode, a live mode or a stance that does not exist."""
+        for name, words in (("mode", MODES), ("live_mode", LIVE_MODES)):
+            if (word := getattr(self, name)) not in words:
+                raise ValidationError("BAD_WORD", f"{name} is '{word}'; it must be one of {', '.join(words)}")
+        if self.hold is not None:
+            msgspec.structs.force_setattr(self, "hold", one_of(Stance, self.hold, "hold"))
 
     @property
     def slippage(self) -> Slippage:

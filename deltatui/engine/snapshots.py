@@ -81,7 +81,7 @@ class SnapshotBuilder:
                 market_s=None if facts is None else facts.market.as_of_s,
                 operator_s=core.clock.operator_s(),
                 speed=around.speed,
-                paused=core.state is EngineState.PAUSED or core.pending is not None,
+                paused=core.state == EngineState.PAUSED or core.pending is not None,
                 tape=around.tape,
             ),
             prices=self._prices(facts),
@@ -249,7 +249,7 @@ class SnapshotBuilder:
         core = self._core
         held = Stance.FLAT if facts is None else stance_of(facts.account.perp_1e9)
         decision = core.decision
-        shown = reverse if held is Stance.REVERSE else carry
+        shown = reverse if held == Stance.REVERSE else carry
         notional = (
             None if facts is None else float(core.settings.carry_size_1e9 / BASE_PRECISION * float(facts.market.mark))
         )
@@ -258,7 +258,7 @@ class SnapshotBuilder:
         held_by: Literal["nobody", "engine", "operator"] = "nobody"
         if core.flags.held_by == "operator":
             held_by = "operator"
-        elif held is not Stance.FLAT:
+        elif held != Stance.FLAT:
             held_by = "engine"
         next_in = None
         if facts is not None and facts.market.next_funding_s is not None:
@@ -284,7 +284,7 @@ class SnapshotBuilder:
             next_funding_in_s=next_in,
             held_since_market_s=core.flags.held_since_s,
             held_earned=None
-            if held is Stance.FLAT
+            if held == Stance.FLAT
             else float(core.accountant.books.carry_since_open(core.spec.symbol, core.spec.base_symbol)),
             round_trip_cost=None if notional is None else core.round_trip().total * notional,
         )
@@ -379,9 +379,9 @@ class SnapshotBuilder:
         if facts is None:
             return (), ""
         held = stance_of(facts.account.perp_1e9)
-        way = Direction.REVERSE if held is Stance.REVERSE else self._better_way(held)
+        way = Direction.REVERSE if held == Stance.REVERSE else self._better_way(held)
         command = Take(market=core.spec.symbol, base_1e9=core.settings.carry_size_1e9, direction=way)
-        verb = "add to" if held is not Stance.FLAT else "take"
+        verb = "add to" if held != Stance.FLAT else "take"
         subject = f"{verb} {core.spec.symbol} ({way.value}, {command.base_1e9 / BASE_PRECISION:g})"
         try:
             return self._desk.assess.judge(self._desk.assess.plan(command)), subject
@@ -390,7 +390,7 @@ class SnapshotBuilder:
 
     def _better_way(self, held: Stance) -> Direction:
         latest = self._core.window.mean
-        if held is Stance.CARRY or latest is None:
+        if held == Stance.CARRY or latest is None:
             return Direction.CARRY
         reverse_better = side_fraction(Stance.REVERSE, latest) > side_fraction(Stance.CARRY, latest)
         return Direction.REVERSE if reverse_better else Direction.CARRY

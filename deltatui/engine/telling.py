@@ -135,6 +135,6 @@ class Teller:
 def _judged(decision: Decision) -> CarryEstimate | None:
     if decision.carry is None or decision.reverse is None:
         return None
-    if decision.target is Stance.FLAT:
+    if decision.target == Stance.FLAT:
         return max(decision.carry, decision.reverse, key=lambda estimate: estimate.net)
-    return decision.carry if decision.target is Stance.CARRY else decision.reverse
+    return decision.carry if decision.target == Stance.CARRY else decision.reverse

@@ -122,7 +122,7 @@ class EngineStore:
 
 
 def _append_journal(record: JournalRecord, connection: sqlite3.Connection) -> None:
-    if record.state is OperationState.PLANNED:
+    if record.state == OperationState.PLANNED:
         _plan(record, connection)
     else:
         _advance(record, connection)
@@ -175,7 +175,7 @@ def _advance(record: JournalRecord, connection: sqlite3.Connection) -> None:
     if before is None:
         raise CriticalError("UNKNOWN_OPERATION", f"operation '{record.operation_id}' was never planned")
     check_transition(before, record.state)
-    if record.state is OperationState.SIGNED:
+    if record.state == OperationState.SIGNED:
         _check_new_signature(record, connection)
     elif record.signature or record.raw:
         _check_same_signature(record, connection)
