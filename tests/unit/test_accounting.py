@@ -26,4 +26,4 @@ def test_what_the_perp_does_not_hedge_is_not_ours_to_sell(spot: int, perp: int, 
     accountant.open(MARKET, account)
     assert accountant.paid_in_1e9 == own * 10**9
     assert accountant.books.cursor == 7
-    assert accountant.books.closing_equity(accountant.marks(MARKET)) == Decimal(5000)
+    assert accountant.books.closing_equity(accountant.marks(MARKET, account)) == Decimal(5000)

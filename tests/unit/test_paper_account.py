@@ -50,21 +50,22 @@ def test_entry_over_adding_reducing_and_turning() -> None:
 
 def test_equity_is_at_the_mark_and_unsettled_at_the_oracle() -> None:
     account = PaperAccount(quote=D(1000), spot=D(2), perp=PaperPerp(-2 * SOL, D(200), D(200)))
-    assert account.equity(MARKET) == 1000 + 200 - 202 + 200
+    assert account.equity(MARKET, {}) == 1000 + 200 - 202 + 200
     assert account.unsettled(MARKET) == 0
     c = change(msgspec.structs.replace(account, perp=PaperPerp(-2 * SOL, D(230), D(200))))
-    before = c.account.equity(MARKET)
+    before = c.account.equity(MARKET, {})
     assert c.settle(MARKET) == 30
     assert c.account.quote == 1030
+    assert c.account.settled == c.account.perp.settled == 30
     assert c.account.unsettled(MARKET) == 0
-    assert c.account.equity(MARKET) == before
+    assert c.account.equity(MARKET, {}) == before
     assert c.events == []
 
 
 def test_fees_and_rebates_are_flows() -> None:
     c = change(PaperAccount(quote=D(1000)))
     c.trade_perp(-SOL, D(100), D("0.035"), ZERO, ZERO, "op")
-    c.trade_spot(SOL, D(100), D("-0.01"), "op")
+    c.trade_spot(D(1), D(100), D("-0.01"), "op")
     assert flows(c.events) == [("fee", D("-0.035")), ("fee", D("0.01"))]
     assert c.account.quote == D("900.01")
     assert c.account.perp.quote == D("99.965")
@@ -73,12 +74,12 @@ def test_fees_and_rebates_are_flows() -> None:
 
 def test_a_rest_below_a_lamport_goes_along() -> None:
     c = change(PaperAccount(spot=D("1.0000000004")))
-    c.trade_spot(-SOL, D(100), ZERO, "op")
+    c.trade_spot(D(-1), D(100), ZERO, "op")
     assert c.account.spot == 0
     assert c.account.quote == D("100.00000004")
     assert c.events[0].base == D("-1.0000000004")
     c = change(PaperAccount(spot=D("1.000000001")))
-    c.trade_spot(-SOL, D(100), ZERO, "op")
+    c.trade_spot(D(-1), D(100), ZERO, "op")
     assert c.account.spot == D("0.000000001")
 
 
@@ -125,13 +126,13 @@ def test_a_liquidation_closes_positions_and_debts_with_its_fee(spot: Decimal, pe
     account = PaperAccount(quote=D(500), spot=spot, perp=PaperPerp(perp * SOL, D(-perp * 90), D(-perp * 90)))
     c = change(account)
     market = PaperMarket(D(100), D(100))
-    before = account.equity(market)
-    c.liquidate(market, D(1500))
+    before = account.equity(market, {})
+    c.liquidate(market, {}, D(1500))
     closed = abs(perp) * 100 + (200 if spot < 0 else 0)
     assert c.account.perp.base_1e9 == 0
     assert c.account.perp.quote == 0
     assert c.account.spot == max(spot, ZERO)
-    assert c.account.equity(market) == before - closed * D("0.015")
+    assert c.account.equity(market, {}) == before - closed * D("0.015")
     assert sum(amount for kind, amount in flows(c.events) if kind == "fee") == -closed * D("0.015")
     assert c.account.liquidations == 1
     assert {e.operation_id for e in c.events if e.kind is FlowKind.FEE} == {"liquidation"}

@@ -10,18 +10,20 @@ from engine_harness import PRICE, SOL, USD
 
 from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotMarket, SpotPosition, UserAccount
 from deltatui.domain.carry import CarryEstimate, Stance
-from deltatui.domain.command import Direction
-from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, CostModel
+from deltatui.domain.command import Direction, SpotSource
+from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, Transfer
-from deltatui.engine.planner import Planner, loss_if_forced, stance_of, standing
+from deltatui.domain.units import Slippage
+from deltatui.engine.planner import Planner, loss_if_forced, stance_of
+from deltatui.engine.standing import standing
 from deltatui.ports import AccountState
 from deltatui.venues.paper.settings import SOL_PERP
 
 SOL_KEY, USD_KEY = b"s" * 32, b"u" * 32
-PLANNER = Planner(50, CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
+PLANNER = Planner(Slippage(), lambda: CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
 MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False, True, None, 0, None)
 
 
@@ -86,18 +88,19 @@ def test_take_refuses_what_cannot_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spot", "perp", "own", "spot_leg"),
+    ("spot", "perp", "own", "spot_leg", "rest"),
     [
-        (5 * SOL, -5 * SOL, 0, (-5 * SOL, True)),
-        (-5 * SOL, 5 * SOL, 0, (5 * SOL, True)),
-        (7 * SOL, -5 * SOL, 2 * SOL, (-5 * SOL, True)),
-        (-3 * SOL, 5 * SOL, 2 * SOL, (5 * SOL, False)),
-        (5 * SOL + 123, -5 * SOL, 0, (-5 * SOL - 123, True)),
-        (3 * SOL, -5 * SOL, 4 * SOL, None),
-        (5 * SOL, -5 * SOL, -2 * SOL, (-5 * SOL, True)),
+        (5 * SOL, -5 * SOL, 0, (-5 * SOL, True), 0),
+        (-5 * SOL, 5 * SOL, 0, (5 * SOL, True), 0),
+        (7 * SOL, -5 * SOL, 2 * SOL, (-5 * SOL, True), 0),
+        (-3 * SOL, 5 * SOL, 2 * SOL, (3 * SOL, True), 2 * SOL),
+        (5 * SOL + 123, -5 * SOL, 0, (-5 * SOL - 123, True), 0),
+        (3 * SOL, -5 * SOL, 3 * SOL, None, 0),
+        (3 * SOL, -5 * SOL, 4 * SOL, None, SOL),
     ],
 )
-def test_leave(spot: int, perp: int, own: int, spot_leg: tuple[int, bool] | None) -> None:
+def test_leave(spot: int, perp: int, own: int, spot_leg: tuple[int, bool] | None, rest: int) -> None:
+    """Legs only reduce; what the hedge had sold of the operator's own SOL is bought back afterwards (M10)."""
     state = account(spot, perp)
     plan = PLANNER.leave(MARKET, state, book(state), own)
     expected = {"SOL-PERP": (-perp, True)}
@@ -105,7 +108,66 @@ def test_leave(spot: int, perp: int, own: int, spot_leg: tuple[int, bool] | None
         expected["SOL"] = spot_leg
     assert legs(plan) == expected
     assert plan.perp_after_1e9 == 0
+    assert plan.rest_1e9 == rest
+    assert plan.spot_after_1e9 + rest == own
     assert not plan.increases_risk
+
+
+def test_what_a_close_has_left_over_is_bought_without_the_perp() -> None:
+    state = account()
+    plan = PLANNER.close_rest(MARKET, state, book(state), 0, 2 * SOL)
+    assert legs(plan) == {"SOL": (2 * SOL, False)}
+    assert (plan.rest_1e9, plan.spot_after_1e9, plan.increases_risk) == (0, 2 * SOL, False)
+
+
+@pytest.mark.parametrize(
+    ("kill", "slippage", "factor"),
+    [
+        (False, Slippage(), "0.99"),
+        (True, Slippage(), "0.95"),
+        (False, Slippage(50, 200, 500), "0.98"),
+        # Never narrower than an entry's, whatever is set (R6.11).
+        (False, Slippage(300, 100, 500), "0.97"),
+        (True, Slippage(300, 200, 100), "0.97"),
+    ],
+)
+def test_what_reduces_risk_has_a_wider_limit(kill: bool, slippage: Slippage, factor: str) -> None:
+    planner = Planner(slippage, lambda: CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
+    state = account(5 * SOL, -5 * SOL)
+    perp, spot = planner.leave(MARKET, state, book(state), 0, kill=kill).legs
+    share = Decimal(factor)
+    assert Decimal(perp.limit_price_1e6) == PRICE * (2 - share) * USD
+    assert Decimal(spot.limit_price_1e6) == PRICE * share * USD
+    entry = planner.take(MARKET, account(), book(account()), SOL, Direction.REVERSE).legs[0]
+    assert Decimal(entry.limit_price_1e6) == PRICE * (10_000 + slippage.enter_bps) / 10_000 * USD
+
+
+def test_where_the_spot_of_a_take_comes_from() -> None:
+    """R4.1: bought, from the wallet in the same operation, or there already."""
+    state = account(3 * SOL)
+    bought = PLANNER.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY)
+    assert (bought.spot_leg, bought.transfer, bought.spot_after_1e9) == (True, None, 5 * SOL)
+    there = PLANNER.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY, SpotSource.DEPOSITED)
+    assert legs(there) == {"SOL-PERP": (-2 * SOL, False)}
+    assert (there.spot_leg, there.transfer, there.spot_after_1e9) == (False, None, 3 * SOL)
+    wallet = PLANNER.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY, SpotSource.WALLET)
+    assert legs(wallet) == {"SOL-PERP": (-2 * SOL, False)}
+    assert (wallet.spot_leg, wallet.transfer) == (False, Transfer("SOL", 2 * SOL))
+    assert wallet.spot_after_1e9 == 5 * SOL
+    assert wallet.after.summary.net_value_1e6 - there.after.summary.net_value_1e6 == 2 * 150 * USD
+    for source in (SpotSource.WALLET, SpotSource.DEPOSITED):
+        with pytest.raises(ValidationError, match="a reverse take sells borrowed spot"):
+            PLANNER.take(MARKET, state, book(state), SOL, Direction.REVERSE, source)
+
+
+def test_costs_are_asked_anew_for_each_plan() -> None:
+    """L5: a fee that changed counts in the next plan."""
+    models = iter([CostModel(DRIFT_FEES, DRIFT_SLIPPAGE), CostModel(NO_FEES, NO_SLIPPAGE)])
+    planner = Planner(Slippage(), lambda: next(models))
+    state = account()
+    dear, free = (planner.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY) for _ in range(2))
+    assert dear.fees > 0
+    assert (free.fees, free.slippage) == (0, 0)
 
 
 def test_leave_of_one_leg_alone_and_of_nothing() -> None:
