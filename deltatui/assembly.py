@@ -87,7 +87,7 @@ def engine_settings(settings: Settings, profile: str) -> EngineSettings:
         profile=profile,
         market=settings.engine.market,
         mode=settings.mode,
-        live_mode=settings.live_mode if settings.mode == "live" else "auto",
+        live_mode=settings.live_mode,
         limits=gate_limits(settings),
         carry_size_1e9=base_from_text(settings.engine.carry_size_sol),
         automation=settings.automation_by_mode,
@@ -102,6 +102,8 @@ def engine_settings(settings: Settings, profile: str) -> EngineSettings:
             daily_loss=_decimal(limits.daily_loss_stop_usd), drawdown_pct=_decimal(limits.drawdown_stop_pct)
         ),
         slippage_bps=settings.orders.slippage_bps,
+        reduce_slippage_bps=settings.orders.reduce_slippage_bps,
+        kill_slippage_bps=settings.orders.kill_slippage_bps,
         confirm_above_usd=limits.confirm_above_usd,
         typed_above_usd=limits.typed_above_usd,
         auto_limit_usd=settings.auto_limit_usd_by_mode,
@@ -121,7 +123,13 @@ def paper_settings(settings: Settings) -> PaperSettings:
     return PaperSettings(
         costs=paper_costs(settings),
         faults=PaperFaults(
-            paper.seed, paper.fail_rate, paper.partial_rate, paper.odd_leg_rate, paper.latency_ms / 1000.0
+            seed=paper.seed,
+            fail_rate=paper.fail_rate,
+            partial_rate=paper.partial_rate,
+            odd_leg_rate=paper.odd_leg_rate,
+            latency_s=paper.latency_ms / 1e3,
+            partial_leg=paper.partial_leg,
+            report_late_s=paper.report_late_ms / 1e3,
         ),
         max_leverage=settings.max_leverage_by_mode,
         base_borrow_apr_pct=Decimal(str(carry.sol_borrow_apr_pct)),

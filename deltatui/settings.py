@@ -307,6 +307,18 @@ class OrderSettings(Section):
         le=1_000,
         description="price limit of a market-type order, from the mark price",
     )
+    reduce_slippage_bps: int = Field(
+        default=default_of(EngineRule, "reduce_slippage_bps"),
+        ge=1,
+        le=1_000,
+        description="the same for what reduces risk; never narrower than slippage_bps",
+    )
+    kill_slippage_bps: int = Field(
+        default=default_of(EngineRule, "kill_slippage_bps"),
+        ge=1,
+        le=5_000,
+        description="the same for what a kill closes; never narrower than the two above",
+    )
     settle_above_usd: float = Field(
         default=default_of(EngineRule, "settle_above_quote"),
         ge=0,
@@ -484,6 +496,9 @@ class PaperSettings(Section):
     partial_rate: Rate = Field(
         default=default_of(PaperFaults, "partial_rate"), description="share of operations that fill in part"
     )
+    partial_leg: Literal["perp", "spot", "any"] = Field(
+        default=default_of(PaperFaults, "partial_leg"), description="leg that a partial fill falls on"
+    )
     odd_leg_rate: Rate = Field(
         default=default_of(PaperFaults, "odd_leg_rate"), description="share of operations of which one leg fails"
     )
@@ -492,6 +507,12 @@ class PaperSettings(Section):
         ge=0,
         le=60_000,
         description="time until an operation lands",
+    )
+    report_late_ms: float = Field(
+        default=default_of(PaperFaults, "report_late_s") * 1e3,
+        ge=0,
+        le=60_000,
+        description="time by which the account is told late; from 30000 on the answer to a trade is that it is not known",
     )
 
     @model_validator(mode="after")

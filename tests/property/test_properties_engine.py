@@ -36,8 +36,8 @@ from deltatui.domain.operation import OperationKind
 from deltatui.domain.preview import Change, book_after
 from deltatui.domain.units import base_to_decimal
 from deltatui.engine.capital import deposit_allowed
-from deltatui.engine.desk import settle_due
-from deltatui.engine.planner import standing
+from deltatui.engine.desk import documented_settle_due, settle_due
+from deltatui.engine.standing import standing
 from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import SOL_PERP, PaperSettings
 
@@ -59,20 +59,20 @@ def order(base_1e9: int, way: Direction = Direction.CARRY) -> Take:
 def test_property_04_an_increase_beyond_the_limit_is_rejected(
     steps: int, way: Direction, limit: tuple[float, str]
 ) -> None:
-    """10x paper, 5x live; health and liquidation distance as well (R4.2). A close of the same passes."""
+    """10x paper, 5x live; health, unrounded, and liquidation distance as well (R4.2). A close of the same passes."""
     most, mode = limit
 
     async def scenario(w: World) -> None:
         base = steps * 10_000_000
         before = w.legs
         result = await w.sure(order(base, way))
-        plan = w.engine.desk.plan(order(base, way)) if result.status is ResultStatus.REJECTED else None
+        plan = w.engine.desk.assess.plan(order(base, way)) if result.status is ResultStatus.REJECTED else None
         if plan is not None:
             after = plan.after
             too_much = (
                 after.leverage is None
                 or after.leverage > most
-                or after.summary.health < 60
+                or after.summary.exact_health < 60
                 or (after.liq_distance_pct is not None and abs(after.liq_distance_pct) < 20)
                 or after.summary.free_initial_1e6 <= 0
             )
@@ -93,6 +93,7 @@ def test_property_04_an_increase_beyond_the_limit_is_rejected(
         paper=CALM,
         opening=1000,
         mode=mode,
+        live_mode="trade",
         limits=GateLimits(max_leverage=most),
         hold=Stance.CARRY,
         auto_limit_usd=None,
@@ -158,8 +159,11 @@ def test_property_06_health_alerts_once_per_crossing(path: list[Decimal]) -> Non
 def test_property_09_a_deposit_is_accepted_iff_the_wallet_has_it(amount: int, asset: str) -> None:
     async def scenario(w: World) -> None:
         wallet = 1000 * USD if asset == "USDC" else 2 * SOL
-        result = await w.give(deposit(amount, asset))
-        assert (result.status is ResultStatus.DONE) is (0 < amount <= wallet)
+        before = w.account
+        result = await w.sure(deposit(amount, asset))
+        accepted = 0 < amount <= wallet
+        assert (result.status is ResultStatus.DONE) is accepted
+        assert accepted or w.account == before
         assert result.message
 
     in_world(scenario, paper=CALM, wallet_sol=2, primed=1)
@@ -184,6 +188,10 @@ def test_property_11_a_transfer_changes_vault_and_ledger_by_exactly_its_amount(
         books, before, vault = w.core.accountant.books, w.account.equity, w.snapshot().vault
         totals = dict(books.totals)
         result = await w.give(withdraw(amount) if out else deposit(amount))
+        assert (result.status is ResultStatus.NEEDS_CONFIRMATION) is (amount > 100 * USD)
+        if result.status is ResultStatus.NEEDS_CONFIRMATION:
+            assert w.account.equity == before
+            result = await w.confirm(result)
         assert result.status is ResultStatus.DONE
         moved = Decimal(-amount if out else amount) / USD
         assert w.account.equity - before == moved
@@ -195,30 +203,50 @@ def test_property_11_a_transfer_changes_vault_and_ledger_by_exactly_its_amount(
     in_world(scenario, paper=CALM)
 
 
+strict = st.sampled_from(
+    [
+        NO_RULES,
+        GateLimits(max_leverage=10.0),
+        GateLimits(max_leverage=0.5, min_health_withdraw=0),
+        GateLimits(max_leverage=1e9, min_liq_distance_pct=60.0, min_health_withdraw=0),
+    ]
+)
+
+
 @examples
-@given(sizes, moves, st.sampled_from(["USDC", "SOL"]), st.integers(500, 3000))
+@given(sizes, moves, st.sampled_from(["USDC", "SOL"]), st.integers(500, 3000), strict)
 def test_property_12_the_largest_withdrawal_passes_and_one_unit_more_does_not(
-    base_1e9: int, move: Decimal, asset: str, opening: int
+    base_1e9: int, move: Decimal, asset: str, opening: int, limits: GateLimits
 ) -> None:
+    """To the smallest unit, with health unrounded, and leverage and distance to liquidation as in a trade (R3.4)."""
+
     async def scenario(w: World) -> None:
         await w.sure(order(base_1e9))
         await w.to_price(PRICE * move)
-        most = int(w.engine.desk.capital.largest_withdrawal(asset) * (USD if asset == "USDC" else SOL))
+        shown = w.engine.desk.capital.largest_withdrawal(asset)
+        most = int(shown * (USD if asset == "USDC" else SOL))
         before = w.account
-        result = await w.give(withdraw(most + 1, asset))
+        result = await w.sure(withdraw(most + 1, asset))
         assert result.status is ResultStatus.REJECTED
         if result.code == "BLOCKED":
-            assert blocked_by(result) == ["withdraw_health"]
-            assert f"at most {w.engine.desk.capital.largest_withdrawal(asset):f}" in result.message
+            assert blocked_by(result)
+            assert set(blocked_by(result)) <= {"withdraw_health", "leverage", "liq_distance", "margin"}
+            assert result.message.endswith(f"; at most {shown:f} {asset}")
+        else:
+            # More than is there; the books and the exchange agree on what is there.
+            assert most == max(0, int(before.quote * USD) if asset == "USDC" else before.spot_1e9)
         assert w.account == before
         if most:
-            assert (await w.give(withdraw(most, asset))).status is ResultStatus.DONE
+            assert (await w.sure(withdraw(most, asset))).status is ResultStatus.DONE
             now = w.core.standing()
             assert now is not None
-            assert now.summary.health >= 80
+            assert now.summary.exact_health >= limits.min_health_withdraw
+            assert now.leverage is not None
+            assert now.leverage <= limits.max_leverage
+            assert now.liq_distance_pct is None or abs(now.liq_distance_pct) >= limits.min_liq_distance_pct
         await w.check()
 
-    in_world(scenario, paper=CALM, opening=opening, limits=NO_RULES, hold=Stance.CARRY)
+    in_world(scenario, paper=CALM, opening=opening, limits=limits, hold=Stance.CARRY)
 
 
 @examples
@@ -243,7 +271,7 @@ def test_property_14_orders_carry_a_limit_no_wider_than_configured(
 ) -> None:
     async def scenario(w: World) -> None:
         await w.to_price(price)
-        plan = w.engine.desk.plan(order(base_1e9, way))
+        plan = w.engine.desk.assess.plan(order(base_1e9, way))
         assert len(plan.legs) == 2
         assert sum(leg.base_1e9 for leg in plan.legs) == 0
         for leg in plan.legs:
@@ -266,7 +294,7 @@ def test_property_15_a_close_offsets_exactly_and_only_reduces(base_1e9: int, way
         assume(w.account.perp_1e9)
         await w.to_price(PRICE * move)
         account = w.account
-        plan = w.engine.desk.plan(leave())
+        plan = w.engine.desk.assess.plan(leave())
         assert {leg.market: leg.base_1e9 for leg in plan.legs} == {
             "SOL-PERP": -account.perp_1e9,
             "SOL": -account.spot_1e9,
@@ -294,10 +322,21 @@ def test_property_53_after_a_close_nothing_is_left(base_1e9: int, way: Direction
     in_world(scenario, opening=10_000, confirm_above_usd=0.0)
 
 
+unsettled_pnl = st.one_of(st.decimals(-1000, 1000, places=6), st.decimals("-1.00001", "1.00001", places=6))
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.decimals(-1000, 1000, places=6))
-def test_property_16_settle_iff_more_than_a_dollar(unsettled: Decimal) -> None:
-    assert settle_due(unsettled, 1.0) is (unsettled > 1)
+@given(unsettled_pnl, st.sampled_from([0.0, 0.1, 1.0, 25.0]))
+def test_property_16_settle_iff_more_than_a_dollar(unsettled: Decimal, above: float) -> None:
+    """Gain or loss (R4.6)."""
+    assert settle_due(unsettled, 1.0) is (unsettled > 1 or unsettled < -1)
+    assert settle_due(unsettled, above) is (abs(unsettled) > Decimal(str(above)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(unsettled_pnl)
+def test_property_16_documented_settles_gains_only(unsettled: Decimal) -> None:
+    assert documented_settle_due(unsettled) is (unsettled > 1)
 
 
 @examples
@@ -306,20 +345,20 @@ def test_property_16_a_close_settles_what_is_due(base_1e9: int, move: Decimal) -
     async def scenario(w: World) -> None:
         await w.sure(order(base_1e9))
         await w.to_price(PRICE * move)
-        due = w.account.unsettled > 1
-        await w.leave()
+        unsettled = w.account.unsettled
+        due = abs(unsettled) > 1
+        result = await w.leave()
         assert [kind for kind, _ in await w.outcomes()] == ["TAKE", "LEAVE", *(["SETTLE"] if due else [])]
-        assert (w.account.unsettled == 0) or not due
+        assert w.account.unsettled == (0 if due else unsettled)
+        assert ("PnL settled" in result.message) is due
         await w.check()
 
     in_world(scenario, paper=CALM, opening=10_000)
 
 
 async def drift(w: World, cents: int) -> None:
-    """So many hundredths of a SOL more in the wallet."""
-    more = w.venue._account.wallet_spot + Decimal(cents) / 100
-    w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=more)
-    w.venue._told = None
+    """Somebody else with the same key buys so many hundredths of a SOL back of the hedge's short."""
+    await w.venue.fill_from_elsewhere("SOL-PERP", cents * 10_000_000, w.price)
 
 
 @examples
@@ -329,9 +368,12 @@ def test_property_20_within_the_cooldown_the_signal_is_skipped_and_the_rest_logg
         await w.take(5)
         await drift(w, cents)
         assert (await w.give(Rebalance(market="SOL-PERP", source="engine"))).status is ResultStatus.DONE
-        stamped, legs = w.core.flags.last_rebalance_s, w.legs
+        stamped = w.core.flags.last_rebalance_s
         assert stamped == w.clock.market_s()
+        assert w.legs == (5.0, -5.0)
         await drift(w, cents)
+        legs = w.legs
+        assert legs == (5.0, -5.0 + cents / 100)
         await w.give(SetAutomation(on=True))
         await w.to_price(PRICE, after_s=after_s)
         assert (w.core.flags.last_rebalance_s, w.legs) == (stamped, legs)
@@ -339,6 +381,7 @@ def test_property_20_within_the_cooldown_the_signal_is_skipped_and_the_rest_logg
         assert line.fields["cooldown_remaining_s"] == pytest.approx(1800 - after_s)
         await w.to_price(PRICE, after_s=1800 - after_s + 60)
         assert w.core.flags.last_rebalance_s == w.clock.market_s()
+        assert w.legs == (5.0, -5.0)
 
     in_world(scenario, paper=CALM, hold=Stance.CARRY)
 
@@ -451,7 +494,7 @@ def test_what_the_dialog_promises_is_what_happens(base_1e9: int, way: Direction,
             await w.sure(order(base_1e9, way))
             await w.to_price(PRICE)
         command = leave() if close else order(base_1e9, way)
-        plan = w.engine.desk.plan(command)
+        plan = w.engine.desk.assess.plan(command)
         book = w.core.known_book()
         before = w.account
         result = await w.sure(command)

@@ -14,11 +14,12 @@ from deltatui.domain.gates import (
     CODES,
     GateFacts,
     GateLimits,
+    _shown,
     allowed,
     blocking,
     judge,
+    judge_withdrawal,
     only_profitability_blocks,
-    withdraw_health,
 )
 from deltatui.domain.verdict import Verdict, VerdictStatus
 
@@ -90,15 +91,77 @@ def test_property_04_health_and_liquidation_distance_count_too(distance: float, 
     assert verdict("liq_distance", limits, liq_distance_pct_after=distance).allowed is (distance >= least)
     assert verdict("liq_distance", limits, liq_distance_pct_after=None, no_liquidation_after=True).allowed
     assert verdict("health_after", health_after=health).allowed is (health >= 60)
+    assert not verdict("health_after", health_after=59.5).allowed
+    assert verdict("health_after", health_after=59.5).observed == "59.5"
+
+
+def withdrawal(code: str, limits: GateLimits = PAPER, **changes: Any) -> Verdict:
+    return next(v for v in judge_withdrawal(facts(**changes), limits) if v.code == code)
 
 
 @examples
-@given(st.integers(0, 100), st.integers(0, 100))
-def test_property_12_a_withdrawal_must_leave_health(health: int, least: int) -> None:
+@given(st.one_of(st.floats(0, 100), st.integers(0, 100)), st.integers(0, 100))
+def test_property_12_a_withdrawal_must_leave_health(health: float, least: int) -> None:
+    """Unrounded: 79.5 is not 80."""
     limits = GateLimits(max_leverage=10.0, min_health_withdraw=least)
-    assert withdraw_health(health, limits).allowed is (health >= least)
-    assert withdraw_health(health, PAPER).allowed is (health >= 80)
-    assert withdraw_health(None, PAPER).status is VerdictStatus.UNKNOWN
+    assert withdrawal("withdraw_health", limits, health_after=health).allowed is (health >= least)
+    assert withdrawal("withdraw_health", health_after=health).allowed is (health >= 80)
+    assert withdrawal("withdraw_health", health_after=None).status is VerdictStatus.UNKNOWN
+    assert not withdrawal("withdraw_health", health_after=79.999999).allowed
+
+
+@examples
+@given(st.floats(0, 20), st.floats(0, 50), st.floats(-10, 10), st.sampled_from([PAPER, LIVE]))
+def test_property_12_a_withdrawal_passes_what_a_trade_passes(
+    leverage: float, distance: float, free: float, limits: GateLimits
+) -> None:
+    """R3.4: leverage, distance to liquidation, initial margin and an open venue, on what remains."""
+    changes = {"leverage_after": leverage, "liq_distance_pct_after": distance, "free_collateral_after": free}
+    for code in ("venue", "leverage", "liq_distance", "margin"):
+        assert withdrawal(code, limits, **changes) == verdict(code, limits, **changes)
+    fine = leverage <= limits.max_leverage and distance >= limits.min_liq_distance_pct and free > 0
+    assert allowed(judge_withdrawal(facts(**changes), limits)) is fine
+    assert allowed(judge_withdrawal(GOOD, limits))
+    assert not allowed(judge_withdrawal(facts(venue_problem="paused"), limits))
+
+
+@pytest.mark.parametrize("name", ["venue_problem", "leverage_after", "liq_distance_pct_after", "free_collateral_after"])
+def test_an_unknown_input_blocks_a_withdrawal_too(name: str) -> None:
+    (stopped,) = blocking(judge_withdrawal(facts(**{name: None}), PAPER))
+    assert (stopped.code, stopped.status) == (INPUTS[name], VerdictStatus.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [
+        (90.0, 60, "90"),
+        (60.0, 60, "60"),
+        (59.5, 60, "59.5"),
+        (59.6, 60, "59.6"),
+        (59.4, 60, "59"),
+        (60.4, 60, "60.4"),
+        (79.99, 80, "79.99"),
+        (79.99996, 80, "79.99996"),
+        (0.0, 60, "0"),
+    ],
+)
+def test_a_figure_is_rounded_where_that_does_not_hide_its_side_of_the_limit(
+    value: float, limit: float, shown: str
+) -> None:
+    assert _shown(value, limit) == shown
+
+
+near_a_limit = (
+    st.integers(0, 100).flatmap(lambda whole: st.floats(whole - 0.001, whole + 0.001)).filter(lambda x: x >= 0)
+)
+
+
+@examples
+@given(st.one_of(st.floats(0, 100), near_a_limit), st.integers(0, 100))
+def test_what_is_shown_never_stands_on_the_other_side_of_the_limit(value: float, limit: int) -> None:
+    shown = float(_shown(value, limit))
+    assert abs(shown - value) <= 0.5
+    assert (shown >= limit) is (value >= limit)
 
 
 @examples

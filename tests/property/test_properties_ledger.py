@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.ledger import (
+    LIQUIDATION_NOTE,
     TRANSFER_NOTE,
     Books,
     BooksImage,
@@ -28,7 +29,7 @@ from deltatui.venues.paper.settings import PaperSettings
 examples = settings(max_examples=200, deadline=None)
 
 GAP = Decimal("1e-9")
-PERP, SPOT, QUOTE = "SOL-PERP", "SOL", "USDC"
+PERP, SPOT, QUOTE, OTHER = "SOL-PERP", "SOL", "USDC", "BTC-PERP"
 
 money = st.decimals(-(10**6), 10**6, places=6)
 units = st.integers(-(10**6), 10**6).map(lambda cents: Decimal(cents) / 100)
@@ -76,8 +77,8 @@ def test_property_11_a_transfer_changes_the_books_by_exactly_its_amount(
     assert entries[0].amount == worth
     assert books.closing_equity({SPOT: price}) == 1000 + worth
     market = PaperMarket(price, price)
-    assert change.account.equity(market) - account.equity(market) == worth
-    assert books.paid_in.get(SPOT, Decimal(0)) == (amount if in_base else 0)
+    assert change.account.equity(market, {}) - account.equity(market, {}) == worth
+    assert books.paid_in.get(SPOT, Decimal(0)) == (max(amount, Decimal(0)) if in_base else 0)
 
 
 @examples
@@ -111,9 +112,18 @@ class Life:
             quote=Decimal(10_000), wallet_quote=Decimal(10_000), wallet_spot=Decimal(100), accrued_s=1_700_000_000
         )
         self.market = PaperMarket(Decimal(150), Decimal(150))
+        self.other_marks = {OTHER: Decimal(60_000)}
         self.now_s = 1_700_000_000
-        self.books = Books(self.account.equity(self.market), frozenset({SPOT}))
+        self.books = Books(self.equity, frozenset({SPOT}))
         self.events: list[VenueEvent] = []
+
+    @property
+    def equity(self) -> Decimal:
+        return self.account.equity(self.market, self.other_marks)
+
+    @property
+    def marks(self) -> dict[str, Decimal]:
+        return {PERP: self.market.mark, SPOT: self.market.oracle, **self.other_marks}
 
     def change(self) -> Change:
         return Change(self.account, float(self.now_s), PERP, SPOT, QUOTE)
@@ -140,7 +150,7 @@ class Life:
     def trade(self, steps: int, slip: Decimal, spot: bool, fee: Decimal) -> None:
         base_1e9, change = steps * 10_000_000, self.change()
         if spot:
-            change.trade_spot(base_1e9, self.market.oracle * (1 + slip), fee, "op")
+            change.trade_spot(Decimal(steps) / 100, self.market.oracle * (1 + slip), fee, "op")
         else:
             market = self.market
             change.trade_perp(base_1e9, market.mark * (1 + slip), fee, market.index_long, market.index_short, "op")
@@ -156,15 +166,26 @@ class Life:
 
     def settle(self) -> None:
         change = self.change()
-        before = self.account.equity(self.market)
+        before = self.equity
         change.settle(self.market)
         self.done(change)
-        assert abs(self.account.equity(self.market) - before) < GAP
+        assert abs(self.equity - before) < GAP
+
+    def elsewhere(self, steps: int, price: Decimal) -> None:
+        """A fill in a market that the exchange lists beside ours."""
+        self.other_marks[OTHER] = price
+        change = self.change()
+        change.trade_other(OTHER, steps * 100_000, price, Decimal("0.01"), "")
+        self.done(change)
 
     def liquidate(self) -> None:
         change = self.change()
-        change.liquidate(self.market, Decimal(1500))
+        change.liquidate(self.market, self.other_marks, Decimal(1500))
         self.done(change)
+        account = self.account
+        assert account.perp.base_1e9 == 0
+        assert not account.others
+        assert min(account.spot, account.quote, self.equity) >= 0
 
 
 rate = st.decimals(-1, 1, places=9)
@@ -178,6 +199,7 @@ act = st.one_of(
     ),
     st.tuples(st.just("move"), small.filter(bool), st.booleans()),
     st.tuples(st.just("settle")),
+    st.tuples(st.just("elsewhere"), st.integers(-5000, 5000).filter(bool), prices),
     st.tuples(st.just("liquidate")),
 )
 
@@ -194,10 +216,10 @@ def test_the_ledger_identity_holds_over_any_history(acts: list[tuple], period_s:
             continue
         life.books.ingest(life.events[heard:])
         heard = len(life.events)
-        equity = life.account.equity(life.market)
-        ledger = life.books.closing_equity({PERP: life.market.mark, SPOT: life.market.oracle})
-        assert abs(equity - ledger) < GAP, (name, arguments)
-        marks = {PERP: life.market.mark, SPOT: life.market.oracle}
+        marks = life.marks
+        ledger = life.books.closing_equity(marks)
+        assert abs(life.equity - ledger) < GAP, (name, arguments)
+        assert all(base >= 0 for base in life.books.paid_in.values())
         split = sum(life.books.unrealized(marks, spot=spot) for spot in (True, False))
         assert abs(ledger - (life.books.opening_equity + sum(life.books.totals.values()) + split)) < GAP
     assert [event.sequence for event in life.events] == list(range(1, len(life.events) + 1))
@@ -237,6 +259,57 @@ def test_only_what_was_paid_in_as_such_is_no_hedge() -> None:
         ]
     )
     assert books.paid_in == {SPOT: Decimal(2)}
+
+
+def fill(number: int, base: str, note: str = "") -> VenueEvent:
+    return VenueEvent(number, 0.0, SPOT, base=Decimal(base), price=Decimal(100), note=note)
+
+
+def test_a_withdrawal_takes_what_was_paid_in_first_and_then_of_the_hedge() -> None:
+    """M3, M6: paid-in never goes below 0, and what comes in later counts whole."""
+    books = Books(Decimal(0), frozenset({SPOT}))
+    left = []
+    for number, (base, note) in enumerate(
+        [("5", ""), ("2", TRANSFER_NOTE), ("-1.5", TRANSFER_NOTE), ("-3", TRANSFER_NOTE), ("3", TRANSFER_NOTE)], 1
+    ):
+        books.ingest([fill(number, base, note)])
+        left.append(books.paid_in.get(SPOT, Decimal(0)))
+    assert left == [0, 2, Decimal("0.5"), 0, 3]
+    assert books.holdings[SPOT].base == Decimal("5.5")
+
+
+@pytest.mark.parametrize(
+    ("held", "paid_in", "sold", "left"),
+    [("0", "5", "-2", "3"), ("4", "5", "-6", "3"), ("4", "5", "-2", "5"), ("0", "5", "-5", "0")],
+)
+def test_what_a_liquidation_sells_is_not_there_any_more(held: str, paid_in: str, sold: str, left: str) -> None:
+    books = Books(Decimal(0), frozenset({SPOT}))
+    events = [fill(1, paid_in, TRANSFER_NOTE), fill(2, sold, LIQUIDATION_NOTE)]
+    if Decimal(held):
+        events = [fill(1, held), fill(2, paid_in, TRANSFER_NOTE), fill(3, sold, LIQUIDATION_NOTE)]
+    books.ingest(events)
+    assert books.paid_in == {SPOT: Decimal(left)}
+
+
+def test_what_a_liquidation_buys_back_leaves_what_was_paid_in() -> None:
+    """Of a debt nothing is left, so neither is anything of the operator's own in it."""
+    books = Books(Decimal(0), frozenset({SPOT}))
+    books.ingest([fill(1, "2", TRANSFER_NOTE), fill(2, "-7"), fill(3, "5", LIQUIDATION_NOTE)])
+    assert books.holdings[SPOT].base == 0
+    assert books.paid_in == {SPOT: Decimal(0)}
+
+
+def test_an_image_of_early_days_with_less_than_nothing_paid_in_reads_as_nothing() -> None:
+    """0.1.0 counted a withdrawal of the hedge's SOL as negative."""
+    raw = (
+        b'{"opening_equity":"3000","cursor":4,"sequence":2,"totals":{"deposit":"0","withdrawal":"-450"},'
+        b'"holdings":{"SOL":{"base":"2","price":"150"}},"funding_since_open":{},"transferred":{"SOL":"-3"}}'
+    )
+    books = books_from_image(msgspec.json.decode(raw, type=BooksImage), frozenset({SPOT}))
+    assert books.paid_in == {SPOT: Decimal(0)}
+    assert books.totals[FlowKind.WRITE_OFF] == 0
+    books.ingest([fill(5, "3", TRANSFER_NOTE)])
+    assert books.paid_in == {SPOT: Decimal(3)}
 
 
 def test_funding_since_open_begins_anew_with_each_position() -> None:

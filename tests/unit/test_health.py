@@ -90,7 +90,9 @@ def test_a_daily_limit_lifts_at_midnight_of_market_time() -> None:
 def test_a_drawdown_is_counted_from_the_peak() -> None:
     limits = LossLimits(drawdown_pct=Decimal(10))
     state, stops = watch([("100", "0"), ("120", "0"), ("109", "0"), ("108", "0"), ("108.01", "0")], limits)
-    expected = LossStop("equity is 10.00 % below its peak, limit 10.00 %", "the limit lifts when equity is above $108.00")
+    expected = LossStop(
+        "equity is 10.00 % below its peak, limit 10.00 %", "the limit lifts when equity is above $108.00"
+    )
     assert stops == [None, None, None, expected, None]
     assert state.max_drawdown_pct == 10
     assert state.peak == 120

@@ -26,6 +26,7 @@ from deltatui.backtest.run import Fees, Policy
 from deltatui.config import entries, load, render
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
+from deltatui.engine.powers import LIVE_MODES, power_of
 from deltatui.engine.settings import EngineSettings
 from deltatui.paths import Paths
 from deltatui.settings import NOT_USED, PAPER_AUTO_LIMIT_USD, PAPER_MAX_LEVERAGE, Settings, default_of
@@ -352,7 +353,11 @@ async def test_what_needs_live_mode_is_in_the_table_as_long_as_live_mode_is_refu
     with pytest.raises(ValidationError, match="MODE_NOT_READY"):
         await run_engine(load(flags={"mode": "live"}, env={}, paths=paths))
     assert {"oracle_age", "slot_lag"} <= set(_NOT_APPLICABLE)
-    assert engine_settings(settings_with(live_mode="trade"), "default") == engine_settings(settings_with(), "default")
+    # The engine looks at live_mode, in live mode: whatever it is, each mode that starts has every power.
+    for mode in ("replay", "paper"):
+        for live_mode in LIVE_MODES:
+            told = engine_settings(settings_with(mode=mode, live_mode=live_mode), "default")
+            assert (told.live_mode, power_of(told)) == (live_mode, "auto")
 
 
 def test_the_fallback_is_in_the_table_as_long_as_no_market_needs_it() -> None:
