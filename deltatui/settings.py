@@ -512,7 +512,7 @@ class PaperSettings(Section):
         default=default_of(PaperFaults, "report_late_s") * 1e3,
         ge=0,
         le=60_000,
-        description="time by which the account is told late; from 30000 on the answer to a trade is that it is not known",
+        description="time by which the account is told late; from 30000 on a trade is answered before it is told",
     )
 
     @model_validator(mode="after")

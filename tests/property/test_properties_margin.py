@@ -14,6 +14,7 @@ from deltatui.domain.margin import (
     MarginBook,
     documented_health,
     documented_health_first,
+    exact_health,
     health_from,
     margin_summary,
 )
@@ -86,6 +87,20 @@ def test_health_falls_with_requirement_and_rises_with_collateral(
     health = health_from(requirement, collateral)
     assert health_from(requirement + more, collateral) <= health
     assert health_from(requirement, collateral + extra) >= health
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(1, 10**15), st.data(), st.integers(0, 100))
+def test_exact_health_passes_a_limit_iff_the_true_figure_does(collateral: int, data: st.DataObject, limit: int) -> None:
+    """Against whole numbers; what is shown to people is the same rounded half up."""
+    at_limit = collateral * (100 - limit) // 100
+    requirement = data.draw(
+        st.one_of(st.integers(0, 2 * collateral), st.integers(max(0, at_limit - 2), at_limit + 2)), "requirement"
+    )
+    exact = exact_health(requirement, collateral)
+    assert (exact >= limit) is (max(0, 100 * (collateral - requirement)) >= limit * collateral)
+    assert 0 <= exact <= 100
+    assert abs(exact - health_from(requirement, collateral)) <= 0.5 + 1e-9
 
 
 @examples

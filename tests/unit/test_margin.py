@@ -23,7 +23,15 @@ from deltatui.domain.account import (
     UserStatus,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.margin import Category, MarginBook, documented_health, documented_health_first, health_from
+from deltatui.domain.gates import GateFacts, GateLimits, allowed, judge, judge_withdrawal
+from deltatui.domain.margin import (
+    Category,
+    MarginBook,
+    documented_health,
+    documented_health_first,
+    exact_health,
+    health_from,
+)
 from deltatui.domain.preview import Change, account_after, book_after, health_after, leverage_after
 
 SOL_KEY, USD_KEY = b"s" * 32, b"u" * 32
@@ -362,11 +370,62 @@ def test_health_table(requirement: int, collateral: int, liquidated: bool, healt
     assert health_from(requirement, collateral, liquidated) == health
 
 
+@pytest.mark.parametrize(
+    ("requirement", "collateral", "liquidated", "exact"),
+    [
+        (0, 0, False, 100.0),
+        (0, 100, False, 100.0),
+        (0, -1, False, 0.0),
+        (1, 0, False, 0.0),
+        (1, -5, False, 0.0),
+        (100, 100, False, 0.0),
+        (200, 100, False, 0.0),
+        (995, 1_000, False, 0.5),
+        (405, 1_000, False, 59.5),
+        (200, 1_000, False, 80.0),
+        (1, 3, False, 66.666666666),
+        (0, 100, True, 0.0),
+    ],
+)
+def test_exact_health_table(requirement: int, collateral: int, liquidated: bool, exact: float) -> None:
+    assert exact_health(requirement, collateral, liquidated) == exact
+
+
+def test_59_and_a_half_reads_60_and_does_not_pass_a_limit_of_60() -> None:
+    """M3: limits look at the figure itself, people at the rounded one."""
+    perp = changed(PERP, margin_ratio_maintenance_1e4=500)
+    summary = margin.margin_summary(book(-81, 100, usd=1_000, price=100 * USD, perp=perp))
+    assert (summary.health, summary.exact_health) == (60, 59.5)
+    facts = GateFacts(increases_risk=True, health_after=summary.exact_health)
+    (judged,) = (v for v in judge(facts, GateLimits(max_leverage=10.0), {}) if v.code == "health_after")
+    assert (judged.allowed, judged.observed, judged.limit) == (False, "59.5", ">= 60")
+
+
+@pytest.mark.parametrize(("less_1e6", "passes"), [(0, True), (1, False), (-1, True)])
+def test_health_of_exactly_80_passes_and_a_millionth_of_a_dollar_less_does_not(less_1e6: int, passes: bool) -> None:
+    """1000 of collateral, 200 of maintenance margin."""
+    perp = changed(PERP, margin_ratio_maintenance_1e4=400)
+    account = book(-50, 100, usd=1_000, price=100 * USD, perp=perp)
+    summary = margin.margin_summary(book_after(account, Change(token_deltas={0: -less_1e6})))
+    assert summary.requirement_maintenance_1e6 == 200 * USD
+    assert summary.health == 80
+    assert (summary.exact_health >= 80) is passes
+    facts = GateFacts(
+        increases_risk=True,
+        health_after=summary.exact_health,
+        leverage_after=1.0,
+        no_liquidation_after=True,
+        free_collateral_after=1.0,
+    )
+    assert allowed(judge_withdrawal(facts, GateLimits(max_leverage=10.0))) is passes
+
+
 @pytest.mark.parametrize("status", [UserStatus.BEING_LIQUIDATED, UserStatus.BANKRUPT])
 def test_health_is_0_in_liquidation_whatever_the_numbers(status: int) -> None:
     user = UserAccount(status=status)
     assert margin.health(book(-1, usd=10_000, user=user)) == 0
-    assert margin.margin_summary(book(-1, usd=10_000, user=user)).health == 0
+    summary = margin.margin_summary(book(-1, usd=10_000, user=user))
+    assert (summary.health, summary.exact_health) == (0, 0.0)
     assert margin.health(book(-1, usd=10_000, user=UserAccount(status=UserStatus.REDUCE_ONLY))) == 100
 
 

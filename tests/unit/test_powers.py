@@ -1,0 +1,101 @@
+"""What each live mode may do, command by command (R2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+from engine_harness import engine_settings
+
+from deltatui.domain.command import (
+    AnyCommand,
+    Cancel,
+    Command,
+    Confirm,
+    Deposit,
+    ForgetLosses,
+    Kill,
+    Leave,
+    Pause,
+    Rebalance,
+    Resume,
+    SetAutomation,
+    SetSpeed,
+    Settle,
+    Stop,
+    Take,
+    Withdraw,
+)
+from deltatui.domain.errors import ValidationError
+from deltatui.engine.powers import LIVE_MODES, check_power, may_automate, needed_by, needed_power, power_refusal
+from deltatui.engine.settings import EngineSettings
+
+M = "SOL-PERP"
+
+NEEDED: list[tuple[Command, str]] = [
+    (Pause(), "watch"),
+    (Resume(), "watch"),
+    (Cancel(operation_id="o1"), "watch"),
+    (Confirm(operation_id="o1"), "watch"),
+    (Stop(), "watch"),
+    (SetSpeed(speed=1), "watch"),
+    (Kill(), "watch"),
+    (SetAutomation(on=False), "watch"),
+    (Deposit(asset="USDC", amount=1), "manage"),
+    (Withdraw(asset="USDC", amount=1), "manage"),
+    (Settle(market=M), "manage"),
+    (Take(market=M, base_1e9=1), "trade"),
+    (Leave(market=M), "trade"),
+    (Rebalance(market=M), "trade"),
+    (Kill(flatten=True), "trade"),
+    (ForgetLosses(), "trade"),
+    (SetAutomation(on=True), "auto"),
+]
+
+
+def name_of(value: object) -> str:
+    if not isinstance(value, Command):
+        return str(value)
+    return type(value).__name__ + ("!" if getattr(value, "flatten", False) or getattr(value, "on", False) else "")
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert {type(command) for command, _ in NEEDED} == set(get_args(AnyCommand))
+    for command in get_args(AnyCommand):
+        assert needed_by(command) in LIVE_MODES
+
+
+@pytest.mark.parametrize("live_mode", LIVE_MODES)
+@pytest.mark.parametrize(("command", "needed"), NEEDED, ids=name_of)
+def test_live_a_command_needs_its_power(command: Command, needed: str, live_mode: str) -> None:
+    assert needed_power(command) == needed
+    # What some form of it needs is never more than this form does.
+    assert LIVE_MODES.index(needed_by(type(command))) <= LIVE_MODES.index(needed_power(command))
+    settings = engine_settings(mode="live", live_mode=live_mode)
+    if LIVE_MODES.index(live_mode) >= LIVE_MODES.index(needed):  # type: ignore[arg-type]
+        check_power(settings, command)
+        return
+    with pytest.raises(ValidationError) as refused:
+        check_power(settings, command)
+    assert refused.value.code == "NO_POWER"
+    what = "kill with flatten" if isinstance(command, Kill) else type(command).__name__.lower()
+    expected = f"live mode {live_mode} does not allow {what}; it needs live_mode {needed}"
+    assert refused.value.sentence == expected
+
+
+@pytest.mark.parametrize("live_mode", LIVE_MODES)
+@pytest.mark.parametrize("mode", ["paper", "replay"])
+def test_paper_and_replay_have_every_power(mode: str, live_mode: str) -> None:
+    settings = engine_settings(mode=mode, live_mode=live_mode)
+    for command, _ in NEEDED:
+        check_power(settings, command)
+    assert may_automate(settings)
+    assert power_refusal(settings, "auto", "anything") == ""
+
+
+def test_live_watches_unless_told_otherwise() -> None:
+    settings: Callable[..., EngineSettings] = engine_settings
+    assert settings(mode="live").live_mode == "watch"
+    allowed: dict[Any, bool] = {mode: may_automate(settings(mode="live", live_mode=mode)) for mode in LIVE_MODES}
+    assert allowed == {"watch": False, "manage": False, "trade": False, "auto": True}
