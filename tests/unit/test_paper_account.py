@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
 import msgspec
 import pytest
 
-from deltatui.domain.ledger import FlowKind, VenueEvent
+from deltatui.domain.ledger import LIQUIDATION_NOTE, Books, FlowKind, Holding, VenueEvent
 from deltatui.domain.market import FundingRecord
 from deltatui.venues.paper.account import Change, PaperAccount, PaperMarket, PaperPerp
 from deltatui.venues.paper.settings import PaperSettings
@@ -136,6 +136,90 @@ def test_a_liquidation_closes_positions_and_debts_with_its_fee(spot: Decimal, pe
     assert sum(amount for kind, amount in flows(c.events) if kind == "fee") == -closed * D("0.015")
     assert c.account.liquidations == 1
     assert {e.operation_id for e in c.events if e.kind is FlowKind.FEE} == {"liquidation"}
+
+
+def liquidated(account: PaperAccount, price: int, other_marks: dict[str, Decimal] | None = None) -> Change:
+    """``account`` after a liquidation at ``price`` with a fee of 1.5 %; the events explain every cent of it."""
+    market, marks = PaperMarket(D(price), D(price)), other_marks or {}
+    books = Books(account.equity(market, marks), frozenset({"SOL"}))
+    for instrument, base, entry in [
+        ("SOL-PERP", account.perp.base_1e9, market.mark),
+        ("SOL", account.spot * SOL, market.oracle),
+        *((symbol, other.base_1e9, marks[symbol]) for symbol, other in account.others.items()),
+    ]:
+        if base:
+            books.holdings[instrument] = Holding(D(base) / SOL, entry)
+    c = change(account)
+    c.liquidate(market, marks, D(1500))
+    books.ingest(c.events)
+    ledger = books.closing_equity({"SOL-PERP": market.mark, "SOL": market.oracle, **marks})
+    assert abs(c.account.equity(market, marks) - ledger) < D("1e-9")
+    return c
+
+
+def written_off(c: Change) -> Decimal:
+    return sum((e.amount for e in c.events if e.kind is FlowKind.WRITE_OFF), ZERO)
+
+
+def test_a_liquidation_sells_deposits_for_debts() -> None:
+    """M11: of 10 SOL at 100 so much as a debt of 500 and the fee need, to the lamport."""
+    c = liquidated(PaperAccount(quote=D(-500), spot=D(10)), 100)
+    sold = 10 - c.account.spot
+    assert sold == D("5.076142132")
+    assert c.account.quote == sold * 100 * D("0.985") - 500
+    assert ZERO <= c.account.quote < D("1e-6")
+    assert written_off(c) == 0
+    assert c.account.liquidations == 1
+    assert {e.note for e in c.events if e.base} == {LIQUIDATION_NOTE}
+
+
+def test_a_liquidation_pays_the_loss_of_a_perp_out_of_the_deposits() -> None:
+    """Short 5 from 150 against 5 SOL, all quote spent, at 800."""
+    c = liquidated(PaperAccount(quote=D(100), spot=D(5), perp=PaperPerp(-5 * SOL, D(750), D(750))), 800)
+    account = c.account
+    owed = 5 * 800 - 750 + 5 * 800 * D("0.015") - 100
+    assert account.perp.base_1e9 == 0
+    assert account.perp.quote == 0
+    assert account.spot == 5 - (owed / (800 * D("0.985"))).quantize(D("1e-9"), ROUND_UP)
+    assert ZERO <= account.quote < D("1e-5")
+    assert written_off(c) == 0
+
+
+def test_what_nothing_is_left_for_is_written_off_by_its_own_kind() -> None:
+    """Nothing stays negative, and the books say by what."""
+    c = liquidated(PaperAccount(quote=D(-2000), spot=D(10)), 100)
+    assert (c.account.quote, c.account.spot) == (0, 0)
+    assert c.account.equity(MARKET, {}) == 0
+    assert written_off(c) == 2000 - 985
+    assert flows(c.events)[-1] == ("write_off", D(1015))
+    # M11's own figures: 30 SOL borrowed and sold at 150, now 800.
+    reverse = PaperAccount(quote=D(3000) + 30 * 150, spot=D(-30), perp=PaperPerp(30 * SOL, D(-4500), D(-4500)))
+    c = liquidated(reverse, 800)
+    assert written_off(c) == 0  # hedged: the fees are all that it costs
+    assert c.account.quote == 3000 - 2 * 30 * 800 * D("0.015")
+    naked = PaperAccount(quote=D(3000), perp=PaperPerp(-30 * SOL, D(4500), D(4500)))
+    c = liquidated(naked, 800)
+    assert written_off(c) == 30 * 800 * D("1.015") - 4500 - 3000
+    assert c.account.equity(MARKET, {}) == 0
+
+
+def test_a_debt_in_sol_is_bought_back_and_what_that_leaves_is_written_off() -> None:
+    c = liquidated(PaperAccount(quote=D(100), spot=D(-2)), 100)
+    assert (c.account.quote, c.account.spot) == (0, 0)
+    assert written_off(c) == 200 * D("1.015") - 100
+
+
+def test_a_liquidation_closes_positions_elsewhere_too() -> None:
+    account = PaperAccount(quote=D(1000), others={"BTC-PERP": PaperPerp(-SOL // 100, D(600), D(600))})
+    c = liquidated(account, 100, {"BTC-PERP": D(70_000)})
+    assert c.account.others == {}
+    assert c.account.quote == 1000 - 100 - 700 * D("0.015")
+    assert c.account.settled == 600 - 700 - 700 * D("0.015")
+
+
+def test_with_nothing_owed_nothing_is_written_off() -> None:
+    c = liquidated(PaperAccount(quote=D(0), spot=D(3)), 100)
+    assert (c.account.quote, c.account.spot, c.events) == (0, 3, [])
 
 
 def test_from_each_record_to_the_documented_cycle_nothing_is_booked_twice() -> None:
