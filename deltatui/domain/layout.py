@@ -163,6 +163,7 @@ _PERP_FIELDS = (
     "position_flag",
 )
 _PERP_OCCUPIED = ("base_1e9", "quote_1e6", "open_orders", "lp_shares_1e9", "isolated_scaled_balance_1e9")
+_NO_BALANCE = 2**63
 _ORDER = Struct("<QQQQQQqqqiIHxBBBxB??2xB3x")
 _ORDER_FIELDS = (
     "slot",
@@ -205,10 +206,25 @@ def _spot_positions(data: bytes) -> tuple[SpotPosition, ...]:
     return tuple(found)
 
 
+def _read_as_of_today(fields: dict[str, int]) -> None:
+    """Bytes of a perp position from before isolated positions, in the words of today.
+
+    Where the isolated balance stands now, the program once kept the signed base of a pool share
+    (``last_base_asset_amount_per_lp``), with its rest where the margin ratio of the position is now and its size
+    where the flag is (``remainder_base_asset_amount``, ``per_lp_base``). Nobody has touched such a position since,
+    so it has neither a balance of its own nor a flag nor a ratio: it is in cross margin. It shows only where that
+    number was negative, which read without its sign is 2^63 or more: no balance can be that large. A smaller one may
+    be a balance, and with its flag the position stays an isolated one, which margin refuses.
+    """
+    if fields["isolated_scaled_balance_1e9"] >= _NO_BALANCE:
+        fields.update(isolated_scaled_balance_1e9=0, position_flag=0, max_margin_ratio_1e4=0)
+
+
 def _perp_positions(data: bytes) -> tuple[PerpPosition, ...]:
     found = []
     for values in _PERP_POSITION.iter_unpack(data[_PERP_AT:_ORDERS_AT]):
         fields = dict(zip(_PERP_FIELDS, values, strict=True))
+        _read_as_of_today(fields)
         flag = fields["position_flag"] & _LIQUIDATION_FLAGS
         if flag or any(fields[name] for name in _PERP_OCCUPIED):
             found.append(PerpPosition(**fields))

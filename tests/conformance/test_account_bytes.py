@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from struct import pack_into
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from deltatui.domain.account import (
     MarketStatus,
     OraclePrice,
     OracleSource,
-    PositionFlag,
+    UserAccount,
     base58,
 )
 from deltatui.domain.errors import ValidationError
@@ -105,18 +106,70 @@ def test_open_spot_bids_of_a_real_account() -> None:
     assert all(order.price_1e6 > 0 for order in user.orders)
 
 
-def test_bytes_from_before_position_flags_read_as_isolated_and_are_refused() -> None:
-    """In 2023 the flag's byte had another meaning; the program of 2026 would read it as we do."""
-    user = decode_user(read("user_SOLdep_SOLPERPshort_d_2023-12.bin"))
-    assert user.perp(0).position_flag & PositionFlag.ISOLATED
-    perp = msgspec.structs.replace(decode_perp_market(read("perp_0_SOL_2026-03-10.bin")), market_index=0)
+OLD = "user_SOLdep_SOLPERPshort_d_2023-12.bin"
+
+
+def short_of(user: UserAccount) -> MarginBook:
+    """Its SOL-PERP position alone, at 2026 prices."""
+    perp = decode_perp_market(read("perp_0_SOL_2026-03-10.bin"))
     quote = decode_spot_market(read("spot_0_USDC_2026-03-10.bin"))
     oracles = {perp.oracle: OraclePrice(85_000_000), quote.oracle: OraclePrice(1_000_000)}
-    short = msgspec.structs.replace(user, spot_positions=(), perp_positions=user.perp_positions[:1])
-    book = MarginBook(short, {0: perp}, {0: quote}, oracles)
+    short = msgspec.structs.replace(user, spot_positions=(), perp_positions=(user.perp(0),))
+    return MarginBook(short, {0: perp}, {0: quote}, oracles)
+
+
+def with_perp_word(data: bytes, offset: int, format_: str, value: int) -> bytes:
+    """``data`` with another word in its first perp position."""
+    changed = bytearray(data)
+    pack_into(format_, changed, 424 + offset, value)
+    return bytes(changed)
+
+
+def test_bytes_from_before_isolated_positions_are_cross_margin() -> None:
+    """M14: in 2023 a flag of 3 was the size of a pool share, and what would be a balance of 2^63 and more was its
+    negative base; the position is judged as the cross margin position that it is."""
+    user = decode_user(read(OLD))
+    assert [(p.market_index, p.base_1e9, p.quote_1e6, p.lp_shares_1e9) for p in user.perp_positions] == [
+        (0, -200_000_000, 14_234_221, 377_900_000_000),
+        (4, -5_000_000_000, 52_021_106, 1_060_000_000_000),
+        (18, 0, 0, 3_488_000_000_000),
+    ]
+    for position in user.perp_positions:
+        assert (position.position_flag, position.isolated_scaled_balance_1e9, position.max_margin_ratio_1e4) == (
+            0,
+            0,
+            0,
+        )
+    book = short_of(user)
+    position, (market, price) = user.perp(0), book.perp(0)
+    funding = (market.cumulative_funding_rate_short_1e9 - position.last_cumulative_funding_rate_1e9) * 200_000_000
+    summary = margin.margin_summary(book)
+    assert summary.net_value_1e6 == 14_234_221 - price // 5 + funding // 10**12
+    # 3 % of 17 dollars, and 5 % to open: no ratio of its own is left in it.
+    assert (summary.requirement_maintenance_1e6, summary.requirement_initial_1e6) == (510_000, 850_000)
+
+
+@pytest.mark.parametrize("balance", [0, 1, 2**63 - 1])
+@pytest.mark.parametrize("flag", [1, 3, 5])
+def test_a_flag_with_a_possible_balance_is_isolated_and_refused(balance: int, flag: int) -> None:
+    data = with_perp_word(with_perp_word(read(OLD), 72, "<Q", balance), 95, "<B", flag)
+    user = decode_user(data)
+    assert user.perp(0).isolated_scaled_balance_1e9 == balance
+    assert user.perp(0).position_flag == flag
+    assert user.perp(0).max_margin_ratio_1e4 == 64_132
+    book = short_of(user)
     for refused in (margin.margin_summary, margin.health, margin.leverage_1e4, margin.net_value_1e6):
         with pytest.raises(ValidationError, match="isolated margin"):
             refused(book)
+
+
+@pytest.mark.parametrize("balance", [2**63, 2**64 - 1])
+def test_an_empty_slot_with_such_bytes_is_empty(balance: int) -> None:
+    data = read("user_SOLdep_SOLPERPshort_b_2023-12.bin")
+    empty = with_perp_word(with_perp_word(data, 96 + 72, "<Q", balance), 96 + 95, "<B", 2)
+    assert decode_user(empty).perp_positions == decode_user(data).perp_positions
+    below = with_perp_word(with_perp_word(data, 96 + 72, "<Q", 2**63 - 1), 96 + 95, "<B", 2)
+    assert len(decode_user(below).perp_positions) == 2
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,8 @@ def test_equals_the_programs_own_test() -> None:
 def test_summary_says_what_the_single_functions_say(name: str) -> None:
     book = LOADED[name].book
     summary = margin.margin_summary(book)
+    collateral, requirement = summary.collateral_maintenance_1e6, summary.requirement_maintenance_1e6
+    health = 100 * (1 - requirement / collateral)
     assert summary == margin.MarginSummary(
         collateral_initial_1e6=margin.total_collateral_1e6(book, INITIAL, True),
         collateral_maintenance_1e6=margin.total_collateral_1e6(book, MAINTENANCE),
@@ -212,4 +214,5 @@ def test_summary_says_what_the_single_functions_say(name: str) -> None:
         health=margin.health(book),
         leverage_1e4=margin.leverage_1e4(book),
         net_value_1e6=margin.net_value_1e6(book),
+        exact_health=pytest.approx(min(100, max(0, health)), abs=2e-9),  # type: ignore[arg-type]
     )
