@@ -197,7 +197,10 @@ def test_property_11_a_transfer_changes_vault_and_ledger_by_exactly_its_amount(
         assert w.account.equity - before == moved
         kind = FlowKind.WITHDRAWAL if out else FlowKind.DEPOSIT
         assert books.totals[kind] - totals[kind] == moved
-        assert w.snapshot().vault.balance - vault.balance == pytest.approx(float(moved), abs=2e-6)
+        balance = w.snapshot().vault.balance
+        assert balance is not None
+        assert vault.balance is not None
+        assert balance - vault.balance == pytest.approx(float(moved), abs=2e-6)
         assert abs(await w.gap()) < GAP
 
     in_world(scenario, paper=CALM)

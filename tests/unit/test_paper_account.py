@@ -142,13 +142,11 @@ def liquidated(account: PaperAccount, price: int, other_marks: dict[str, Decimal
     """``account`` after a liquidation at ``price`` with a fee of 1.5 %; the events explain every cent of it."""
     market, marks = PaperMarket(D(price), D(price)), other_marks or {}
     books = Books(account.equity(market, marks), frozenset({"SOL"}))
-    for instrument, base, entry in [
-        ("SOL-PERP", account.perp.base_1e9, market.mark),
-        ("SOL", account.spot * SOL, market.oracle),
-        *((symbol, other.base_1e9, marks[symbol]) for symbol, other in account.others.items()),
-    ]:
-        if base:
-            books.holdings[instrument] = Holding(D(base) / SOL, entry)
+    books.holdings = {
+        "SOL-PERP": Holding(D(account.perp.base_1e9) / SOL, market.mark),
+        "SOL": Holding(account.spot, market.oracle),
+        **{symbol: Holding(D(other.base_1e9) / SOL, marks[symbol]) for symbol, other in account.others.items()},
+    }
     c = change(account)
     c.liquidate(market, marks, D(1500))
     books.ingest(c.events)
@@ -174,29 +172,27 @@ def test_a_liquidation_sells_deposits_for_debts() -> None:
 
 
 def test_a_liquidation_pays_the_loss_of_a_perp_out_of_the_deposits() -> None:
-    """Short 5 from 150 against 5 SOL, all quote spent, at 800."""
-    c = liquidated(PaperAccount(quote=D(100), spot=D(5), perp=PaperPerp(-5 * SOL, D(750), D(750))), 800)
+    """M11: with 3,000 a hedge of 30 from 150, liquidated at 800. Kept, the SOL would have been worth 3,000 at 100 and
+    the debts 21,360."""
+    c = liquidated(PaperAccount(quote=D(-1500), spot=D(30), perp=PaperPerp(-30 * SOL, D(4500), D(4500))), 800)
     account = c.account
-    owed = 5 * 800 - 750 + 5 * 800 * D("0.015") - 100
+    owed = 30 * 800 - 4500 + 30 * 800 * D("0.015") + 1500
+    assert owed == 21_360
     assert account.perp.base_1e9 == 0
     assert account.perp.quote == 0
-    assert account.spot == 5 - (owed / (800 * D("0.985"))).quantize(D("1e-9"), ROUND_UP)
+    assert account.spot == 30 - (owed / (800 * D("0.985"))).quantize(D("1e-9"), ROUND_UP)
     assert ZERO <= account.quote < D("1e-5")
     assert written_off(c) == 0
+    assert account.equity(PaperMarket(D(100), D(100)), {}) > 289
 
 
 def test_what_nothing_is_left_for_is_written_off_by_its_own_kind() -> None:
     """Nothing stays negative, and the books say by what."""
     c = liquidated(PaperAccount(quote=D(-2000), spot=D(10)), 100)
-    assert (c.account.quote, c.account.spot) == (0, 0)
+    assert c.account.quote == c.account.spot == 0
     assert c.account.equity(MARKET, {}) == 0
     assert written_off(c) == 2000 - 985
     assert flows(c.events)[-1] == ("write_off", D(1015))
-    # M11's own figures: 30 SOL borrowed and sold at 150, now 800.
-    reverse = PaperAccount(quote=D(3000) + 30 * 150, spot=D(-30), perp=PaperPerp(30 * SOL, D(-4500), D(-4500)))
-    c = liquidated(reverse, 800)
-    assert written_off(c) == 0  # hedged: the fees are all that it costs
-    assert c.account.quote == 3000 - 2 * 30 * 800 * D("0.015")
     naked = PaperAccount(quote=D(3000), perp=PaperPerp(-30 * SOL, D(4500), D(4500)))
     c = liquidated(naked, 800)
     assert written_off(c) == 30 * 800 * D("1.015") - 4500 - 3000
@@ -205,8 +201,16 @@ def test_what_nothing_is_left_for_is_written_off_by_its_own_kind() -> None:
 
 def test_a_debt_in_sol_is_bought_back_and_what_that_leaves_is_written_off() -> None:
     c = liquidated(PaperAccount(quote=D(100), spot=D(-2)), 100)
-    assert (c.account.quote, c.account.spot) == (0, 0)
+    assert c.account.quote == c.account.spot == 0
     assert written_off(c) == 200 * D("1.015") - 100
+
+
+def test_a_hedge_with_borrowed_sol_loses_the_fees_alone() -> None:
+    reverse = PaperAccount(quote=D(3000) + 30 * 150, spot=D(-30), perp=PaperPerp(30 * SOL, D(-4500), D(-4500)))
+    c = liquidated(reverse, 800)
+    assert written_off(c) == 0
+    assert c.account.spot == 0
+    assert c.account.quote == 3000 - 2 * 30 * 800 * D("0.015")
 
 
 def test_a_liquidation_closes_positions_elsewhere_too() -> None:
@@ -219,7 +223,8 @@ def test_a_liquidation_closes_positions_elsewhere_too() -> None:
 
 def test_with_nothing_owed_nothing_is_written_off() -> None:
     c = liquidated(PaperAccount(quote=D(0), spot=D(3)), 100)
-    assert (c.account.quote, c.account.spot, c.events) == (0, 3, [])
+    assert (c.account.quote, c.account.spot) == (ZERO, D(3))
+    assert c.events == []
 
 
 def test_from_each_record_to_the_documented_cycle_nothing_is_booked_twice() -> None:

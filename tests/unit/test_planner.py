@@ -167,7 +167,7 @@ def test_costs_are_asked_anew_for_each_plan() -> None:
     state = account()
     dear, free = (planner.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY) for _ in range(2))
     assert dear.fees > 0
-    assert (free.fees, free.slippage) == (0, 0)
+    assert free.fees == free.slippage == 0
 
 
 def test_leave_of_one_leg_alone_and_of_nothing() -> None:

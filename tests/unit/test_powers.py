@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from engine_harness import engine_settings
@@ -28,12 +27,19 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.engine.powers import LIVE_MODES, check_power, may_automate, needed_by, needed_power, power_refusal
-from deltatui.engine.settings import EngineSettings
+from deltatui.engine.powers import (
+    LIVE_MODES,
+    LiveMode,
+    check_power,
+    may_automate,
+    needed_by,
+    needed_power,
+    power_refusal,
+)
 
 M = "SOL-PERP"
 
-NEEDED: list[tuple[Command, str]] = [
+NEEDED: list[tuple[Command, LiveMode]] = [
     (Pause(), "watch"),
     (Resume(), "watch"),
     (Cancel(operation_id="o1"), "watch"),
@@ -68,12 +74,12 @@ def test_every_command_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("live_mode", LIVE_MODES)
 @pytest.mark.parametrize(("command", "needed"), NEEDED, ids=name_of)
-def test_live_a_command_needs_its_power(command: Command, needed: str, live_mode: str) -> None:
+def test_live_a_command_needs_its_power(command: Command, needed: LiveMode, live_mode: LiveMode) -> None:
     assert needed_power(command) == needed
     # What some form of it needs is never more than this form does.
     assert LIVE_MODES.index(needed_by(type(command))) <= LIVE_MODES.index(needed_power(command))
     settings = engine_settings(mode="live", live_mode=live_mode)
-    if LIVE_MODES.index(live_mode) >= LIVE_MODES.index(needed):  # type: ignore[arg-type]
+    if LIVE_MODES.index(live_mode) >= LIVE_MODES.index(needed):
         check_power(settings, command)
         return
     with pytest.raises(ValidationError) as refused:
@@ -95,7 +101,6 @@ def test_paper_and_replay_have_every_power(mode: str, live_mode: str) -> None:
 
 
 def test_live_watches_unless_told_otherwise() -> None:
-    settings: Callable[..., EngineSettings] = engine_settings
-    assert settings(mode="live").live_mode == "watch"
-    allowed: dict[Any, bool] = {mode: may_automate(settings(mode="live", live_mode=mode)) for mode in LIVE_MODES}
+    assert engine_settings(mode="live").live_mode == "watch"
+    allowed = {mode: may_automate(engine_settings(mode="live", live_mode=mode)) for mode in LIVE_MODES}
     assert allowed == {"watch": False, "manage": False, "trade": False, "auto": True}
