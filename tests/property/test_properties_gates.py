@@ -92,7 +92,7 @@ def test_property_04_health_and_liquidation_distance_count_too(distance: float, 
     assert verdict("liq_distance", limits, liq_distance_pct_after=None, no_liquidation_after=True).allowed
     assert verdict("health_after", health_after=health).allowed is (health >= 60)
     assert not verdict("health_after", health_after=59.5).allowed
-    assert verdict("health_after", health_after=59.5).observed == "59.5"
+    assert verdict("health_after", health_after=59.5).observed == "59.50"
 
 
 def withdrawal(code: str, limits: GateLimits = PAPER, **changes: Any) -> Verdict:
@@ -136,12 +136,13 @@ def test_an_unknown_input_blocks_a_withdrawal_too(name: str) -> None:
     [
         (90.0, 60, "90"),
         (60.0, 60, "60"),
-        (59.5, 60, "59.5"),
-        (59.6, 60, "59.6"),
+        (59.5, 60, "59.50"),
+        (59.6, 60, "59.60"),
         (59.4, 60, "59"),
-        (60.4, 60, "60.4"),
+        (60.4, 60, "60.40"),
+        (60.001, 60, "60.01"),
         (79.99, 80, "79.99"),
-        (79.99996, 80, "79.99996"),
+        (79.99996, 80, "79.99"),
         (0.0, 60, "0"),
     ],
 )

@@ -391,14 +391,13 @@ def test_exact_health_table(requirement: int, collateral: int, liquidated: bool,
     assert exact_health(requirement, collateral, liquidated) == exact
 
 
-def test_59_and_a_half_reads_60_and_does_not_pass_a_limit_of_60() -> None:
-    """M3: limits look at the figure itself, people at the rounded one."""
+def test_59_and_a_half_reads_60_and_the_figure_itself_does_not_pass_a_limit_of_60() -> None:
     perp = changed(PERP, margin_ratio_maintenance_1e4=500)
     summary = margin.margin_summary(book(-81, 100, usd=1_000, price=100 * USD, perp=perp))
     assert (summary.health, summary.exact_health) == (60, 59.5)
     facts = GateFacts(increases_risk=True, health_after=summary.exact_health)
     (judged,) = (v for v in judge(facts, GateLimits(max_leverage=10.0), {}) if v.code == "health_after")
-    assert (judged.allowed, judged.observed, judged.limit) == (False, "59.5", ">= 60")
+    assert (judged.allowed, judged.observed, judged.limit) == (False, "59.50", ">= 60")
 
 
 @pytest.mark.parametrize(("less_1e6", "passes"), [(0, True), (1, False), (-1, True)])

@@ -13,12 +13,13 @@ from deltatui.domain.carry import CarryEstimate, Stance
 from deltatui.domain.command import Direction, SpotSource
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
+from deltatui.domain.gates import GateLimits, judge
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, Transfer
 from deltatui.domain.units import Slippage
 from deltatui.engine.planner import Planner, loss_if_forced, stance_of
-from deltatui.engine.standing import standing
+from deltatui.engine.standing import standing, standing_facts
 from deltatui.ports import AccountState
 from deltatui.venues.paper.settings import SOL_PERP
 
@@ -229,6 +230,36 @@ def test_standing() -> None:
     assert now.liq_distance_pct == pytest.approx((now.liq_price / 150 - 1) * 100)
     gone = account(0, -10 * SOL, -1)
     assert standing(book(gone), SOL_PERP).leverage is None
+
+
+def test_a_trade_is_judged_by_the_health_in_whole_numbers_a_withdrawal_by_the_figure_itself() -> None:
+    """R2.3, R4.2 and R3.4: 1000 of quote against 405 of maintenance margin."""
+    state = account(0, -90 * SOL, 1000)
+    now = standing(book(state), SOL_PERP)
+    assert (now.summary.health, now.summary.exact_health) == (60, 59.5)
+    for withdraws, health in ((False, 60), (True, 59.5)):
+        facts = standing_facts(now, MARKET, withdraws=withdraws)
+        assert facts.health_after == health
+        (judged,) = (v for v in judge(facts, GateLimits(max_leverage=100.0), {}) if v.code == "health_after")
+        assert judged.allowed is not withdraws
+    assert facts.leverage_after == pytest.approx(13.5)
+    assert facts.free_collateral_after == 1000 - 675
+    assert facts.needs_margin_after
+
+
+def test_without_equity_only_an_empty_account_has_no_leverage() -> None:
+    for state, leverage in ((account(0, 0, 0), 0.0), (account(0, -SOL, -1), float("inf"))):
+        assert standing_facts(standing(book(state), SOL_PERP), MARKET, withdraws=True).leverage_after == leverage
+
+
+def test_a_venue_that_takes_no_orders_is_told_with_its_reason() -> None:
+    now = standing(book(account()), SOL_PERP)
+    paused = msgspec.structs.replace(MARKET, paused="an upgrade")
+    closed = msgspec.structs.replace(paused, active=False)
+    assert standing_facts(now, MARKET, withdraws=True).venue_problem == ""
+    assert standing_facts(now, paused, withdraws=True).venue_problem == "SOL-PERP is paused: an upgrade"
+    assert standing_facts(now, closed, withdraws=True).venue_problem == "SOL-PERP is closed: no prices come any more"
+    assert standing_facts(now, None, withdraws=False).venue_problem is None
 
 
 def test_the_trap_of_sol_in_the_wallet() -> None:
