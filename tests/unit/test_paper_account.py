@@ -160,11 +160,11 @@ def written_off(c: Change) -> Decimal:
 
 
 def test_a_liquidation_sells_deposits_for_debts() -> None:
-    """M11: of 10 SOL at 100 so much as a debt of 500 and the fee need, to the lamport."""
-    c = liquidated(PaperAccount(quote=D(-500), spot=D(10)), 100)
+    """M11: of 10 SOL at 100 so much as a debt of 300 and the fee need, to the lamport and not one less."""
+    c = liquidated(PaperAccount(quote=D(-300), spot=D(10)), 100)
     sold = 10 - c.account.spot
-    assert sold == D("5.076142132")
-    assert c.account.quote == sold * 100 * D("0.985") - 500
+    assert sold == D("3.045685280")
+    assert c.account.quote == sold * 100 * D("0.985") - 300
     assert ZERO <= c.account.quote < D("1e-6")
     assert written_off(c) == 0
     assert c.account.liquidations == 1
