@@ -27,15 +27,8 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.engine.powers import (
-    LIVE_MODES,
-    LiveMode,
-    check_power,
-    may_automate,
-    needed_by,
-    needed_power,
-    power_refusal,
-)
+from deltatui.engine.powers import check_power, may_automate, needed_by, needed_power, power_refusal
+from deltatui.engine.settings import LIVE_MODES, LiveMode
 
 M = "SOL-PERP"
 

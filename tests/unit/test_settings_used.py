@@ -26,8 +26,8 @@ from deltatui.backtest.run import Fees, Policy
 from deltatui.config import entries, load, render
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
-from deltatui.engine.powers import LIVE_MODES, power_of
-from deltatui.engine.settings import EngineSettings
+from deltatui.engine.powers import power_of
+from deltatui.engine.settings import LIVE_MODES, EngineSettings
 from deltatui.paths import Paths
 from deltatui.settings import NOT_USED, PAPER_AUTO_LIMIT_USD, PAPER_MAX_LEVERAGE, Settings, default_of
 from deltatui.venues.paper.settings import MARKETS, PaperSettings
