@@ -97,3 +97,18 @@ def test_live_watches_unless_told_otherwise() -> None:
     assert engine_settings(mode="live").live_mode == "watch"
     allowed = {mode: may_automate(engine_settings(mode="live", live_mode=mode)) for mode in LIVE_MODES}
     assert allowed == {"watch": False, "manage": False, "trade": False, "auto": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"mode": "Live"}, "mode is 'Live'; it must be one of replay, paper, live"),
+        ({"live_mode": "all"}, "live_mode is 'all'; it must be one of watch, manage, trade, auto"),
+        ({"hold": "long"}, "hold is 'long'; it must be one of "),
+    ],
+)
+def test_a_word_that_is_none_gives_no_power(words: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        engine_settings(**words)
+    assert refused.value.code == "BAD_WORD"
+    assert refused.value.sentence.startswith(sentence)
