@@ -189,7 +189,9 @@ def _leverage(facts: GateFacts, limits: GateLimits) -> Verdict:
     if facts.leverage_after is None:
         return Verdict("leverage", _UNKNOWN, "unknown", limit, "leverage after the trade is not known")
     status = _ALLOWED if facts.leverage_after <= limits.max_leverage else _BLOCKED
-    shown = "no equity left" if math.isinf(facts.leverage_after) else f"{facts.leverage_after:.2f}x"
+    shown = "no equity left"
+    if not math.isinf(facts.leverage_after):
+        shown = f"{_shown(facts.leverage_after, limits.max_leverage, '.2f')}x"
     return Verdict("leverage", status, shown, limit, value=_figure(facts.leverage_after))
 
 
@@ -203,13 +205,14 @@ def _health(code: str, facts: GateFacts, least: int) -> Verdict:
     return Verdict(code, status, _shown(facts.health_after, least), limit, value=_figure(facts.health_after))
 
 
-def _shown(value: float, limit: float) -> str:
-    """Whole where that does not hide on which side of the limit it is."""
-    whole = f"{value:.0f}"
-    if value == limit or float(whole) != limit:
-        return whole
-    hundredths = math.floor(value * 100) if value < limit else math.ceil(value * 100)
-    return f"{hundredths / 100:.2f}"
+def _shown(value: float, limit: float, spec: str = ".0f") -> str:
+    """``value`` as short as it may be without standing on another side of the limit than it does."""
+    for form in (spec, ",.2f"):
+        text = format(value, form)
+        told = float(text.replace(",", ""))
+        if (told < limit, told > limit) == (value < limit, value > limit):
+            return text
+    return format(value, ",.10g")
 
 
 def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:
@@ -249,7 +252,8 @@ def _at_least(
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not known")
-    return Verdict(code, _ALLOWED if value >= least else _BLOCKED, f"{value:,.4g} {unit}", limit, value=_figure(value))
+    status = _ALLOWED if value >= least else _BLOCKED
+    return Verdict(code, status, f"{_shown(value, least, ',.4g')} {unit}", limit, value=_figure(value))
 
 
 def _at_most(code: str, value: float | None, most: float, unit: str, facts: GateFacts) -> Verdict:
@@ -258,7 +262,8 @@ def _at_most(code: str, value: float | None, most: float, unit: str, facts: Gate
         return _exempt(code, limit=limit)
     if value is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, "not measured yet")
-    return Verdict(code, _ALLOWED if value <= most else _BLOCKED, f"{value:,.4g} {unit}", limit, value=_figure(value))
+    status = _ALLOWED if value <= most else _BLOCKED
+    return Verdict(code, status, f"{_shown(value, most, ',.4g')} {unit}", limit, value=_figure(value))
 
 
 def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: str) -> Verdict:
@@ -268,8 +273,8 @@ def _age(code: str, age_s: float | None, most_s: float, facts: GateFacts, what: 
     if age_s is None:
         return Verdict(code, _UNKNOWN, "unknown", limit, f"{what} has not been seen")
     if not age_s <= most_s:  # NaN too
-        return Verdict(code, _BLOCKED, f"{age_s:,.0f} s", limit, f"{what} is too old", age_s)
-    return Verdict(code, _ALLOWED, f"{max(age_s, 0.0):,.0f} s", limit, age_s=age_s)
+        return Verdict(code, _BLOCKED, f"{_shown(age_s, most_s, ',.0f')} s", limit, f"{what} is too old", age_s)
+    return Verdict(code, _ALLOWED, f"{_shown(max(age_s, 0.0), most_s, ',.0f')} s", limit, age_s=age_s)
 
 
 def _guards(facts: GateFacts) -> Verdict:

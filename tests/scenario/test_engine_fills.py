@@ -19,6 +19,10 @@ def with_faults(w: World, faults: PaperFaults) -> None:
     w.venue._settings = msgspec.structs.replace(w.venue._settings, faults=faults)
 
 
+def open_check(w: World) -> bool:
+    return w.core.check is not None
+
+
 def told(result: CommandResult) -> dict[str, tuple[float, float, float]]:
     return {part.market: (part.asked, part.filled, part.open) for part in result.parts}
 
@@ -104,12 +108,12 @@ async def test_a_deposit_beside_an_unresolved_take_forgets_nothing_of_it() -> No
         assert (await w.take(5)).status is ResultStatus.UNRESOLVED
         w.sender.mute = False
         assert (await w.give(deposit(10 * USD))).status is DONE
-        assert w.core.check is not None
+        assert open_check(w)
         w.wait(5)
         await w.engine.tick()
         assert w.legs == (5, -5)
         assert w.core.flags.held_by == "operator"
-        assert w.core.check is None
+        assert not open_check(w)
         await w.check()
 
 

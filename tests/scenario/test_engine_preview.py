@@ -19,6 +19,7 @@ from deltatui.api.server import Server
 from deltatui.domain.command import (
     AnyCommand,
     CommandResult,
+    Deposit,
     Direction,
     Kill,
     Leave,
@@ -26,6 +27,7 @@ from deltatui.domain.command import (
     Rebalance,
     ResultStatus,
     Take,
+    Withdraw,
 )
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.snapshot import PlanView, Snapshot
@@ -267,7 +269,7 @@ async def test_over_the_wire_it_is_the_same() -> None:
         async def submit(self, command: AnyCommand) -> CommandResult:
             return await self.w.engine.submit(command)
 
-        def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+        def preview(self, command: Take | Leave | Rebalance | Deposit | Withdraw) -> PlanView:
             return self.w.engine.preview(command)
 
     async with world() as w:

@@ -128,7 +128,7 @@ async def test_prices_account_and_positions() -> None:
         a = s.attribution
         explained = (
             (a.opening_equity or 0) + a.funding + a.fees + a.interest + a.trading + a.transfers
-            + a.unrealized_perp + a.spot_revaluation
+            + (a.unrealized_perp or 0) + a.spot_revaluation
         )  # fmt: skip
         assert a.closing_equity == pytest.approx(explained)
         assert s.delta.drift_pct == 0.0

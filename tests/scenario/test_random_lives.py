@@ -46,24 +46,23 @@ def some_command(dice: random.Random) -> AnyCommand:
     size = dice.randint(1, 900) * SOL // 100
     usd = dice.randint(1, 1500) * USD
     source = dice.choice([SpotSource.BUY, SpotSource.BUY, SpotSource.WALLET, SpotSource.DEPOSITED])
-    return dice.choice(
-        [
-            Take(market="SOL-PERP", base_1e9=size, spot=source),
-            Take(market="SOL-PERP", base_1e9=size),
-            Take(market="SOL-PERP", base_1e9=size, direction=Direction.REVERSE),
-            leave(),
-            leave(),
-            rebalance(),
-            Settle(market="SOL-PERP"),
-            deposit(usd),
-            deposit(size, "SOL"),
-            withdraw(usd),
-            withdraw(size, "SOL"),
-            Kill(flatten=dice.random() < 0.5),
-            Pause(),
-            SetAutomation(on=dice.random() < 0.5),
-        ]
-    )
+    commands: list[AnyCommand] = [
+        Take(market="SOL-PERP", base_1e9=size, spot=source),
+        Take(market="SOL-PERP", base_1e9=size),
+        Take(market="SOL-PERP", base_1e9=size, direction=Direction.REVERSE),
+        leave(),
+        leave(),
+        rebalance(),
+        Settle(market="SOL-PERP"),
+        deposit(usd),
+        deposit(size, "SOL"),
+        withdraw(usd),
+        withdraw(size, "SOL"),
+        Kill(flatten=dice.random() < 0.5),
+        Pause(),
+        SetAutomation(on=dice.random() < 0.5),
+    ]
+    return dice.choice(commands)
 
 
 def check_gates(w: World, command: AnyCommand) -> None:
