@@ -1,4 +1,5 @@
-# make run: the terminal. make test: everything that CI checks. Both set up what they need in .venv.
+# make run: the terminal. make quick: lint and the fast tests. make test: lint and all tests. Each sets up what it needs
+# in .venv. PYTEST_ARGS are further options of pytest for quick and test.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null | grep True),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +7,16 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint format bench soak screenshot drift clean
+.PHONY: run test quick lint format bench soak screenshot drift clean
 
 run: $(READY)
 	@$(BIN)/deltatui
 
 test: $(READY_DEV) lint drift
-	@$(BIN)/python -m pytest
+	@$(BIN)/python tests/run_suite.py --hypothesis-profile=ci $(PYTEST_ARGS)
+
+quick: $(READY_DEV) lint
+	@$(BIN)/python -m pytest -n auto -m 'not slow and not serial and not soak' $(PYTEST_ARGS)
 
 lint: $(READY_DEV)
 	@$(BIN)/ruff check .

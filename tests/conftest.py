@@ -6,6 +6,26 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
+
+# Loaded before any test module is read, so that each `settings(...)` there inherits from it; --hypothesis-profile
+# chooses the other. What a test says itself (its number of examples) holds in both.
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("dev")
+
+
+PROPERTY_EXAMPLES = 100
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A documented property is tried with enough examples whatever the profile."""
+    for item in items:
+        test = getattr(item, "obj", None)
+        if item.name.startswith("test_property_") and test is not None and is_hypothesis_test(test):
+            examples = test._hypothesis_internal_use_settings.max_examples
+            if examples < PROPERTY_EXAMPLES:
+                raise pytest.UsageError(f"{item.nodeid} tries {examples} examples; the least is {PROPERTY_EXAMPLES}")
 
 
 def pytest_collection_finish() -> None:

@@ -8,6 +8,7 @@ import statistics
 import time
 import tracemalloc
 
+import pytest
 from snapshots import make_snapshot
 from wire import Wire, eventually, running, settle
 
@@ -64,6 +65,7 @@ async def flood(wire: Wire) -> list[float]:
     return took
 
 
+@pytest.mark.serial
 async def test_a_stalled_client_costs_the_engine_and_the_others_nothing() -> None:
     async with running(log_batch_s=0.001) as wire:
         raw = await stalled(wire)

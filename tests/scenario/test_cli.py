@@ -326,6 +326,7 @@ def running(home: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.wait(30)
 
 
+@pytest.mark.serial
 def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> None:
     """Start, look, take, leave, kill, stop: with exit codes that a script can use."""
     tape = written(home, csv_bytes([row(FIRST_S + 3600 * n, "0.02", "150") for n in range(5000)]))

@@ -21,6 +21,8 @@ from deltatui.domain.errors import CriticalError, TransientError, ValidationErro
 from deltatui.launch import find, find_or_start
 from deltatui.paths import Paths
 
+pytestmark = pytest.mark.serial
+
 TESTS = Path(__file__).parents[1]
 COMMAND = (sys.executable, str(TESTS / "engine_process.py"))
 

@@ -31,7 +31,7 @@ from pty_terminal import LEAVES_SCREEN, SHOWS_CURSOR, PtyTerminal
 from deltatui.domain.command import Pause, Resume
 from deltatui.domain.snapshot import Snapshot
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 MOST_MS = 20.0
 EXIT_S = 1.0

@@ -26,7 +26,7 @@ from engine_probe import DELTATUI, EngineProcess, attach, engine_process, write_
 from pty_terminal import LEAVES_SCREEN, SHOWS_CURSOR, PtyTerminal
 from tapes import FIRST_S, apr_rate, csv_bytes, row
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 GO_ON = re.compile(r"go on: enter\s*│")
 ENTERS_SCREEN = b"\x1b[?1049h"

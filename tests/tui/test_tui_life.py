@@ -178,6 +178,7 @@ def read_to_end(master: int) -> bytes:
         out += piece
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_within_a_second(tmp_path: Path, number: signal.Signals) -> None:
@@ -192,6 +193,7 @@ def test_a_signal_ends_it_cleanly_within_a_second(tmp_path: Path, number: signal
     assert list(tmp_path.glob("crash-*")) == []
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 def test_a_tty_that_is_gone_ends_it_without_spinning(tmp_path: Path) -> None:
     with real_terminal(tmp_path, "ignore") as (process, master):
@@ -200,6 +202,7 @@ def test_a_tty_that_is_gone_ends_it_without_spinning(tmp_path: Path) -> None:
         assert process.returncode == 129
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 def test_a_terminal_that_does_not_read_does_not_hold_it(tmp_path: Path) -> None:
     with real_terminal(tmp_path) as (process, master):

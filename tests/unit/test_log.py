@@ -180,9 +180,9 @@ def test_fields_with_secret_names_and_bytes_are_masked(logs: Logs, folder: Path)
     "hostile", ["1, " * 30_000, "a-" * 30_000, " " * 60_000, "9" * 60_000, "://a:" * 12_000, "1" + "\\n" * 30_000]
 )
 def test_redacting_hostile_lines_takes_linear_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     Redactor(("known-secret",))(hostile)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 REPORT_SECRET = "4wBqpZM9xaSheZzJSMawUKKwhdpChKbZ5eu5ky4Vigw3" * 2
@@ -227,9 +227,9 @@ def test_a_report_keeps_what_explains() -> None:
     "hostile", ["1, " * 30_000, "a-" * 30_000, "[1" * 30_000, "https://" * 8_000, "seed:" + " a" * 30_000, "9" * 60_000]
 )
 def test_a_hostile_report_takes_linear_time(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for_report(hostile)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_long_lines_are_cut_after_redaction(logs: Logs, folder: Path) -> None:
