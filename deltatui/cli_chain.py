@@ -105,7 +105,8 @@ def keys_remove(
 
 
 def doctor(profile: ProfileOption = "default", as_json: JsonOption = False) -> None:
-    """Configuration, keys, RPC, Jito, clock, terminal, disk and database. Exit code 0: live could start; 1: not."""
+    """Configuration, keys, RPC, Jito, clock, terminal, disk and database. Exit code 0: the configured mode could start;
+    1: not. A replay needs no network, and none is asked for it: with DELTATUI_MODE=live the network is looked at."""
     from deltatui import doctor as examination
     from deltatui.chain.http import AiohttpTransport
     from deltatui.config import Loaded, load
@@ -136,7 +137,7 @@ def doctor(profile: ProfileOption = "default", as_json: JsonOption = False) -> N
     else:
         for line in examination.lines(report):
             typer.echo(line)
-    if not report.live:
+    if not report.ready:
         raise typer.Exit(_EXIT_REFUSED)
 
 

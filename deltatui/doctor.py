@@ -1,7 +1,7 @@
 """``deltatui doctor``: whether this machine, profile and network are fit, one line a finding, each with what to do.
 
-Nothing is changed and no secret is shown. Every question to the network is bounded and all are asked at once, so a
-machine without any network has its answer within seconds.
+Nothing is changed and no secret is shown. A replay needs no network, so in mode replay none is asked. In other modes
+every question is bounded and all are asked at once: a machine without any network has its answer within seconds.
 """
 
 from __future__ import annotations
@@ -49,9 +49,12 @@ LIVE_IS_MISSING = (
     "this version has no live mode: market feeds and the venue's live adapter are not in it; replay and backtest are"
 )
 
+PAPER_IS_MISSING = "this version has no paper mode: market feeds are not in it; replay and backtest are"
+
 
 class Status(StrEnum):
     OK = "ok"
+    NOT_NEEDED = "not needed"
     WARNING = "warning"
     FAIL = "fail"
 
@@ -67,11 +70,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """``replay`` and ``live``: whether that mode could start now."""
+    """``replay`` and ``live``: whether that mode could start now. ``mode`` is the configured one, empty where the
+    configuration cannot be read; ``ready``: whether it could start."""
 
     findings: tuple[Finding, ...]
     replay: bool
     live: bool
+    mode: str
+    ready: bool
 
 
 class Screen(msgspec.Struct, frozen=True):
@@ -117,15 +123,35 @@ async def examine(
     """``loaded`` is the configuration, or why there is none; then what depends on it is left out."""
     findings = [_config(loaded, paths)]
     settings = None if isinstance(loaded, ValidationError) else loaded.settings
+    mode = "" if settings is None else settings.mode
     findings += keys(KeyStore(key_folder(paths)), env, settings)
-    if settings is not None:
+    if mode == "replay":
+        findings = [_in_replay(each) for each in findings] + _NOT_ASKED
+    elif settings is not None:
         findings += await network(settings, transport, clock)
     findings += terminal(screen, env)
     findings += [disk(paths.state_folder), database(paths.database)]
     replay = not any(each.status is Status.FAIL and not each.live_only for each in findings)
-    findings.append(Finding("live mode", Status.FAIL, LIVE_IS_MISSING, "use mode replay", live_only=True))
-    live = not any(each.status is Status.FAIL for each in findings)
-    return Report(tuple(findings), replay, live)
+    # Missing whatever else was found: no check above can make it possible.
+    findings += _missing(mode)
+    return Report(tuple(findings), replay, live=False, mode=mode, ready=mode == "replay" and replay)
+
+
+def _in_replay(finding: Finding) -> Finding:
+    """A fault that only live mode minds is worth knowing, and does not keep a replay from its start."""
+    if not finding.live_only or finding.status is not Status.FAIL:
+        return finding
+    return msgspec.structs.replace(finding, status=Status.WARNING)
+
+
+def _missing(mode: str) -> list[Finding]:
+    """What this version cannot do, told as a fault where it is asked to."""
+    live = Finding("live mode", Status.FAIL, LIVE_IS_MISSING, "use mode replay", live_only=True)
+    if mode == "replay":
+        return [msgspec.structs.replace(live, status=Status.NOT_NEEDED, advice="")]
+    if mode == "paper":
+        return [Finding("paper mode", Status.FAIL, PAPER_IS_MISSING, "use mode replay", live_only=True), live]
+    return [live]
 
 
 def key_folder(paths: Paths) -> Path:
@@ -155,9 +181,10 @@ def keys(store: KeyStore, env: Mapping[str, str], settings: Settings | None) -> 
     if env.get(ENVIRONMENT, "").strip() or from_config:
         advice = "an encrypted file is safer: deltatui keys import"
         found.append(Finding("key of the environment", Status.OK, f"{ENVIRONMENT} is set", advice, live_only=True))
-    return found or [
-        Finding("keys", Status.FAIL, "no key is known", "live mode needs one: deltatui keys import", live_only=True)
-    ]
+    if not found:
+        status = Status.NOT_NEEDED if settings is not None and settings.mode == "replay" else Status.FAIL
+        found.append(Finding("keys", status, "no key is known", "live mode needs one: deltatui keys import", True))
+    return found
 
 
 def _key(entry: KeyEntry) -> Finding:
@@ -175,6 +202,10 @@ def _key(entry: KeyEntry) -> Finding:
 # Network
 
 _CLOCK = "clock"
+_NOT_ASKED = [
+    Finding(name, Status.NOT_NEEDED, "not asked: a replay uses no network", live_only=True)
+    for name in ("RPC", _CLOCK, "Jito")
+]
 
 
 async def network(settings: Settings, transport: Transport, clock: Clock) -> list[Finding]:
@@ -358,6 +389,6 @@ def lines(report: Report) -> list[str]:
     found = []
     for each in report.findings:
         advice = f" -> {each.advice}" if each.advice else ""
-        found.append(f"{each.status:<8}{each.name:<{width}}  {each.detail}{advice}")
+        found.append(f"{each.status:<12}{each.name:<{width}}  {each.detail}{advice}")
     replay, live = ("can" if could else "cannot" for could in (report.replay, report.live))
     return [*found, f"replay {replay} start; live {live} start"]

@@ -53,8 +53,15 @@ def look(
     ahead_s: float = 0.0,
     **env: str,
 ) -> tuple[Report, float]:
-    """The report, and the seconds that it took."""
-    given = {"DELTATUI_HOME": str(home), "RPC_URL": SECRET_URL, "DELTATUI_NETWORK": "localnet", **GOOD_TERM, **env}
+    """The report in live mode unless told otherwise, and the seconds that it took."""
+    given = {
+        "DELTATUI_HOME": str(home),
+        "DELTATUI_MODE": "live",
+        "DELTATUI_NETWORK": "localnet",
+        "RPC_URL": SECRET_URL,
+        **GOOD_TERM,
+        **env,
+    }
     paths = Paths.of("default", given)
 
     async def go() -> tuple[Report, float]:
@@ -92,7 +99,7 @@ def test_where_all_is_well_only_the_missing_live_mode_is_in_the_way(home: Path) 
     report, _ = look(home)
     assert failed(report) == ["live mode"]
     assert "no live mode" in found(report, "live mode").detail
-    assert (report.replay, report.live) == (True, False)
+    assert (report.replay, report.live, report.mode, report.ready) == (True, False, "live", False)
     rpc = found(report, "RPC rpc0.test")
     assert rpc.status is Status.OK
     assert "version 4.0.3" in rpc.detail
@@ -235,19 +242,73 @@ async def test_databases(tmp_path: Path) -> None:
     assert doctor.database(path).status is Status.FAIL
 
 
-def test_the_command_says_that_live_cannot_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DELTATUI_HOME", str(home))
-    monkeypatch.setenv("DELTATUI_NETWORK", "localnet")
+class NoNetwork:
+    """Whoever asks it has failed the test."""
+
+    async def exchange(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        raise AssertionError(f"{method} {url} was asked")
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("network", ["mainnet", "localnet"])
+def test_a_replay_asks_no_network_and_needs_none_of_what_live_needs(tmp_path: Path, network: str) -> None:
+    report, _ = look(tmp_path, lambda node: NoNetwork(), DELTATUI_MODE="replay", DELTATUI_NETWORK=network)
+    assert failed(report) == []
+    assert (report.replay, report.live, report.mode, report.ready) == (True, False, "replay", True)
+    not_needed = {each.name for each in report.findings if each.status is Status.NOT_NEEDED}
+    assert not_needed == {"keys", "RPC", "clock", "Jito", "live mode"}
+    assert [line for line in doctor.lines(report) if line.startswith("not needed  RPC")]
+
+
+def test_a_replay_starts_beside_a_bad_key_and_the_fault_is_told(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "id.json"
+    file.write_text(keypair().to_json())
+    file.chmod(0o600)
+    KeyStore(home / "state" / "default" / "keys").import_file("hot", file)
+    file.chmod(0o644)
+    report, _ = look(home, lambda node: NoNetwork(), DELTATUI_MODE="replay")
+    assert found(report, "key hot").status is Status.WARNING
+    assert "chmod 600" in found(report, "key hot").detail
+    assert report.ready
+
+
+def test_a_replay_that_cannot_start_is_not_ready(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deltatui.doctor.LEAST_DISK_BYTES", 2**70)
+    report, _ = look(home, lambda node: NoNetwork(), DELTATUI_MODE="replay")
+    assert failed(report) == ["disk"]
+    assert (report.replay, report.ready) == (False, False)
+
+
+def test_a_paper_exchange_on_a_live_market_is_missing_too(home: Path) -> None:
+    report, _ = look(home, DELTATUI_MODE="paper")
+    assert failed(report) == ["paper mode", "live mode"]
+    assert (report.mode, report.replay, report.ready) == ("paper", True, False)
+
+
+def doctors(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["doctor", *words])
+    return result.exit_code, result.stdout
+
+
+@pytest.mark.parametrize(("mode", "code"), [("replay", 0), ("live", 1), ("paper", 1), ("yolo", 1)])
+def test_the_exit_code_says_whether_the_configured_mode_could_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch, mode: str, code: int
+) -> None:
+    for name, value in {"HOME": str(home), "NETWORK": "localnet", "MODE": mode}.items():
+        monkeypatch.setenv(f"DELTATUI_{name}", value)
     for name in ("RPC_URL", "DELTATUI_CHAIN_RPC_URL", "SOLANA_PRIVATE_KEY"):
         monkeypatch.delenv(name, raising=False)
-    result = CliRunner().invoke(app, ["doctor", "--json"])
-    assert result.exit_code == 1
-    report = msgspec.json.decode(result.stdout, type=Report)
-    assert (report.replay, report.live) == (True, False)
-    text = CliRunner().invoke(app, ["doctor"])
-    assert text.exit_code == 1
-    assert "no live mode" in text.stdout
-    assert len(text.stdout.splitlines()) == len(report.findings) + 1
+    ended, said = doctors("--json")
+    assert ended == code
+    report = msgspec.json.decode(said, type=Report)
+    assert report.ready is (code == 0)
+    assert report.live is False
+    ended, said = doctors()
+    assert ended == code
+    assert "no live mode" in said
+    assert len(said.splitlines()) == sum(len(each.detail.splitlines()) for each in report.findings) + 1
 
 
 async def test_the_wall_clock_is_this_machine_s() -> None:
