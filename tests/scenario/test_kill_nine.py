@@ -28,6 +28,8 @@ FINAL = {state.value for state in OperationState if state.final}
 OPERATIONS = [name for name in SCENARIOS if name not in ("funding", "pause", "automation off")]
 # The others recover as one of these does.
 RECOVERIES = [name for name in OPERATIONS if name not in ("settle", "withdraw", "automatic take", "automatic leave")]
+PARTS = 3
+"""A scenario has dozens of steps; each test takes every third of them, so that the cores share one scenario."""
 BY_ITSELF = [name for name in OPERATIONS if name.startswith("automatic")]
 
 
@@ -164,15 +166,21 @@ class Case:
             yield f"again: {again.events - found.events} more events of the exchange"
 
 
+def part_of(steps: list[str], part: int) -> list[tuple[int, str]]:
+    """Number (from 1) and name of those steps that belong to ``part``."""
+    return list(enumerate(steps, 1))[part::PARTS]
+
+
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_kill_nine_at_every_step_of_an_operation(children: Children, name: str) -> None:
+def test_kill_nine_at_every_step_of_an_operation(children: Children, name: str, part: int) -> None:
     case = Case(children, name)
     assert list(case.faults(case.after)) == []
     for step in ("after append_journal PLANNED", "before send", "append_journal LANDED not committed", "answered"):
         assert step in case.steps
     assert len(case.steps) > 30
     wrong: list[str] = []
-    for number, step in enumerate(case.steps, 1):
+    for number, step in part_of(case.steps, part):
         folder, killed_at = children.killed(case.file, Job("", name, kill_at=number))
         assert killed_at == step
         answer = children.answer(Job(str(folder), name))
@@ -184,8 +192,9 @@ def test_kill_nine_at_every_step_of_an_operation(children: Children, name: str) 
     assert wrong == [], "\n".join(wrong)
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", RECOVERIES)
-def test_kill_nine_at_every_step_of_the_recovery(children: Children, name: str) -> None:
+def test_kill_nine_at_every_step_of_the_recovery(children: Children, name: str, part: int) -> None:
     """From the worst place: the exchange has it, the journal does not know."""
     case = Case(children, name)
     accepted = next(number for number, step in enumerate(case.steps, 1) if step.startswith("after commit paper"))
@@ -193,7 +202,7 @@ def test_kill_nine_at_every_step_of_the_recovery(children: Children, name: str) 
     steps = children.report(Job(str(children.folder(died)), name, phase="recovery", act=False)).steps
     assert "before append_journal LANDED" in steps
     wrong: list[str] = []
-    for number, step in enumerate(steps, 1):
+    for number, step in part_of(steps, part):
         folder, killed_at = children.killed(died, Job("", name, kill_at=number, phase="recovery"))
         assert killed_at == step
         answer = children.answer(Job(str(folder), name))
@@ -227,6 +236,13 @@ def test_what_the_operator_was_told_outlives_kill_nine(children: Children, name:
     folder, _ = children.killed(case.file, Job("", name, kill_at=len(case.steps)))
     found = children.report(Job(str(folder), name, act=False)).recovered
     assert (found.engine, found.automation) == (case.after.engine, case.after.automation)
+
+
+@pytest.mark.parametrize("count", [1, PARTS, 7, 40])
+def test_the_parts_are_all_steps_once(count: int) -> None:
+    steps = [f"step {number}" for number in range(1, count + 1)]
+    parts = [taken for part in range(PARTS) for taken in part_of(steps, part)]
+    assert sorted(parts) == list(enumerate(steps, 1))
 
 
 def test_a_kill_that_never_comes_is_noticed(children: Children) -> None:
