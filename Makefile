@@ -1,5 +1,5 @@
-# make run: the terminal. make quick: lint and the fast tests. make test: lint and all tests. Each sets up what it needs
-# in .venv. PYTEST_ARGS are further options of pytest for quick and test.
+# make run: the terminal. make quick: lint and the fast tests (no whole screens: tests/tui/test_tui_*). make test: lint
+# and all tests. Each sets up what it needs in .venv. PYTEST_ARGS are further options of pytest for quick and test.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell $(p) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null | grep True),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test quick lint format bench soak screenshot drift clean
+.PHONY: run test quick lint format bench soak screenshot drift wheel-smoke clean
 
 run: $(READY)
 	@$(BIN)/deltatui
@@ -16,7 +16,7 @@ test: $(READY_DEV) lint drift
 	@$(BIN)/python tests/run_suite.py --hypothesis-profile=ci $(PYTEST_ARGS)
 
 quick: $(READY_DEV) lint
-	@$(BIN)/python -m pytest -n auto -m 'not slow and not serial and not soak' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto -m 'not slow and not serial and not soak' --ignore-glob='*/test_tui_*' $(PYTEST_ARGS)
 
 lint: $(READY_DEV)
 	@$(BIN)/ruff check .
@@ -40,6 +40,10 @@ screenshot: $(READY)
 # The official Python SDK pins old versions of almost everything, so it gets an environment of its own.
 drift: $(READY_DEV)
 	@$(BIN)/python tests/drift_oracle.py
+
+# The package as a user gets it.
+wheel-smoke: $(READY_DEV)
+	@$(BIN)/python tests/wheel_smoke.py
 
 clean:
 	rm -rf $(VENV) .venv-drift
