@@ -104,6 +104,7 @@ async def until_ended(found: Room, signed: Signed) -> Outcome:
     return outcome
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     schedule=faults, landing=fates, lag=st.sampled_from((0, 0, 3, 40, 400)), die_after_s=st.none() | st.floats(0, 90)
@@ -210,6 +211,7 @@ def test_property_41_status_is_queried_until_known(hidden_s: float, poll: int) -
     run(story())
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(silent_s=st.floats(61, 200))
 def test_property_42_unresolved_until_the_chain_answers(silent_s: float) -> None:
