@@ -16,7 +16,7 @@ test: $(READY_DEV) lint drift
 	@$(BIN)/python tests/run_suite.py --hypothesis-profile=ci $(PYTEST_ARGS)
 
 quick: $(READY_DEV) lint
-	@$(BIN)/python -m pytest -n auto -m 'not slow and not serial and not soak' --ignore-glob='*/test_tui_*' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not serial and not soak' --ignore-glob='*/test_tui_*' $(PYTEST_ARGS)
 
 lint: $(READY_DEV)
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-PARALLEL = ("-n", "auto", "-m", "not soak and not serial")
+PARALLEL = ("-n", "auto", "--dist", "worksteal", "-m", "not soak and not serial")
 SERIAL = ("-m", "serial and not soak")
 NO_TESTS = 5
 
