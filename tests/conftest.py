@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
@@ -32,6 +33,13 @@ def pytest_collection_finish() -> None:
     """What is there before the first test stays to the end: no collection has to look through it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name. The path of a socket may have 103 bytes, and below the folder of a process of
+    pytest-xdist the name of a test leaves too little of them."""
+    return tmp_path_factory.mktemp("t")
 
 
 @pytest.fixture(autouse=True)

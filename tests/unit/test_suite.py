@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,3 +45,7 @@ def test_a_documented_property_with_few_examples_is_refused() -> None:
     with pytest.raises(pytest.UsageError, match="test_property_07_x tries 99 examples; the least is 100"):
         pytest_collection_modifyitems([collected("test_property_07_x", few)])
     pytest_collection_modifyitems([collected("test_property_07_x", PROPERTY_EXAMPLES), collected("test_other", few)])
+
+
+def test_a_folder_of_a_test_leaves_room_for_the_path_of_a_socket(tmp_path: Path) -> None:
+    assert len(tmp_path.name) <= len("t10000")
