@@ -48,7 +48,6 @@ LEAST_SIZE = (80, 24)
 LIVE_IS_MISSING = (
     "this version has no live mode: market feeds and the venue's live adapter are not in it; replay and backtest are"
 )
-
 PAPER_IS_MISSING = "this version has no paper mode: market feeds are not in it; replay and backtest are"
 
 

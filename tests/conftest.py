@@ -15,7 +15,6 @@ settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("dev")
 
-
 PROPERTY_EXAMPLES = 100
 
 
