@@ -16,16 +16,14 @@ from deltatui.domain.health import forget_losses
 from deltatui.engine.core import Core
 from deltatui.engine.results import done
 from deltatui.engine.states import EngineState
-from deltatui.engine.trader import Trader
 
 MAX_SPEED = 1_000_000
 """Market seconds per operator second: a year in half a minute."""
 
 
 class Control:
-    def __init__(self, core: Core, trader: Trader) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._trader = trader
 
     async def act(self, command: AnyCommand) -> CommandResult:
         """Raises ValidationError for what cannot be done now."""
@@ -56,8 +54,8 @@ class Control:
                 "LOSS_LIMIT", f"not resumed: {standing.reason}; {standing.lifts}, or forget the losses"
             )
         if core.state in (EngineState.HALTED, EngineState.REDUCING):
+            # A trade whose fills nobody has looked at is not forgotten: it may still be under way, or land late.
             core.go(EngineState.RECONCILING, "resumed by the operator")
-            await self._trader.forget_legs()
         reducing = "" if standing is None else f"loss limit: {standing.reason}"
         core.set_flags(halted="", reducing=reducing, paused=False)
         core.board.clear("halted")

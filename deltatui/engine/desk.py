@@ -61,7 +61,7 @@ class Desk:
         self._trader = trader
         self.capital = Capital(core)
         self.assess = Assessor(core, planner, self.capital)
-        self._control = Control(core, trader)
+        self._control = Control(core)
         self._serial = asyncio.Lock()
         self._intents = Intents()
         self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=4096)

@@ -153,11 +153,6 @@ class Trader:
             return  # the connection was lost meanwhile, or the account is told late: the next look comes back to it
         await core.save()
 
-    async def forget_legs(self) -> None:
-        """The operator takes over what is open."""
-        self._core.keep_check(None)
-        await self._core.save()
-
     async def resolve(self, open_operation: OpenOperation) -> None:
         """Ask once more how it ended; books it if it is known now, else keeps it among the unresolved."""
         await self._told(open_operation.operation, await self._executor.resolve(open_operation))
