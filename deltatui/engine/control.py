@@ -47,7 +47,9 @@ class Control:
 
     async def _resume(self) -> CommandResult:
         """A resume forgets neither the day's loss nor the peak (R6.10)."""
-        core = self._core
+        core, facts = self._core, self._core.facts()
+        if facts is not None:
+            await core.take_in(facts)
         standing = core.watch_losses()
         if standing is not None and core.state == EngineState.REDUCING:
             raise ValidationError(

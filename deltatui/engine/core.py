@@ -173,6 +173,10 @@ class Core:
                 for entry in entries:
                     if entry.kind == FlowKind.FUNDING:
                         self.board.tell.funding(entry, facts.market, before)
+        # A short that was closed or reduced, by whomever, covers that much less.
+        covered_1e9 = max(0, -facts.account.perp_1e9)
+        if self.flags.pledged_1e9 > covered_1e9 and accountant.books.cursor == facts.account.events:
+            self.set_flags(pledged_1e9=covered_1e9)
         if facts.account.liquidations > self.flags.liquidations:
             self.set_flags(liquidations=facts.account.liquidations)
             self.halt("the account was liquidated by the venue; see what is left before you resume", kind="liquidated")
@@ -303,9 +307,12 @@ class Core:
 
     def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
         """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
-        after a resume or a restart. ``account`` None: as the venue tells it now."""
+        after a resume or a restart. ``account`` None: as the venue tells it now.
+
+        Nothing is looked at while the books lag behind the account or are ahead of it: a deposit that one knows and
+        the other does not would read as a gain or a loss."""
         account = self.venue.account(self.spec.symbol) if account is None else account
-        if account is None or not self.accountant.opened:
+        if account is None or not self.accountant.opened or account.events != self.accountant.books.cursor:
             return None
         losses, stop = watch_losses(
             self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s

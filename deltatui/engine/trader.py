@@ -249,6 +249,10 @@ class Trader:
             core.set_flags(held_since_s=core.clock.market_s())
         by = "operator" if operation.source != "engine" else ("nobody" if held == Stance.FLAT else "engine")
         moved = bool(carried.fills.get(core.spec.symbol, 0))
+        if moved and all(leg.reduce_only for leg in operation.legs):
+            # What a close or a correction has reduced in part, automation does not widen again.
+            bought = account.spot_1e9 - core.accountant.paid_in_1e9
+            core.set_flags(pledged_1e9=min(core.flags.pledged_1e9, max(0, -account.perp_1e9 - bought)))
         if operation.kind == OperationKind.REBALANCE:
             self._after_rebalance(operation, carried)
         elif operation.kind == OperationKind.TAKE and not moved:

@@ -3,12 +3,17 @@ nobody looked after."""
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
-from engine_harness import SOL, World, world
+from engine_harness import FREE, SOL, USD, World, deposit, withdraw, world
 
-from deltatui.domain.command import Kill, ResultStatus, Resume
-from deltatui.venues.paper.settings import PaperFaults
+from deltatui.domain.command import Kill, Pause, ResultStatus, Resume, SetAutomation, SpotSource, Take
+from deltatui.domain.health import LossLimits
+from deltatui.ports import Outcome, Signed
+from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
+CALM = PaperSettings(costs=FREE, quote_borrow_apr_pct=Decimal(0), base_borrow_apr_pct=Decimal(0))
 DONE, REJECTED = ResultStatus.DONE, ResultStatus.REJECTED
 
 
@@ -80,3 +85,84 @@ async def test_an_unresolved_take_is_looked_after_although_it_was_killed_and_res
         assert w.legs == (0, 0)
         assert [kind for kind, _ in await w.outcomes()] == ["TAKE", "UNWIND"]
         await w.check()
+
+
+# SOL that a hedge covers without having bought it
+
+
+def take_deposited(size: int) -> Take:
+    return Take(market="SOL-PERP", base_1e9=size * SOL, spot=SpotSource.DEPOSITED)
+
+
+def set_wallet(w: World, sol: int) -> None:
+    w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=Decimal(sol))
+    w.venue._forget()
+
+
+async def test_automation_does_not_undo_a_close_that_filled_in_part() -> None:
+    """It widened the short again to all that had once been covered: leave, expand, leave, expand."""
+    async with world(wallet_sol=5, paper=CALM, automation=True, apr_pct=0) as w:
+        await w.sure(deposit(5 * SOL, "SOL"))
+        assert (await w.sure(take_deposited(5))).status is DONE
+        before = len(w.sender.sent)
+
+        async def only_a_part() -> None:
+            first = len(w.sender.sent) == before + 1
+            with_faults(w, PaperFaults(partial_rate=1.0) if first else PaperFaults(fail_rate=1.0))
+
+        w.sender.on_send = only_a_part
+        assert (await w.leave()).status is ResultStatus.PARTLY_DONE
+        w.sender.on_send = None
+        with_faults(w, PaperFaults())
+        spot, perp = w.legs
+        assert (spot, -5 < perp < 0) == (5, True)
+        await w.to_price("150")
+        assert w.legs == (spot, perp)
+
+
+async def test_sol_that_comes_later_is_not_covered_by_an_older_hedge() -> None:
+    """R5.7: it widened the short from 2 to 5 as soon as there was SOL in the wallet again."""
+    async with world(wallet_sol=5, paper=CALM) as w:
+        await w.sure(deposit(5 * SOL, "SOL"))
+        assert (await w.sure(take_deposited(5))).status is DONE
+        assert (await w.sure(withdraw(3 * SOL, "SOL"))).status is DONE
+        set_wallet(w, 0)
+        await w.give(SetAutomation(on=True))
+        await w.to_price("150")
+        assert w.legs == (2, -2)
+        set_wallet(w, 10)
+        await w.to_price("150", after_s=4000)
+        assert w.legs == (2, -2)
+
+
+async def test_a_hedge_that_the_venue_or_somebody_else_closed_covers_nothing_any_more() -> None:
+    """The next take of 2 was widened by all the wallet held."""
+    async with world(wallet_sol=20, paper=CALM) as w:
+        await w.sure(deposit(5 * SOL, "SOL"))
+        assert (await w.sure(take_deposited(5))).status is DONE
+        await w.venue.fill_from_elsewhere("SOL-PERP", 5 * SOL, w.price)
+        await w.engine.step()
+        assert (await w.take(2)).status is DONE
+        await w.give(SetAutomation(on=True))
+        await w.to_price("150")
+        assert w.legs == (7, -2)
+
+
+# Losses
+
+
+async def test_a_deposit_that_is_not_booked_yet_is_no_peak() -> None:
+    """A resume between landing and booking saw a gain of $1,000, and a drawdown of 20 % ever after."""
+    async with world(paper=CALM, losses=LossLimits(drawdown_pct=Decimal(10))) as w:
+        await w.give(Pause())
+        told = w.sender.outcome
+
+        async def the_operator(signed: Signed) -> Outcome | None:
+            await w.give(Resume())
+            return await told(signed)
+
+        w.sender.outcome = the_operator  # type: ignore[method-assign]
+        assert (await w.sure(deposit(1000 * USD))).status is DONE
+        await w.to_price("150")
+        assert w.state == "RUNNING"
+        assert w.core.flags.losses.peak == 3000
