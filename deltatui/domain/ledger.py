@@ -93,7 +93,8 @@ class Books:
     """The account as the ledger knows it: folded from the venue's events alone, never from its balances.
 
     ``paid_in`` is the base that was paid in as such and is still there, per spot instrument, never negative: what was
-    not bought for a hedge. A withdrawal takes it first (R3.4). That the books never read a balance makes them the
+    not bought for a hedge. A withdrawal takes it first (R3.4), and so does a sale that is nobody's here: another program
+    with the same key has sold it. That the books never read a balance makes them the
     second, independent path to the equity: ``opening + entries + unrealised PnL of perps + revaluation of spot =
     closing`` (R10.4). Instruments are perp symbols and base symbols of spot.
 
@@ -180,6 +181,8 @@ class Books:
             own = max(_ZERO, own + event.base)
         elif event.note == LIQUIDATION_NOTE:
             own = min(own, max(_ZERO, after.base))
+        elif not event.operation_id and not event.note and event.base < 0:
+            own = max(_ZERO, own + event.base)
         else:
             return
         self.paid_in[event.instrument] = own
