@@ -140,6 +140,8 @@ class Engine:
         it goes on leaving and reducing (R6.10)."""
         core = self.core
         may = core.flags.automation and may_automate(core.settings) and core.pending is None
+        # A loss limit that is met during a pause makes it REDUCING, and is no resume.
+        may = may and not core.flags.paused
         if not may or core.state not in (EngineState.RUNNING, EngineState.REDUCING):
             return
         judged = new_record or core.settings.hold is not None
