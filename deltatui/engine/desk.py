@@ -28,7 +28,7 @@ from deltatui.domain.command import (
     Take,
     Withdraw,
 )
-from deltatui.domain.errors import CriticalError, TransientError, UnresolvedError, ValidationError
+from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.gates import allowed
 from deltatui.domain.operation import OperationKind, OperationState
@@ -304,10 +304,13 @@ class Desk:
             raise ValidationError("EXPIRED", "the confirmation came too late, nothing was done")
         core.pending = None
         try:
-            return await self._confirmed(pending, force=command.force)
-        except (ValidationError, TransientError) as error:
+            result = await self._confirmed(pending, force=command.force)
+        except DeltatuiError as error:
             self._ended(pending, CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id))
             raise
+        # Whoever asks again after this intent is told what became of it, not a question that is over.
+        self._ended(pending, result)
+        return result
 
     async def _confirmed(self, pending: Pending, *, force: bool) -> CommandResult:
         core, command = self._core, pending.command
@@ -385,8 +388,11 @@ class Desk:
         if not intent_id:
             return await self._trader.next_id()
         operation_id = "i" + hashlib.sha256(intent_id.encode()).hexdigest()[:20]
-        if await self._core.store.known_operation(operation_id) is not None:
-            raise ValidationError("SAME_INTENT", "this intent was carried out before")
+        state = await self._core.store.known_operation(operation_id)
+        if state is not None:
+            raise ValidationError(
+                "SAME_INTENT", f"this intent was given before, as operation {operation_id}, which is {state}"
+            )
         return operation_id
 
     async def _execute(

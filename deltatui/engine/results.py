@@ -49,6 +49,9 @@ def result_of(
         )
     if not plan.legs:
         return result(ResultStatus.DONE, "DONE", f"{_what(plan)} done{more}")
+    if plan.transfer is not None:
+        # It landed with the trade, whatever was filled of that.
+        more = f"; deposited {plan.size:f} {plan.transfer.asset}{more}"
     if carried.trouble:
         return result(
             ResultStatus.PARTLY_DONE, "ODD_LEG", f"{word} partly done, the engine is halted: {carried.trouble}"

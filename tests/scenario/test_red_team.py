@@ -6,9 +6,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-from engine_harness import FREE, SOL, USD, World, deposit, withdraw, world
+from engine_harness import FREE, SOL, USD, World, deposit, take, withdraw, world
 
-from deltatui.domain.command import Kill, Pause, ResultStatus, Resume, SetAutomation, SpotSource, Take
+from deltatui.domain.command import Deposit, Kill, Pause, ResultStatus, Resume, SetAutomation, SpotSource, Take
 from deltatui.domain.health import LossLimits
 from deltatui.ports import Outcome, Signed
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
@@ -166,3 +166,89 @@ async def test_a_deposit_that_is_not_booked_yet_is_no_peak() -> None:
         await w.to_price("150")
         assert w.state == "RUNNING"
         assert w.core.flags.losses.peak == 3000
+
+
+async def test_a_loss_limit_that_is_met_during_a_pause_does_not_end_it() -> None:
+    """ "paused: no new risk, nothing automatic" was told, and 60 records later the hedge was gone."""
+    async with world(paper=CALM, automation=True, losses=LossLimits(daily_loss=Decimal(100))) as w:
+        assert w.legs == (5, -5)
+        await w.give(Pause())
+        await w.to_price("150", mark="174")
+        assert w.state == "REDUCING"
+        await w.records(60, -60)
+        assert w.legs == (5, -5)
+        assert (await w.give(Resume())).status is DONE
+        await w.records(10, -60)
+        assert ("LEAVE", "LANDED") in await w.outcomes()
+
+
+# SOL that was paid in and sold elsewhere
+
+
+async def test_a_kill_buys_no_sol_that_somebody_else_has_sold() -> None:
+    """It bought 3 SOL to give back what "the hedge had sold"."""
+    async with world(wallet_sol=3, paper=CALM) as w:
+        await w.sure(deposit(3 * SOL, "SOL"))
+        await w.venue.fill_from_elsewhere("SOL", -3 * SOL, w.price)
+        await w.engine.step()
+        result = await w.give(Kill(flatten=True))
+        assert (result.status, result.parts) == (DONE, ())
+        assert w.legs == (0, 0)
+        await w.check()
+
+
+async def test_what_was_sold_elsewhere_backs_no_take() -> None:
+    """It opened a naked short of 3."""
+    async with world(wallet_sol=3, paper=CALM) as w:
+        await w.sure(deposit(3 * SOL, "SOL"))
+        await w.venue.fill_from_elsewhere("SOL", -3 * SOL, w.price)
+        await w.engine.step()
+        assert (await w.sure(take_deposited(3))).code == "NOT_DEPOSITED"
+        assert w.legs == (0, 0)
+
+
+async def test_a_sale_elsewhere_takes_what_was_paid_in_first() -> None:
+    async with world(wallet_sol=3, paper=CALM) as w:
+        await w.sure(deposit(3 * SOL, "SOL"))
+        await w.take(5)
+        await w.venue.fill_from_elsewhere("SOL", -4 * SOL, w.price)
+        await w.give(SetAutomation(on=True))
+        await w.to_price("150")
+        assert w.legs == (4, -4)
+        assert (await w.leave()).status is DONE
+        assert w.legs == (0, 0)
+        await w.check()
+
+
+# Intents and answers
+
+
+async def test_an_intent_is_told_what_became_of_its_question() -> None:
+    """After a confirmation it was the question for ever, also where nothing waited any more."""
+    async with world(paper=CALM) as w:
+        asked = await w.give(take(15, intent_id="a"))
+        w.venue._account = msgspec.structs.replace(w.venue._account, quote=Decimal(500))
+        w.venue._forget()
+        assert (await w.confirm(asked)).code == "BLOCKED"
+        assert (await w.give(take(15, intent_id="a"))).code == "BLOCKED"
+    async with world(paper=CALM) as w:
+        answer = await w.confirm(await w.give(take(5, intent_id="b")))
+        again = await w.give(take(5, intent_id="b"))
+        assert (again.status, again.message, again.parts) == (DONE, answer.message, answer.parts)
+        assert w.legs == (5, -5)
+
+
+async def test_an_intent_that_failed_before_a_restart_is_not_told_as_carried_out() -> None:
+    async with world(faults=PaperFaults(fail_rate=1.0)) as w:
+        ten = Deposit(asset="USDC", amount=10 * USD, intent_id="a")
+        assert (await w.give(ten)).code == "SimulatedFailure"
+        await w.restart()
+        again = await w.give(ten)
+        assert again.code == "SAME_INTENT"
+        assert again.message.endswith("which is FAILED")
+
+
+async def test_a_take_from_the_wallet_names_what_it_deposited() -> None:
+    async with world(wallet_sol=5, paper=CALM) as w:
+        result = await w.sure(Take(market="SOL-PERP", base_1e9=3 * SOL, spot=SpotSource.WALLET))
+        assert result.message == "take done: sold 3 SOL-PERP; deposited 3 SOL"
