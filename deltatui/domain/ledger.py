@@ -93,10 +93,10 @@ class Books:
     """The account as the ledger knows it: folded from the venue's events alone, never from its balances.
 
     ``paid_in`` is the base that was paid in as such and is still there, per spot instrument, never negative: what was
-    not bought for a hedge. A withdrawal takes it first (R3.4), and so does a sale that is nobody's here: another program
-    with the same key has sold it. That the books never read a balance makes them the
-    second, independent path to the equity: ``opening + entries + unrealised PnL of perps + revaluation of spot =
-    closing`` (R10.4). Instruments are perp symbols and base symbols of spot.
+    not bought for a hedge. A withdrawal takes it first (R3.4), and so does a sale by another program with the same key.
+    That the books never read a balance makes them the second, independent path to the equity: ``opening + entries +
+    unrealised PnL of perps + revaluation of spot = closing`` (R10.4). Instruments are perp symbols and base symbols of
+    spot.
 
     ``interest`` is what each asset has earned (negative: cost) in quote, ``interest_at_open`` what that was when the
     position of a perp was opened.

@@ -42,9 +42,9 @@ from deltatui.engine.intents import Intents
 from deltatui.engine.memory import AskedCommand, Pending, PlannedCommand, TradeCommand
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.powers import check_power
-from deltatui.engine.results import done, joined, legs_text, result_of
+from deltatui.engine.results import done, legs_text, result_of
 from deltatui.engine.states import refusal
-from deltatui.engine.trader import Carried, Trader
+from deltatui.engine.trader import Trader
 
 Source = Literal["operator", "api", "engine"]
 
@@ -403,35 +403,18 @@ class Desk:
         try:
             carried = await self._trader.carry_out(operation_id, plan, command.source, command.intent_id)
             more = ""
-            if plan.kind == OperationKind.LEAVE:
-                carried, more = await self._after_leave(plan, carried, command.source)
+            closes = plan.kind == OperationKind.LEAVE and carried.outcome.state == OperationState.LANDED
+            if closes and not carried.trouble:
+                more = await self._settle_after_close(command.source)
         except UnresolvedError as error:
             status = ResultStatus.UNRESOLVED
             return CommandResult(status, error.code, error.sentence, operation_id, verdicts=verdicts)
         return result_of(operation_id, plan, carried, verdicts, more)
 
-    async def _after_leave(self, plan: Plan, carried: Carried, source: Source) -> tuple[Carried, str]:
-        """Settle (R4.6), then trade the rest of the spot leg that no reducing order could contain (R4.5)."""
-        if carried.outcome.state != OperationState.LANDED or carried.trouble:
-            return carried, ""
-        more = await self._settle_after_close(source, always=bool(plan.rest_1e9))
-        if not plan.rest_1e9:
-            return carried, more
-        rest = self._trader.rest_of_close(0, plan.rest_1e9)
-        try:
-            second = await self._trader.carry_out(await self._trader.next_id(), rest, source)
-        except (ValidationError, TransientError, UnresolvedError) as error:
-            second, more = Carried(carried.outcome), f"{more}; the rest was not traded: {error.sentence}"
-        if second.outcome.state != OperationState.LANDED:
-            more = f"{more}; the rest was not traded: {second.outcome.detail or second.outcome.error_code}"
-        asked = msgspec.structs.replace(second, legs=rest.legs)
-        return joined(carried, asked), more
-
-    async def _settle_after_close(self, source: Source, *, always: bool) -> str:
+    async def _settle_after_close(self, source: Source) -> str:
         """R4.6: settle where more than a dollar is unsettled, gain or loss."""
         account = self._core.known_facts().account
-        due = settle_due(account.unsettled, self._core.settings.settle_above_quote) or (always and account.unsettled)
-        if account.perp_1e9 or not due:
+        if account.perp_1e9 or not settle_due(account.unsettled, self._core.settings.settle_above_quote):
             return ""
         try:
             result = await self._settle(Settle(market=self._core.spec.symbol, source=source))

@@ -54,7 +54,8 @@ class CarryMemory(msgspec.Struct, frozen=True):
 class HedgeCheck(msgspec.Struct, frozen=True):
     """Kept on disk while a trade is under way, so that an odd leg is found after a crash too, and what follows from
     the trade is not forgotten. ``repairs`` are the operations that mend it; ``fills`` what it and they have filled so
-    far, by instrument in base 1e9 (positive bought), up to the venue's event number ``counted``.
+    far, by instrument in base 1e9 (positive bought), up to the venue's event number ``counted``. ``rest_1e9`` is spot
+    that a close trades once its legs are closed (:class:`Plan`).
 
     ``spot_1e9`` and ``perp_1e9`` stand in what 0.1.0 left behind, in place of the fills: the balances before the trade.
     """
@@ -63,6 +64,7 @@ class HedgeCheck(msgspec.Struct, frozen=True):
     fills: Mapping[str, int] | None = None
     repairs: tuple[str, ...] = ()
     counted: int = 0
+    rest_1e9: int = 0
     spot_1e9: int | None = None
     perp_1e9: int | None = None
 

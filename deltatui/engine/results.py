@@ -93,11 +93,3 @@ def legs_text(legs: Iterable[Leg]) -> str:
         f"{'buy' if leg.base_1e9 > 0 else 'sell'} {abs(leg.base_1e9) / BASE_PRECISION:.10g} {leg.market}"
         for leg in legs
     )
-
-
-def joined(first: Carried, second: Carried) -> Carried:
-    """Two operations that one command asked for, told as one."""
-    fills = dict(first.fills)
-    for instrument, base_1e9 in second.fills.items():
-        fills[instrument] = fills.get(instrument, 0) + base_1e9
-    return Carried(first.outcome, first.legs + second.legs, fills, first.trouble or second.trouble)

@@ -78,7 +78,7 @@ class Trader:
         self._check_resolved(plan)
         operation = self._operation(operation_id, plan, source, intent_id)
         if operation.legs:
-            check = HedgeCheck(operation, {}, counted=core.accountant.books.cursor)
+            check = HedgeCheck(operation, {}, counted=core.accountant.books.cursor, rest_1e9=plan.rest_1e9)
             await core.store.save_state({HEDGE_CHECK: encode(check)})
             core.keep_check(check)
         core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)
@@ -107,6 +107,7 @@ class Trader:
         core = self._core
         trouble = ""
         fills: Mapping[str, int] = {}
+        legs = operation.legs
         if operation.legs:  # else the check, if there is one, is that of another operation
             try:
                 if mend and outcome.state == OperationState.LANDED:
@@ -114,10 +115,12 @@ class Trader:
             except CriticalError as error:
                 trouble = error.sentence
                 core.halt(error.sentence)
-            if core.check is not None and core.check.fills is not None:
-                fills = core.check.fills
+            if core.check is not None:
+                fills = core.check.fills or {}
+                if rest_1e9 := core.check.rest_1e9:
+                    legs += (Leg(core.spec.base_symbol, rest_1e9, 0, False),)
             core.keep_check(None)
-        carried = Carried(outcome, operation.legs, fills, trouble)
+        carried = Carried(outcome, legs, fills, trouble)
         if outcome.state == OperationState.LANDED:
             self._after_fills(operation, carried)
         return carried
@@ -290,24 +293,31 @@ class Trader:
 
     async def _mend(self) -> None:
         """R4.8: both legs of a take must have filled alike, else the excess is undone; a leave goes on until both legs
-        are closed. Raises CriticalError where three tries in a row fill nothing."""
+        are closed and the rest of its spot is traded. Raises CriticalError where three tries in a row fill nothing of
+        what would be an odd leg, UnresolvedError where the rest is not known to be traded."""
         core = self._core
         idle = 0
         for _ in range(_MOST_REPAIRS):
             check = core.check
             text = "" if check is None else self._wrong(check)
-            if check is None or not text:
+            if check is None or not (text or self._rests_1e9(check)[1]):
                 return
             if core.state == EngineState.RECOVERING:
-                raise UnresolvedError("RECOVERING", f"{text}; it is mended when the connection is back")
+                what = text or "the rest of the spot is not traded"
+                raise UnresolvedError("RECOVERING", f"{what}; it is mended when the connection is back")
             if idle == _TRIES:
                 break
-            core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
+            if text:
+                core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
             try:
+                if not text:
+                    await self._settle_for_rest(check)
                 await self._repair(check, self._mending(check, text))
             except (TransientError, ValidationError) as error:
                 core.board.emit("odd_leg", Level.ERROR, f"not mended: {error.sentence}", check.operation.id)
             except UnresolvedError as error:
+                if not text:
+                    raise
                 raise CriticalError("ODD_LEG", f"{text}; mending it is unresolved: {error.sentence}") from error
             idle = 0 if core.check is not None and core.check.fills != check.fills else idle + 1
         if self._uneven_1e9(check):
@@ -322,7 +332,16 @@ class Trader:
         core.keep_check(check)
         await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
 
-    def rest_of_close(self, perp_1e9: int, spot_1e9: int) -> Plan:
+    async def _settle_for_rest(self, check: HedgeCheck) -> None:
+        """Gains of the closed perp pay for the rest of the spot, which no margin rule takes for a reducing order."""
+        core, facts = self._core, self._core.known_facts()
+        if facts.account.perp_1e9 or not facts.account.unsettled:
+            return
+        plan = self._planner.settle(facts.market, facts.account, core.known_book())
+        operation_id = await self.next_id()
+        await self._run(self._operation(operation_id, plan, check.operation.source, "", check.operation.id))
+
+    def _rest_of_close(self, perp_1e9: int, spot_1e9: int) -> Plan:
         """The order for what a close has left; once the engine is halted it gets out at the price of a kill."""
         core = self._core
         facts, kill = core.known_facts(), bool(core.flags.halted)
@@ -334,16 +353,23 @@ class Trader:
         legs = () if check is None else check.operation.legs
         if check is None or len(legs) < 2:
             return 0
-        odd = check.filled_1e9(self._core.spec.base_symbol) + check.filled_1e9(self._core.spec.symbol)
         if check.operation.kind == OperationKind.LEAVE:
-            odd -= sum(leg.base_1e9 for leg in legs)
+            odd = -sum(self._rests_1e9(check, legs_only=True))
+        else:
+            odd = check.filled_1e9(self._core.spec.base_symbol) + check.filled_1e9(self._core.spec.symbol)
         return odd if abs(odd) >= self._core.spec.step_base_1e9 else 0
 
-    def _rests_1e9(self, check: HedgeCheck) -> tuple[int, int]:
-        """What a close has not filled yet: (perp, spot)."""
+    def _rests_1e9(self, check: HedgeCheck, *, legs_only: bool = False) -> tuple[int, int]:
+        """What a close has not filled yet: (perp, spot); (0, 0) for anything else."""
+        if check.operation.kind != OperationKind.LEAVE:
+            return 0, 0
         spec, wanted = self._core.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
         perp = wanted.get(spec.symbol, 0) - check.filled_1e9(spec.symbol)
         spot = wanted.get(spec.base_symbol, 0) - check.filled_1e9(spec.base_symbol)
+        if legs_only and spot * check.rest_1e9 < 0:
+            spot = 0  # the legs are closed, and a part of the rest is traded
+        elif not legs_only:
+            spot += check.rest_1e9
         return floor_to_step(perp, spec.step_base_1e9), spot if abs(spot) >= _DUST_1E9 else 0
 
     def _wrong(self, check: HedgeCheck) -> str:
@@ -351,7 +377,7 @@ class Trader:
         spec = self._core.spec
         spot, perp = check.filled_1e9(spec.base_symbol), check.filled_1e9(spec.symbol)
         if check.operation.kind == OperationKind.LEAVE:
-            if not any(self._rests_1e9(check)):
+            if not any(self._rests_1e9(check, legs_only=True)):
                 return ""
         elif check.operation.kind != OperationKind.TAKE or not self._uneven_1e9(check):
             return ""
@@ -363,7 +389,7 @@ class Trader:
         facts, book = core.known_facts(), core.known_book()
         market, account = facts.market, facts.account
         if check.operation.kind == OperationKind.LEAVE:
-            return self.rest_of_close(*self._rests_1e9(check))
+            return self._rest_of_close(*self._rests_1e9(check))
         odd = self._uneven_1e9(check)
         if abs(check.filled_1e9(core.spec.symbol)) > abs(check.filled_1e9(core.spec.base_symbol)):
             return planner.perp_order(OperationKind.UNWIND, market, account, book, -odd, reduce_only=True, reason=text)

@@ -6,14 +6,27 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
-from engine_harness import FREE, SOL, USD, World, deposit, take, withdraw, world
+import pytest
+from engine_harness import FREE, SOL, USD, Killed, World, deposit, leave, take, withdraw, world
 
-from deltatui.domain.command import Deposit, Kill, Pause, ResultStatus, Resume, SetAutomation, SpotSource, Take
+from deltatui.domain.command import (
+    Deposit,
+    Direction,
+    Kill,
+    Pause,
+    ResultStatus,
+    Resume,
+    SetAutomation,
+    SpotSource,
+    Take,
+)
+from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits
 from deltatui.ports import Outcome, Signed
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
 CALM = PaperSettings(costs=FREE, quote_borrow_apr_pct=Decimal(0), base_borrow_apr_pct=Decimal(0))
+LOOSE = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0, min_health_withdraw=0)
 DONE, REJECTED = ResultStatus.DONE, ResultStatus.REJECTED
 
 
@@ -252,3 +265,79 @@ async def test_a_take_from_the_wallet_names_what_it_deposited() -> None:
     async with world(wallet_sol=5, paper=CALM) as w:
         result = await w.sure(Take(market="SOL-PERP", base_1e9=3 * SOL, spot=SpotSource.WALLET))
         assert result.message == "take done: sold 3 SOL-PERP; deposited 3 SOL"
+
+
+# A close that gives back SOL of the operator (R4.5): its second half is as much a part of it as the first
+
+
+async def reverse_on_paid_in(w: World) -> None:
+    await w.sure(deposit(SOL, "SOL"))
+    assert (await w.take(8, Direction.REVERSE)).status is DONE
+    assert w.legs == (-7, 8)
+
+
+async def test_the_rest_of_a_close_is_traded_although_its_outcome_came_late() -> None:
+    """The operator's SOL was gone, with nothing that said so."""
+    async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
+        await reverse_on_paid_in(w)
+        w.sender.mute = True
+        assert (await w.leave()).status is ResultStatus.UNRESOLVED
+        w.sender.mute = False
+        w.wait(5)
+        await w.engine.tick()
+        assert w.legs == (1, 0)
+        assert w.core.check is None
+        await w.check()
+
+
+@pytest.mark.parametrize("step", range(1, 26))
+async def test_the_rest_of_a_close_is_traded_although_the_process_died(step: int) -> None:
+    async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
+        await reverse_on_paid_in(w)
+        asked = await w.give(leave())
+        w.gremlin.kill_at(step, after=True)
+        try:
+            await w.confirm(asked)
+        except Killed:
+            await w.restart()
+            await w.engine.tick()
+        w.gremlin.quiet()
+        assert w.legs in ((-7, 8), (1, 0))
+        assert w.core.check is None
+        await w.check()
+
+
+async def test_the_rest_of_a_close_that_is_not_told_in_time_is_booked_later() -> None:
+    async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
+        await reverse_on_paid_in(w)
+        with_faults(w, PaperFaults(report_late_s=45))
+        w.wait(45)
+        assert (await w.leave()).status is ResultStatus.UNRESOLVED
+        for _ in range(3):
+            w.wait(46)
+            await w.engine.tick()
+        assert w.legs == (1, 0)
+        assert (w.core.check, w.state) == (None, "RUNNING")
+        await w.check()
+
+
+async def test_a_rest_that_cannot_be_traded_is_told_and_is_no_fault_of_the_legs() -> None:
+    async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
+        await reverse_on_paid_in(w)
+        before = len(w.sender.sent)
+
+        async def only_the_first() -> None:
+            with_faults(w, PaperFaults(fail_rate=0.0 if len(w.sender.sent) == before + 1 else 1.0))
+
+        w.sender.on_send = only_the_first
+        result = await w.leave()
+        assert result.status is ResultStatus.PARTLY_DONE
+        assert [(part.market, part.asked, part.filled, part.open) for part in result.parts] == [
+            ("SOL-PERP", -8, -8, 0),
+            ("SOL", 8, 7, 1),
+        ]
+        assert w.state == "RUNNING"
+        w.sender.on_send = None
+        with_faults(w, PaperFaults())
+        assert (await w.leave()).status is DONE
+        assert w.legs == (1, 0)
