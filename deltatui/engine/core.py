@@ -374,7 +374,10 @@ class Core:
         if raw := state.get("books"):
             self.accountant.load(raw)
         if raw := state.get(HEDGE_CHECK):
-            self.check = self._with_known_fills(msgspec.json.decode(raw, type=HedgeCheck))
+            check = msgspec.json.decode(raw, type=HedgeCheck)
+            # 0.1.0 kept the check of an odd leg that it had given up and told; the operator decides.
+            given_up = check.fills is None and self.flags.halted
+            self.check = None if given_up else self._with_known_fills(check)
         self._kept_records = await self.store.funding(self.spec.symbol, self.records_looked_back)
         for record in self._kept_records:
             self._see(record)

@@ -102,7 +102,7 @@ class Trader:
                 "UNRESOLVED_OPEN", "what an earlier trade filled is not known yet; trading has to wait"
             )
 
-    async def _see_to(self, operation: Operation, outcome: Outcome, *, mend: bool = True) -> Carried:
+    async def _see_to(self, operation: Operation, outcome: Outcome) -> Carried:
         """What follows from an operation that has ended and is booked."""
         core = self._core
         trouble = ""
@@ -110,7 +110,7 @@ class Trader:
         legs = operation.legs
         if operation.legs:  # else the check, if there is one, is that of another operation
             try:
-                if mend and outcome.state == OperationState.LANDED:
+                if outcome.state == OperationState.LANDED:
                     await self._mend()
             except CriticalError as error:
                 trouble = error.sentence
@@ -148,8 +148,7 @@ class Trader:
             await core.catch_up()
             state = await core.store.known_operation(check.operation.id)
             if state is not None and state.final:
-                # Halted, the operator has been told what is open and decides.
-                await self._see_to(check.operation, Outcome(state), mend=not core.flags.halted)
+                await self._see_to(check.operation, Outcome(state))
             else:
                 core.keep_check(None)
         except (UnresolvedError, TransientError):

@@ -341,3 +341,32 @@ async def test_a_rest_that_cannot_be_traded_is_told_and_is_no_fault_of_the_legs(
         with_faults(w, PaperFaults())
         assert (await w.leave()).status is DONE
         assert w.legs == (1, 0)
+
+
+async def test_a_flatten_that_is_told_late_is_carried_to_its_end() -> None:
+    """Halted, what had been asked for was dropped as soon as it was known to be incomplete, and nobody said so."""
+    async with world(paper=CALM) as w:
+        await w.take(10)
+        with_faults(w, PaperFaults(partial_rate=1.0, report_late_s=45))
+        w.wait(45)
+        assert (await w.give(Kill(flatten=True))).status is ResultStatus.UNRESOLVED
+        with_faults(w, PaperFaults())
+        w.wait(46)
+        await w.engine.tick()
+        assert w.legs == (0, 0)
+        assert w.state == "HALTED"
+        await w.check()
+
+
+async def test_an_odd_leg_that_is_known_after_a_kill_is_mended() -> None:
+    async with world(paper=CALM) as w:
+        with_faults(w, PaperFaults(odd_leg_rate=1.0))
+        w.sender.mute = True
+        assert (await w.take(5)).status is ResultStatus.UNRESOLVED
+        await w.give(Kill())
+        w.sender.mute = False
+        with_faults(w, PaperFaults())
+        w.wait(5)
+        await w.engine.tick()
+        assert w.legs == (0, 0)
+        assert w.state == "HALTED"
