@@ -119,7 +119,8 @@ class Trader:
                 fills = core.check.fills or {}
                 if rest_1e9 := core.check.rest_1e9:
                     legs += (Leg(core.spec.base_symbol, rest_1e9, 0, False),)
-            core.keep_check(None)
+            if not (trouble and self._still_mending()):
+                core.keep_check(None)
         carried = Carried(outcome, legs, fills, trouble)
         if outcome.state == OperationState.LANDED:
             self._after_fills(operation, carried)
@@ -142,7 +143,7 @@ class Trader:
     async def see_to_legs(self) -> None:
         """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
         core, check = self._core, self._core.check
-        if check is None or check.operation.id in core.unresolved or core.state == EngineState.RECOVERING:
+        if check is None or self._unresolved(check) or core.state == EngineState.RECOVERING:
             return
         try:
             await core.catch_up()
@@ -154,6 +155,14 @@ class Trader:
         except (UnresolvedError, TransientError):
             return  # the connection was lost meanwhile, or the account is told late: the next look comes back to it
         await core.save()
+
+    def _unresolved(self, check: HedgeCheck) -> bool:
+        return any(each in self._core.unresolved for each in (check.operation.id, *check.repairs))
+
+    def _still_mending(self) -> bool:
+        """Whether the halt is over a repair that may still land, or has and was not told: it is looked at again."""
+        core, check = self._core, self._core.check
+        return check is not None and (core.behind or self._unresolved(check))
 
     async def resolve(self, open_operation: OpenOperation) -> None:
         """Ask once more how it ended; books it if it is known now, else keeps it among the unresolved."""

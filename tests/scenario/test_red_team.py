@@ -370,3 +370,27 @@ async def test_an_odd_leg_that_is_known_after_a_kill_is_mended() -> None:
         await w.engine.tick()
         assert w.legs == (0, 0)
         assert w.state == "HALTED"
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_a_mending_that_is_told_late_is_looked_at_again(resumes: bool) -> None:
+    """It halted, and after a resume an odd leg stood for ever without an alert."""
+    async with world(paper=CALM) as w:
+
+        async def the_repair_is_late_and_in_part() -> None:
+            first = len(w.sender.sent) == 1
+            with_faults(w, PaperFaults(odd_leg_rate=1.0) if first else PaperFaults(partial_rate=1.0, report_late_s=45))
+
+        w.sender.on_send = the_repair_is_late_and_in_part
+        result = await w.take(5)
+        assert (result.status, result.code) == (ResultStatus.PARTLY_DONE, "ODD_LEG")
+        assert w.state == "HALTED"
+        w.sender.on_send = None
+        with_faults(w, PaperFaults())
+        if resumes:
+            await w.give(Resume())
+        w.wait(46)
+        await w.engine.tick()
+        assert w.legs == (0, 0)
+        assert w.core.check is None
+        await w.check()
