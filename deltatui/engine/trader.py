@@ -95,7 +95,9 @@ class Trader:
         core = self._core
         if not plan.legs and plan.kind != OperationKind.WITHDRAW:
             return
-        if core.unresolved:
+        # A deposit or a settlement changes no size of what is closed (R6.11).
+        harmless = () if plan.increases_risk else (OperationKind.DEPOSIT, OperationKind.SETTLE)
+        if any(each.operation.kind not in harmless for each in core.unresolved.values()):
             raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; trading has to wait")
         if core.check is not None and not core.flags.halted:
             raise ValidationError(
