@@ -50,6 +50,10 @@ class Control:
         core, facts = self._core, self._core.facts()
         if facts is not None:
             await core.take_in(facts)
+        if core.losses_count and not core.books_agree():
+            raise ValidationError(
+                "BOOKS_BEHIND", "not resumed: the books do not show all that the venue tells yet; try again"
+            )
         standing = core.watch_losses()
         if standing is not None and core.state == EngineState.REDUCING:
             raise ValidationError(

@@ -305,14 +305,19 @@ class Core:
         limits = self.settings.losses
         return limits.daily_loss is not None or limits.drawdown_pct is not None
 
+    def books_agree(self, account: AccountState | None = None) -> bool:
+        """Whether the books contain what ``account`` (None: as told now) does, no less and no more."""
+        account = self.venue.account(self.spec.symbol) if account is None else account
+        return account is not None and account.events == self.accountant.books.cursor
+
     def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
         """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
         after a resume or a restart. ``account`` None: as the venue tells it now.
 
-        Nothing is looked at while the books lag behind the account or are ahead of it: a deposit that one knows and
-        the other does not would read as a gain or a loss."""
+        Nothing is looked at unless :meth:`books_agree`: a deposit that one knows and the other does not would read as
+        a gain or a loss."""
         account = self.venue.account(self.spec.symbol) if account is None else account
-        if account is None or not self.accountant.opened or account.events != self.accountant.books.cursor:
+        if account is None or not self.accountant.opened or not self.books_agree(account):
             return None
         losses, stop = watch_losses(
             self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s
