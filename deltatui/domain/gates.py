@@ -143,6 +143,7 @@ def judge_withdrawal(facts: GateFacts, limits: GateLimits) -> tuple[Verdict, ...
         _leverage(facts, limits),
         _liquidation(facts, limits),
         _margin(facts),
+        _at_least("quote_reserve", facts.free_collateral_after, limits.min_free_quote_usd, "$", facts),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from types import NoneType
 
 import msgspec
 
@@ -56,9 +55,8 @@ class Actions:
         core = self._core
         state, spec = core.state, core.spec
         held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
-        waits = None if core.pending is None else core.pending.command
-        waiting = "" if waits is None else "another question waits for its answer"
-        leave_waits = "" if isinstance(waits, NoneType | Take | Withdraw | ForgetLosses) else waiting
+        waiting = "" if core.pending is None else "another question waits for its answer"
+        reduces_waits = waiting if core.pending is not None and core.pending.reduces else ""
         no_data = "no prices yet" if facts is None else ""
 
         def view(command: type[Command], *reasons: str) -> ActionView:
@@ -79,8 +77,8 @@ class Actions:
                 step=spec.step_base_1e9 / BASE_PRECISION,
                 sources=() if facts is None else self._sources(facts),
             ),
-            view(Leave, leave_waits, no_data, "" if held else "there is no position"),
-            view(Rebalance, waiting, no_data, no_rebalance),
+            view(Leave, reduces_waits, no_data, "" if held else "there is no position"),
+            view(Rebalance, reduces_waits if rebalance and rebalance.reduce_only else waiting, no_data, no_rebalance),
             view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
             msgspec.structs.replace(view(Deposit, no_data), amounts=self._deposits),
             msgspec.structs.replace(view(Withdraw, no_data), amounts=self._withdrawals),

@@ -75,6 +75,7 @@ def _room(after: Standing, market: MarketState, limits: GateLimits) -> int:
     rooms = [
         (100 - limits.min_health_withdraw) * collateral - 100 * requirement,
         summary.collateral_initial_1e6 - summary.requirement_initial_1e6,
+        summary.free_initial_1e6 - int(limits.min_free_quote_usd * QUOTE_PRECISION),
     ]
     if after.liq_distance_pct is not None:
         rooms.append(int((abs(after.liq_distance_pct) - limits.min_liq_distance_pct) * 1e6))

@@ -56,6 +56,8 @@ class Control:
             )
         standing = core.watch_losses()
         if standing is not None and core.state == EngineState.REDUCING:
+            # A pause before is over: automation goes on leaving and reducing.
+            core.set_flags(paused=False)
             raise ValidationError(
                 "LOSS_LIMIT", f"not resumed: {standing.reason}; {standing.lifts}, or forget the losses"
             )

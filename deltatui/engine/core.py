@@ -13,7 +13,7 @@ from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
 from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.funding import FundingWindow, HourFractions, hour_fractions
-from deltatui.domain.health import LossStop, watch_losses
+from deltatui.domain.health import LossState, LossStop, watch_losses
 from deltatui.domain.ledger import FlowKind, Holding
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import FundingRecord, MarketSpec
@@ -83,6 +83,7 @@ class Core:
         self._saving = asyncio.Lock()
         self._unsaved_records: list[FundingRecord] = []
         self._unsaved_state = False
+        self._loaded = False
         self.saved_operator_s = float("-inf")
 
     # Facts
@@ -266,6 +267,11 @@ class Core:
         pledged = min(self.flags.pledged_1e9, own + account.wallet_base_1e9)
         return account.spot_1e9 - own + pledged
 
+    def rests_on_spot(self, account: AccountState) -> bool:
+        """Whether spot of a hedge is there without its perp, in a size that can be traded."""
+        least = max(self.settings.rebalance.min_trade_1e9, self.spec.step_base_1e9)
+        return not account.perp_1e9 and abs(self.hedge_spot_1e9(account)) >= least
+
     def free_own_1e9(self) -> int:
         """SOL that was paid in and that no hedge covers."""
         return max(0, self.accountant.paid_in_1e9 - self.flags.pledged_1e9)
@@ -310,18 +316,24 @@ class Core:
         account = self.venue.account(self.spec.symbol) if account is None else account
         return account is not None and account.events == self.accountant.books.cursor
 
-    def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
-        """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
-        after a resume or a restart. ``account`` None: as the venue tells it now.
+    def loss_stop(self, account: AccountState | None = None) -> LossStop | None:
+        """The loss limit that stands now; changes nothing. ``account`` None: as the venue tells it now."""
+        return self._losses(account)[1]
 
-        Nothing is looked at unless :meth:`books_agree`: a deposit that one knows and the other does not would read as
-        a gain or a loss."""
+    def _losses(self, account: AccountState | None) -> tuple[LossState, LossStop | None]:
+        """Nothing is looked at unless :meth:`books_agree`: a deposit that one knows and the other does not would read
+        as a gain or a loss."""
         account = self.venue.account(self.spec.symbol) if account is None else account
         if account is None or not self.accountant.opened or not self.books_agree(account):
-            return None
-        losses, stop = watch_losses(
+            return self.flags.losses, None
+        return watch_losses(
             self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s
         )
+
+    def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
+        """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
+        after a resume or a restart. ``account`` as in :meth:`loss_stop`."""
+        losses, stop = self._losses(account)
         if losses != self.flags.losses:
             self.set_flags(losses=losses)
         if stop is None:
@@ -369,10 +381,14 @@ class Core:
         self._unsaved_state = True
 
     async def load(self) -> None:
-        """Take over what was kept."""
+        """Take over what was kept. A kill that came before stands."""
         state = await self.store.load_state()
+        halted = self.flags.halted
         if raw := state.get("flags"):
             self.flags = msgspec.json.decode(raw, type=Flags)
+        if halted:
+            self.set_flags(halted=halted, automation=False)
+        self._loaded = True
         if raw := state.get("carry"):
             memory = msgspec.json.decode(raw, type=CarryMemory)
             self.carry_state, self.decision = memory.state, memory.decision
@@ -399,6 +415,8 @@ class Core:
 
     async def save(self) -> None:
         """Make books, memory and events durable. A disk that refuses is reported and tried again later."""
+        if not self._loaded:
+            return  # what is kept is not known yet, and must not be written over
         async with self._saving:
             accountant, board = self.accountant, self.board
             entries, events = accountant.pending, board.unsaved

@@ -128,8 +128,8 @@ class Desk:
                 return self._cancel(command)
             case ForgetLosses():
                 operation_id = await self._new_id(command.intent_id)
-                self._check_alone(command)
-                return self._ask(operation_id, command, "forgetting the losses", ())
+                self._check_alone(reduces=False)
+                return self._ask(operation_id, command, "forgetting the losses", (), reduces=False)
             case Stop():
                 self.stopping.set()
                 return done("STOPPING", "the engine stops")
@@ -191,10 +191,10 @@ class Desk:
         if symbol != ours:
             raise ValidationError("OTHER_MARKET", f"this engine trades {ours}, not {symbol}")
 
-    def _check_alone(self, command: AskedCommand) -> None:
+    def _check_alone(self, *, reduces: bool) -> None:
         """One question at a time; but what waits never stands in the way of what reduces risk (R6.11)."""
         pending = self._core.pending
-        if pending is None or _overtakes(command, pending.command):
+        if pending is None or (reduces and not pending.reduces):
             return
         raise ValidationError("CONFIRMATION_OPEN", "another question waits for its answer; answer that first")
 
@@ -251,21 +251,23 @@ class Desk:
         check_power(self._core.settings, command)
         if isinstance(command, TradeCommand):
             self._check_market(command.market)
-        self._check_alone(command)
         return self._plan_accepted(command)
 
     def _plan_accepted(self, command: PlannedCommand) -> Plan:
-        """Outside RUNNING a rebalance may shrink the perp, not widen it."""
+        """Outside RUNNING a rebalance may shrink the perp, not widen it; and what would ask, or widen a position, waits
+        for the question before it."""
         plan = self.assess.plan(command)
         if plan.increases_risk:
             self._check_accepted(Withdraw if isinstance(command, Withdraw) else Take)
+        widens = plan.increases_risk and isinstance(command, TradeCommand)
+        if widens or self.assess.asks(command, plan):
+            self._check_alone(reduces=not plan.increases_risk)
         return plan
 
     async def _planned(self, command: PlannedCommand) -> CommandResult:
         self._check_accepted(type(command))
         if isinstance(command, TradeCommand):
             self._check_fresh(command)
-            self._check_alone(command)
         operation_id = await self._new_id(command.intent_id)
         await self._core.catch_up()
         plan = self._plan_accepted(command)
@@ -274,23 +276,22 @@ class Desk:
         if not allowed(verdicts) and not forcible:
             return self._blocked(operation_id, plan, verdicts)
         # What may only be forced is asked about, however small.
-        asks = forcible or self.assess.asks(command, plan)
-        if asks or isinstance(command, TradeCommand):
-            self._check_alone(command)
-            self._overtake()
-        if not asks:
+        if not forcible and not self.assess.asks(command, plan):
             return await self._execute(operation_id, command, plan, verdicts)
-        return self._ask(operation_id, command, described(plan), verdicts)
+        self._overtake()
+        return self._ask(operation_id, command, described(plan), verdicts, reduces=not plan.increases_risk)
 
     def _blocked(self, operation_id: str, plan: Plan, verdicts: tuple[Verdict, ...]) -> CommandResult:
         why = self.assess.refused(plan, verdicts)
         return CommandResult(ResultStatus.REJECTED, "BLOCKED", why, operation_id, verdicts=verdicts)
 
-    def _ask(self, operation_id: str, command: AskedCommand, what: str, verdicts: tuple[Verdict, ...]) -> CommandResult:
+    def _ask(
+        self, operation_id: str, command: AskedCommand, what: str, verdicts: tuple[Verdict, ...], *, reduces: bool
+    ) -> CommandResult:
         core = self._core
         now, facts = core.clock.operator_s(), core.facts()
         perp = 0 if facts is None else facts.account.perp_1e9
-        core.pending = Pending(operation_id, command, now, now + core.settings.confirm_timeout_s, perp)
+        core.pending = Pending(operation_id, command, now, now + core.settings.confirm_timeout_s, perp, reduces)
         core.board.emit("confirmation_opened", Level.INFO, f"{what} waits for confirmation", operation_id)
         status = ResultStatus.NEEDS_CONFIRMATION
         return CommandResult(status, "CONFIRM", f"confirm {what}", operation_id, verdicts=verdicts)
@@ -424,12 +425,6 @@ class Desk:
         if result.status == ResultStatus.UNRESOLVED:
             return f"; settling is unresolved: {result.message}"
         return "; PnL settled" if result.status == ResultStatus.DONE else f"; settling failed: {result.message}"
-
-
-def _overtakes(command: AskedCommand, waiting: AskedCommand) -> bool:
-    """Whether ``command`` reduces risk and what waits does not."""
-    reduces = isinstance(command, Leave | Deposit) or (isinstance(command, Rebalance) and command.source == "engine")
-    return reduces and isinstance(waiting, Take | Withdraw | ForgetLosses)
 
 
 def described(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from deltatui.domain.event import Event, Level
 from deltatui.domain.health import HealthLevel, crossed, health_level
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.snapshot import PlanView
+from deltatui.domain.units import BASE_PRECISION
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
@@ -26,7 +27,9 @@ from deltatui.engine.recovery import Recovery
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState
 from deltatui.engine.trader import Trader
-from deltatui.ports import Clock, Link, Log, Sender, Signed, Store, Venue
+from deltatui.ports import AccountState, Clock, Link, Log, Sender, Signed, Store, Venue
+
+_UNEVEN = "uneven"
 
 
 class Engine:
@@ -136,19 +139,27 @@ class Engine:
         return core.clock.operator_s() - core.saved_operator_s >= core.settings.save_interval_s
 
     async def _decide(self, facts: Facts, new_record: bool) -> None:
-        """What automation does once a record and once an interval. Where a loss limit or the venue allows no new risk,
-        it goes on leaving and reducing (R6.10)."""
+        """What automation does once a record and once an interval. Where a loss limit stands or a question waits, it
+        goes on leaving and reducing (R6.10, R6.11)."""
         core = self.core
-        may = core.flags.automation and may_automate(core.settings) and core.pending is None
-        # A loss limit that is met during a pause makes it REDUCING, and is no resume.
-        may = may and not core.flags.paused
-        if not may or core.state not in (EngineState.RUNNING, EngineState.REDUCING):
+        if not self._acts():
             return
         judged = new_record or core.settings.hold is not None
-        if judged and await self._act_on_stance(stance_of(facts.account.perp_1e9)):
+        if judged and await self._act_on_stance(facts):
             facts = core.known_facts()
-        if core.state in (EngineState.RUNNING, EngineState.REDUCING) and facts.account.perp_1e9:
+        if self._acts() and facts.account.perp_1e9:
             await self._act_on_delta()
+
+    def _acts(self) -> bool:
+        """Whether automation does anything at all. A loss limit that is met during a pause makes the engine REDUCING,
+        and is no resume."""
+        core = self.core
+        on = core.flags.automation and may_automate(core.settings) and not core.flags.paused
+        return on and core.state in (EngineState.RUNNING, EngineState.REDUCING)
+
+    @property
+    def _only_reduces(self) -> bool:
+        return self.core.state != EngineState.RUNNING or self.core.pending is not None
 
     # Watching
 
@@ -156,6 +167,7 @@ class Engine:
         core, account = self.core, facts.account
         self._compare_books(facts)
         core.watch_losses(account)
+        self._watch_hedge(account)
         if account.perp_1e9 or account.spot_1e9 or account.others:
             self._watch_health(account.as_of_s)
         elif self._health is not HealthLevel.OK:
@@ -182,6 +194,23 @@ class Engine:
             core.board.alert("ledger", Level.ERROR, text)
         elif "ledger" in core.board.alerts:
             core.board.clear("ledger")
+
+    def _watch_hedge(self, account: AccountState) -> None:
+        """An uneven hedge that nobody corrects is told as long as it stands."""
+        core, hedge = self.core, self.core.hedge_exposure()
+        under_way = core.check is not None or core.unresolved or core.behind
+        if hedge is None or under_way or not core.books_agree(account):
+            return
+        plan = core.rebalance_plan()
+        uneven = plan is not None and plan.code in ("correct", "cooldown")
+        corrects = self._acts() and (hedge.perp_1e9 or core.flags.held_by != "operator")
+        if not uneven or corrects:
+            if _UNEVEN in core.board.alerts:
+                core.board.clear(_UNEVEN)
+            return
+        spot, perp = hedge.spot_1e9 / BASE_PRECISION, hedge.perp_1e9 / BASE_PRECISION
+        text = f"the hedge is uneven, spot {spot:+g}, perp {perp:+g}, and automation does not correct it"
+        core.board.alert(_UNEVEN, Level.WARNING, text)
 
     def _watch_health(self, market_s: float) -> None:
         core = self.core
@@ -218,19 +247,21 @@ class Engine:
 
     # Acting by itself
 
-    async def _act_on_stance(self, held: Stance) -> bool:
+    async def _act_on_stance(self, facts: Facts) -> bool:
         """Take or leave what the decision asks for; whether something was tried."""
-        core = self.core
+        core, held = self.core, stance_of(facts.account.perp_1e9)
         target = core.settings.hold
         if target is None and core.decision is not None:
             target = core.decision.target
         if target is None or target == held or core.flags.held_by == "operator":
             return False
         market = core.spec.symbol
-        if held != Stance.FLAT:
+        # Spot of a hedge whose perp is gone is closed before anything is built on it.
+        spot_alone = held == Stance.FLAT and core.rests_on_spot(facts.account)
+        if held != Stance.FLAT or spot_alone:
             await self._try("leave", Leave(market=market, source="engine"))
             return True
-        if core.state == EngineState.REDUCING:
+        if self._only_reduces:
             return False
         way = Direction.CARRY if target == Stance.CARRY else Direction.REVERSE
         size = core.settings.carry_size_1e9
@@ -244,7 +275,7 @@ class Engine:
             return
         if core.board.tell is not None:
             core.board.tell.rebalancer(plan, exposure, core.clock.market_s())
-        if plan.code == "correct" and (plan.reduce_only or core.state == EngineState.RUNNING):
+        if plan.code == "correct" and (plan.reduce_only or not self._only_reduces):
             await self._try("rebalance", Rebalance(market=core.spec.symbol, source="engine"))
 
     async def _try(self, what: str, command: Take | Leave | Rebalance) -> None:

@@ -85,13 +85,15 @@ class HedgeCheck(msgspec.Struct, frozen=True):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What waits for its confirmation; ``perp_1e9`` is the position that the operator was shown."""
+    """What waits for its confirmation; ``perp_1e9`` is the position that the operator was shown, ``reduces`` whether it
+    takes risk away."""
 
     operation_id: str
     command: AskedCommand
     created_s: float
     expires_s: float
     perp_1e9: int
+    reduces: bool
 
 
 class Facts(msgspec.Struct, frozen=True):

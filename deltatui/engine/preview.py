@@ -88,7 +88,7 @@ def confirmation_view(core: Core, desk: Desk, pending: Pending, before: Standing
 
 
 def _losses(core: Core) -> str:
-    stop = core.watch_losses()
+    stop = core.loss_stop()
     limit = "no loss limit stands now" if stop is None else f"{stop.reason}; {stop.lifts}"
     return f"forget the day's loss and the peak, and count both from the present equity? {limit}"
 

@@ -16,7 +16,7 @@ from deltatui.domain.units import BASE_PRECISION, floor_to_step
 from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
-from deltatui.engine.planner import Plan, Planner, stance_of
+from deltatui.engine.planner import Plan, Planner, closing_part, stance_of
 from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
@@ -85,6 +85,8 @@ class Trader:
         if core.board.tell is not None:
             core.board.tell.cost(plan, core.clock.market_s())
         outcome = await self._run(operation)
+        if operation.legs and outcome.state == OperationState.LANDED and not core.accountant.opened:
+            raise UnresolvedError("NOT_BOOKED", f"{describe(operation)}: landed, but the books are not open yet")
         carried = await self._see_to(operation, outcome)
         await core.save()
         return carried
@@ -146,6 +148,8 @@ class Trader:
         """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
         core, check = self._core, self._core.check
         if check is None or self._unresolved(check) or core.state == EngineState.RECOVERING:
+            return
+        if not core.accountant.opened:
             return
         try:
             await core.catch_up()
@@ -375,6 +379,8 @@ class Trader:
             return 0, 0
         spec, wanted = self._core.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
         perp = wanted.get(spec.symbol, 0) - check.filled_1e9(spec.symbol)
+        # What somebody else has closed meanwhile is not open any more.
+        perp = closing_part(self._core.known_facts().account.perp_1e9, perp)
         spot = wanted.get(spec.base_symbol, 0) - check.filled_1e9(spec.base_symbol)
         if legs_only and spot * check.rest_1e9 < 0:
             spot = 0  # the legs are closed, and a part of the rest is traded

@@ -127,8 +127,9 @@ def test_property_12_a_withdrawal_passes_what_a_trade_passes(
 
 @pytest.mark.parametrize("name", ["venue_problem", "leverage_after", "liq_distance_pct_after", "free_collateral_after"])
 def test_an_unknown_input_blocks_a_withdrawal_too(name: str) -> None:
-    (stopped,) = blocking(judge_withdrawal(facts(**{name: None}), PAPER))
-    assert (stopped.code, stopped.status) == (INPUTS[name], VerdictStatus.UNKNOWN)
+    stopped = blocking(judge_withdrawal(facts(**{name: None}), PAPER))
+    assert INPUTS[name] in [verdict.code for verdict in stopped]
+    assert {verdict.status for verdict in stopped} == {VerdictStatus.UNKNOWN}
 
 
 @pytest.mark.parametrize(
