@@ -15,7 +15,7 @@ from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedErro
 
 if TYPE_CHECKING:
     from deltatui.api.client import Client
-    from deltatui.domain.command import AnyCommand, Command, CommandResult
+    from deltatui.domain.command import AnyCommand
     from deltatui.domain.snapshot import Snapshot
     from deltatui.paths import Paths
 
@@ -27,7 +27,7 @@ EXIT_UNRESOLVED = 5
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused by the engine; 2 bad input or configuration; 3 no engine or not now; "
-    "4 a fault that needs you; 5 sent, outcome not known."
+    "4 a fault that needs you; 5 sent, outcome not known; 6 partly done."
 )
 
 app = typer.Typer(
@@ -58,6 +58,7 @@ ThemeOption = Annotated[
 ]
 AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with plain ASCII characters only.")]
 MarketOption = Annotated[str, typer.Option("--market", help="The market.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Confirm without asking.")]
 
 
 def main() -> None:
@@ -171,37 +172,49 @@ def take(
     profile: ProfileOption = "default",
     market: MarketOption = "SOL-PERP",
     reverse: Annotated[bool, typer.Option("--reverse", help="Long perp, borrowed spot sold.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm without asking.")] = False,
+    spot: Annotated[
+        str, typer.Option("--spot", help="Where the spot leg comes from: buy, wallet or deposited.")
+    ] = "buy",
+    yes: YesOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Take it although it does not pay (paper and replay).")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Open or add to a hedged position."""
-    from deltatui.domain.command import Direction, Take
+    from deltatui.domain.command import Direction, SpotSource, Take, one_of
     from deltatui.domain.units import base_from_text
 
     base_1e9 = base_from_text(size)
     if base_1e9 <= 0:
         raise ValidationError("BAD_SIZE", f"the size must be more than 0, it is {size}")
     direction = Direction.REVERSE if reverse else Direction.CARRY
-    command = Take(intent_id=_intent(), source="api", market=market, base_1e9=base_1e9, direction=direction)
-    _trade(_paths(profile), command, yes=yes, force=force, as_json=as_json)
+    source = one_of(SpotSource, spot, "--spot")
+    command = Take(
+        intent_id=_intent(), source="api", market=market, base_1e9=base_1e9, direction=direction, spot=source
+    )
+    _send(profile, command, yes=yes, force=force, as_json=as_json)
 
 
 @app.command()
 def leave(
     profile: ProfileOption = "default",
     market: MarketOption = "SOL-PERP",
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm without asking.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Close both legs."""
     from deltatui.domain.command import Leave
 
-    _trade(
-        _paths(profile), Leave(intent_id=_intent(), source="api", market=market), yes=yes, force=False, as_json=as_json
-    )
+    _send(profile, Leave(intent_id=_intent(), source="api", market=market), yes=yes, as_json=as_json)
+
+
+@app.command("forget-losses")
+def forget_losses(profile: ProfileOption = "default", yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Count the day's loss and the peak anew from the present equity; asks first."""
+    from deltatui.domain.command import ForgetLosses
+
+    _send(profile, ForgetLosses(intent_id=_intent(), source="api"), yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -214,7 +227,7 @@ def kill(
     """Kill switch: cancel everything, automation off, engine halted."""
     from deltatui.domain.command import Kill
 
-    _finish(_command(_paths(profile), Kill(intent_id=_intent(), source="api", flatten=flatten, reason=reason)), as_json)
+    _send(profile, Kill(intent_id=_intent(), source="api", flatten=flatten, reason=reason), as_json=as_json)
 
 
 @app.command()
@@ -405,52 +418,14 @@ async def _first_snapshot(client: Client) -> Snapshot:
     raise TransientError("CONNECTION_LOST", f"the engine went away: {client.state.reason}")
 
 
-def _command(paths: Paths, command: AnyCommand) -> CommandResult:
-    async def send(client: Client) -> CommandResult:
-        return await client.command(command)
+def _send(profile: str, command: AnyCommand, *, yes: bool = False, force: bool = False, as_json: bool) -> None:
+    """Send a command to the profile's engine and say its result."""
+    from deltatui.cli_trade import ask_and_send, finish
 
-    return _run(_ask(paths, send))
-
-
-def _trade(paths: Paths, command: Command, *, yes: bool, force: bool, as_json: bool) -> None:
-    """Send a trade; show what it would do and confirm, from the keyboard or by ``--yes``."""
-    from deltatui.domain.command import Cancel, Confirm, ResultStatus
-    from deltatui.plain import confirmation_lines
-
-    async def talk(client: Client) -> CommandResult:
-        result = await client.command(command)  # type: ignore[arg-type]
-        if result.status != ResultStatus.NEEDS_CONFIRMATION:
-            return result
-        if not yes:
-            view = None
-            while view is None or view.operation_id != result.operation_id:
-                view = (await _first_snapshot(client)).confirmation
-            for line in confirmation_lines(view):
-                typer.echo(line, err=True)
-            try:
-                answer = await asyncio.to_thread(typer.confirm, "Do it?", default=False, err=True)
-            except typer.Abort:
-                # Nobody there to answer: nothing may go on waiting in the terminals.
-                answer = False
-            if not answer:
-                return await client.command(Cancel(source="api", operation_id=result.operation_id))
-        return await client.command(
-            Confirm(intent_id=_intent(), source="api", operation_id=result.operation_id, force=force)
+    result = _run(
+        _ask(
+            _paths(profile),
+            lambda client: ask_and_send(client, command, intent=_intent(), yes=yes, force=force),
         )
-
-    _finish(_run(_ask(paths, talk)), as_json)
-
-
-def _finish(result: CommandResult, as_json: bool) -> None:
-    from deltatui.domain.command import ResultStatus
-
-    if as_json:
-        import msgspec
-
-        typer.echo(msgspec.json.encode(result).decode())
-    else:
-        typer.echo(result.message, err=result.status == ResultStatus.REJECTED)
-    if result.status == ResultStatus.REJECTED:
-        raise typer.Exit(EXIT_REFUSED)
-    if result.status == ResultStatus.UNRESOLVED:
-        raise typer.Exit(EXIT_UNRESOLVED)
+    )
+    finish(result, as_json)

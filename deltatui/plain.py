@@ -1,11 +1,12 @@
-"""Snapshots as plain lines, for `deltatui status` and for people whose screen is read to them."""
+"""Snapshots, questions and results as plain lines, for the command line and for people whose screen is read to them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from deltatui.domain.snapshot import PlanView, Snapshot
+from deltatui.domain.command import Part
+from deltatui.domain.snapshot import ConfirmationView, DeltaView, LegView, PlanView, PositionView, Snapshot
 from deltatui.domain.verdict import Verdict
 
 
@@ -37,40 +38,96 @@ def status_lines(snapshot: Snapshot) -> list[str]:
         f"health: {_number(account.health, 'd')}; leverage: {_number(account.leverage, '.2f')}x; "
         f"liquidation price: {'unknown' if account.health is None else _price(account.liq_price)}",
         f"equity: {_money(account.equity)}; free collateral: {_money(account.free_collateral)}",
-        f"net delta: {_number(delta.net, '+.4f')} SOL ({_number(delta.drift_pct, '+.2f')} %); {delta.reason}",
+        f"PnL of perps: settled {_money(account.settled_pnl)}, unsettled {_money(account.unsettled_pnl)}, "
+        f"total {_money(account.total_pnl)}",
+        _delta(delta),
         f"funding APR for a short: now {_number(carry.now_apr, '+.1f')} %, day {_number(carry.day_apr, '+.1f')} %, "
         f"week {_number(carry.week_apr, '+.1f')} %",
     ]
-    for position in snapshot.positions:
-        lines.append(
-            f"position: {position.market} {position.side} {position.size:+.4f}, entry {_number(position.entry_price)}, "
-            f"mark {_number(position.mark_price)}, unrealised {_money(position.unrealized_pnl)}"
-        )
+    lines += [_position(position) for position in snapshot.positions]
     attribution = snapshot.attribution
     lines.append(
         f"since the opening: funding {attribution.funding:+.4f}, fees {attribution.fees:+.4f}, "
         f"interest {attribution.interest:+.4f}, trading {attribution.trading:+.4f}, "
-        f"ledger gap {_number(attribution.gap, '+.6f')}"
+        + (f"written off {attribution.write_offs:+.4f}, " if attribution.write_offs else "")
+        + f"ledger gap {_number(attribution.gap, '+.6f')}"
     )
     lines += _refusals("blocked", snapshot.gates)
     lines += [f"alert {alert.level}: {alert.message}" for alert in snapshot.alerts]
     return lines
 
 
-def confirmation_lines(view: PlanView) -> list[str]:
-    lines = [
-        f"{view.kind.lower()} {view.market}: {view.side}, {view.size:g} at {view.price:,.4f} "
-        f"(limit {view.limit_price:,.4f}), notional {_money(view.notional)}",
-        f"costs now: fees {_money(view.fees)}, slippage {_money(view.slippage)}; "
-        f"round trip {_money(view.round_trip)}; break-even {_hours(view.break_even_h)}",
+def hedge_differs(delta: DeltaView) -> bool:
+    """Whether the engine hedges something else than the whole exposure of the account."""
+    return delta.hedge_net is not None and delta.net is not None and abs(delta.hedge_net - delta.net) > 1e-9
+
+
+def _delta(delta: DeltaView) -> str:
+    whole = f"{_number(delta.net, '+.4f')} SOL ({_number(delta.drift_pct, '+.2f')} %)"
+    if not hedge_differs(delta):
+        return f"net delta: {whole}; {delta.reason}"
+    hedge = f"{_number(delta.hedge_net, '+.4f')} SOL ({_number(delta.hedge_drift_pct, '+.2f')} %)"
+    return f"net delta: account {whole}, hedge {hedge}; {delta.reason}"
+
+
+def _position(position: PositionView) -> str:
+    mark = " (not ours: the engine leaves it alone)" if position.foreign else ""
+    pnl = f"unrealised {_money(position.unrealized_pnl)}"
+    if position.total_pnl is not None:
+        pnl += f", settled {_money(position.settled_pnl)}, total {_money(position.total_pnl)}"
+    return (
+        f"position: {position.market}{mark} {position.side} {position.size:+.4f}, entry "
+        f"{_number(position.entry_price)}, mark {_number(position.mark_price)}, {pnl}"
+    )
+
+
+def leg_text(leg: LegView) -> str:
+    """``sell 2 SOL``: bought is positive."""
+    return f"{'buy' if leg.size > 0 else 'sell'} {abs(leg.size):.10g} {leg.market}"
+
+
+def part_text(part: Part) -> str:
+    """``SOL-PERP: sold 3 of 5, 2 open``."""
+    verb = "bought" if part.asked > 0 else "sold"
+    if part.filled * part.asked < 0:
+        verb = "sold" if part.asked > 0 else "bought"
+    rest = f", {abs(part.open):.10g} open" if part.open else ""
+    return f"{part.market}: {verb} {abs(part.filled):.10g} of {abs(part.asked):.10g}{rest}"
+
+
+def confirmation_lines(view: ConfirmationView) -> list[str]:
+    """What waits for an answer: every leg with its size, or what is moved, and what it does to the account."""
+    if view.question:
+        return [view.question]
+    lines = _transfer_head(view) if view.asset else _trade_head(view)
+    lines += [
         f"health {_number(view.health_before, 'd')} -> {_number(view.health_after, 'd')}; leverage "
         f"{_number(view.leverage_before, '.2f')}x -> {_number(view.leverage_after, '.2f')}x; liquidation price "
-        f"{_price(view.liq_price_before)} -> {_price(view.liq_price_after)}",
+        f"{_price(view.liq_price_before)} -> {_price(view.liq_price_after)}; hedge delta "
+        f"{_number(view.hedge_delta_before_pct, '+.2f')} % -> {_number(view.hedge_delta_after_pct, '+.2f')} %",
     ]
+    if view.then:
+        lines.append(f"afterwards: {view.then}")
     lines += _refusals("refused", view.verdicts)
     if view.can_force and view.loss_if_forced is not None:
         lines.append(f"forced with --force, it is expected to lose {_money(view.loss_if_forced)} over the horizon")
     return lines
+
+
+def _trade_head(view: PlanView) -> list[str]:
+    legs = "; ".join(f"{leg_text(leg)} (limit {leg.limit_price:,.4f})" for leg in view.legs)
+    costs = f"costs now: fees {_money(view.fees)}, slippage {_money(view.slippage)}"
+    if view.kind == "TAKE":
+        costs += f"; round trip {_money(view.round_trip)}; break-even {_hours(view.break_even_h)}"
+    return [
+        f"{view.kind.lower()} {view.market}: {view.side}; price {view.price:,.4f}, notional {_money(view.notional)}",
+        legs,
+        costs,
+    ]
+
+
+def _transfer_head(view: PlanView) -> list[str]:
+    return [f"{view.kind.lower()} {view.size:.10g} {view.asset}, worth {_money(view.notional)}"]
 
 
 def _refusals(word: str, verdicts: Iterable[Verdict]) -> list[str]:

@@ -16,6 +16,7 @@ from deltatui.domain.snapshot import (
     ConfirmationView,
     DeltaView,
     EngineView,
+    LegView,
     OpportunityView,
     PlanView,
     PositionView,
@@ -41,6 +42,7 @@ _ACTIONS = (
     "PAUSE",
     "RESUME",
     "KILL",
+    "FORGET_LOSSES",
     "SET_SPEED",
     "SET_AUTOMATION",
     "STOP_ENGINE",
@@ -87,6 +89,7 @@ def make_confirmation(**changes: Any) -> ConfirmationView:
         allowed=False,
         can_force=True,
         loss_if_forced=5.25,
+        legs=(LegView("SOL-PERP", -10.0, 188.48), LegView("SOL", 10.0, 190.37)),
         source="operator",
         created_operator_s=OPERATOR_S - 4.0,
         expires_operator_s=OPERATOR_S + 26.0,
@@ -94,11 +97,51 @@ def make_confirmation(**changes: Any) -> ConfirmationView:
     return msgspec.structs.replace(base, **changes)
 
 
+def make_transfer(kind: str = "WITHDRAW", asset: str = "USDC", size: float = 300.0, **changes: Any) -> ConfirmationView:
+    """A transfer out of (or into) an account with a hedge of 10 SOL, which its gates allow."""
+    price = 189.42 if asset == "SOL" else 1.0
+    verdicts = (
+        Verdict("HEALTH", VerdictStatus.ALLOWED, "61", "60"),
+        Verdict("LEVERAGE", VerdictStatus.ALLOWED, "1.2x", "10x"),
+    )
+    base = make_confirmation(
+        kind=kind,
+        side=kind.lower(),
+        asset=asset,
+        size=size,
+        notional=size * price,
+        price=price,
+        limit_price=price,
+        fees=0.0,
+        slippage=0.0,
+        round_trip=0.0,
+        carry_sentence="",
+        legs=(),
+        leverage_before=1.0,
+        leverage_after=1.2,
+        health_before=97,
+        health_after=61,
+        liq_price_before=412.5,
+        liq_price_after=388.25,
+        hedge_delta_before_pct=0.0,
+        hedge_delta_after_pct=0.0,
+        verdicts=() if kind == "DEPOSIT" else verdicts,
+        allowed=True,
+        can_force=False,
+        loss_if_forced=None,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def as_plan(confirmation: ConfirmationView) -> PlanView:
+    """The same as a preview says it."""
+    fields = msgspec.structs.asdict(confirmation)
+    return PlanView(**{name: fields[name] for name in PlanView.__struct_fields__})
+
+
 def make_plan(**changes: Any) -> PlanView:
     """What :func:`make_confirmation` would do."""
-    confirmation = msgspec.structs.asdict(make_confirmation())
-    plan = PlanView(**{name: confirmation[name] for name in PlanView.__struct_fields__})
-    return msgspec.structs.replace(plan, **changes)
+    return msgspec.structs.replace(as_plan(make_confirmation()), **changes)
 
 
 def make_snapshot(**changes: Any) -> Snapshot:
@@ -160,6 +203,9 @@ def make_snapshot(**changes: Any) -> Snapshot:
             wallet_quote=10_000.0,
             wallet_sol=0.5,
             as_of_market_s=MARKET_S - 12.0,
+            settled_pnl=-31.24,
+            unsettled_pnl=18.9,
+            total_pnl=-12.34,
         ),
         delta=DeltaView(
             spot=10.0,
@@ -221,6 +267,8 @@ def make_snapshot(**changes: Any) -> Snapshot:
                 unsettled_pnl=18.9,
                 funding=-12.34,
                 liq_price=412.5,
+                settled_pnl=-31.24,
+                total_pnl=-12.34,
             ),
             PositionView(
                 key="SOL",

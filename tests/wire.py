@@ -17,27 +17,29 @@ from snapshots import make_plan, make_snapshot
 
 from deltatui.api.client import Client
 from deltatui.api.limits import ServerLimits
-from deltatui.api.protocol import PROTOCOL_VERSION, Hello, ServerMessage, decode_server, encode
+from deltatui.api.protocol import PROTOCOL_VERSION, Hello, Previewed, ServerMessage, decode_server, encode
 from deltatui.api.server import Server
-from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, ResultStatus, Take
-from deltatui.domain.snapshot import PlanView, Snapshot
+from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
+from deltatui.domain.snapshot import ConfirmationView, PlanView, Snapshot
 
 
 class FakeEngine:
-    """Answers DONE unless told otherwise (``answer``: a result or an error; ``gate``: wait for this event first)."""
+    """Answers DONE unless told otherwise (``answer``: a result, an error, or what makes one of a command; ``gate``:
+    wait for this event first). ``confirmation`` is in its snapshots."""
 
     def __init__(self) -> None:
         self.version = 1
         self.asked = 0
         self.commands: list[AnyCommand] = []
-        self.answer: CommandResult | BaseException | None = None
+        self.answer: CommandResult | BaseException | Callable[[AnyCommand], CommandResult] | None = None
+        self.confirmation: ConfirmationView | None = None
         self.gate: asyncio.Event | None = None
         self.previewed: list[AnyCommand] = []
         self.plan: PlanView | BaseException = make_plan()
 
     def snapshot(self) -> Snapshot:
         self.asked += 1
-        return make_snapshot(version=self.version)
+        return make_snapshot(version=self.version, confirmation=self.confirmation)
 
     def change(self) -> None:
         self.version += 1
@@ -48,11 +50,13 @@ class FakeEngine:
             await self.gate.wait()
         if isinstance(self.answer, BaseException):
             raise self.answer
+        if callable(self.answer):
+            return self.answer(command)
         if self.answer is not None:
             return self.answer
         return CommandResult(ResultStatus.DONE, "DONE", "done", intent_id=command.intent_id)
 
-    def preview(self, command: Take | Leave | Rebalance) -> PlanView:
+    def preview(self, command: Previewed) -> PlanView:
         self.previewed.append(command)
         if isinstance(self.plan, BaseException):
             raise self.plan

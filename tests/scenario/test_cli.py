@@ -357,7 +357,22 @@ def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> Non
         assert "Traceback" not in second.stderr
         code, out, err = run("leave", "--yes")
         assert (code, err) == (0, "")
-        assert "leave of 5 SOL done" in out
+        assert out.startswith("leave done: bought 5 SOL-PERP, sold 5 SOL")
+        code, out, err = run("take", "1", "--spot", "wallet", "--yes", "--json")
+        assert code == 0, err
+        assert [part["market"] for part in json.loads(out)["parts"]] == ["SOL-PERP"]
+        code, out, err = run("take", "5", "--spot", "wallet", "--yes")
+        assert (code, err) == (1, "the wallet can give at most 1 SOL\n")
+        assert run("take", "1", "--spot", "nowhere")[0] == 2
+        question = subprocess.run(
+            [sys.executable, "-m", "deltatui", "take", "2"], input="n\n", capture_output=True, text=True, timeout=60
+        )
+        assert question.returncode == 1, "who says no has done nothing"
+        assert "sell 2 SOL-PERP" in question.stderr
+        assert "buy 2 SOL" in question.stderr
+        assert "not confirmed, nothing was done" in question.stderr
+        assert json.loads(run("status", "--json")[1])["confirmation"] is None
+        assert run("forget-losses", "--yes")[0] == 0
         code, out, _ = run("kill", "--flatten", "--reason", "end of test")
         assert code == 0
         assert "halted" in out
