@@ -34,6 +34,7 @@ from deltatui.api.protocol import (
     LogBatch,
     Ping,
     Pong,
+    Previewed,
     PreviewMessage,
     PreviewResult,
     ResultMessage,
@@ -43,7 +44,7 @@ from deltatui.api.protocol import (
     decode_server,
     encode,
 )
-from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
+from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.snapshot import PlanView, Snapshot
 
@@ -209,10 +210,10 @@ class Client:
             raise answer
         return answer
 
-    async def preview(self, command: Take | Leave | Rebalance, timeout_s: float = 5.0) -> PlanView:
+    async def preview(self, command: Previewed, timeout_s: float = 5.0) -> PlanView:
         """What ``command`` would do now. Nothing is changed, and a client that is attached read-only may ask too.
 
-        Raises ValidationError with the engine's code and sentence where there is no such trade now, and TransientError
+        Raises ValidationError with the engine's code and sentence where it could not be given now, and TransientError
         (NOT_CONNECTED, CONNECTION_LOST, NO_ANSWER) where no answer came.
         """
         number = next(self._ids)

@@ -15,6 +15,9 @@ from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
 PROTOCOL_VERSION = 3
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
+Previewed = Take | Leave | Rebalance | Deposit | Withdraw
+"""What a client may ask about before it gives the command."""
+
 
 class Hello(msgspec.Struct, frozen=True, tag="HELLO"):
     """``log_backlog`` and ``event_backlog`` are how many past log lines and events the client would like."""
@@ -37,7 +40,7 @@ class PreviewMessage(msgspec.Struct, frozen=True, tag="PREVIEW"):
     """Asks what ``command`` would do now; nothing is changed, recorded or counted as an attempt."""
 
     id: int
-    command: Take | Leave | Rebalance | Deposit | Withdraw
+    command: Previewed
 
 
 class Ping(msgspec.Struct, frozen=True, tag="PING"):

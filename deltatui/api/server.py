@@ -36,26 +36,14 @@ from deltatui.api.protocol import (
     decode_client,
     encode,
 )
-from deltatui.domain.command import (
-    AnyCommand,
-    Cancel,
-    CommandResult,
-    Deposit,
-    Kill,
-    Leave,
-    Pause,
-    Rebalance,
-    ResultStatus,
-    Stop,
-    Take,
-    Withdraw,
-)
+from deltatui.domain.command import AnyCommand, Cancel, CommandResult, Kill, Leave, Pause, ResultStatus, Stop
 from deltatui.domain.errors import DeltatuiError, ValidationError
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from deltatui.api.protocol import Previewed
     from deltatui.domain.event import Event, LogLine
     from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
 
@@ -69,7 +57,7 @@ class Engine(Protocol):
     async def submit(self, command: AnyCommand) -> CommandResult:
         """Carry the command out. Raises one of the four kinds of error, or answers with a result."""
 
-    def preview(self, command: Take | Leave | Rebalance | Deposit | Withdraw) -> PlanView:
+    def preview(self, command: Previewed) -> PlanView:
         """What the command would do now; changes nothing. Raises one of the four kinds of error where there is no such
         trade now."""
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from deltatui.api.client import Connection, Update
-    from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, Take
+    from deltatui.api.protocol import Previewed
+    from deltatui.domain.command import AnyCommand, CommandResult
     from deltatui.domain.snapshot import PlanView
     from deltatui.tui.store import Store
 
@@ -34,7 +35,7 @@ class EngineClient(Protocol):
 
     async def command(self, command: AnyCommand, timeout_s: float = 60.0) -> CommandResult: ...
 
-    async def preview(self, command: Take | Leave | Rebalance, timeout_s: float = 5.0) -> PlanView: ...
+    async def preview(self, command: Previewed, timeout_s: float = 5.0) -> PlanView: ...
 
     async def close(self) -> None: ...
 
@@ -129,8 +130,8 @@ class Connector:
         no connection."""
         return await self._connected("not sent").command(command)
 
-    async def preview(self, command: Take | Leave | Rebalance) -> PlanView:
-        """What ``command`` would do now. Raises ValidationError where there is no such trade; TransientError when
+    async def preview(self, command: Previewed) -> PlanView:
+        """What ``command`` would do now. Raises ValidationError where it could not be given; TransientError when
         there is no connection or no answer."""
         return await self._connected("not known").preview(command)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from snapshots import MARKET_S, make_plan, make_snapshot
+from snapshots import MARKET_S, as_plan, make_plan, make_snapshot, make_transfer
 from textual.pilot import Pilot
 
 from deltatui.api.client import Connection, Update
-from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, SnapshotMessage, Welcome
-from deltatui.domain.command import AnyCommand, CommandResult, Leave, Rebalance, ResultStatus, Take
+from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, Previewed, SnapshotMessage, Welcome
+from deltatui.domain.command import AnyCommand, CommandResult, Deposit, ResultStatus, Take, Withdraw
 from deltatui.domain.errors import TransientError, UnresolvedError
 from deltatui.domain.event import Event, Level, LogLine
 from deltatui.domain.snapshot import (
@@ -33,12 +33,13 @@ from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.themes import load_themes
 
 replace = msgspec.structs.replace
-Previewed = Take | Leave | Rebalance
 PRICE = 189.42
 
 
 def plan_for(command: Previewed) -> PlanView:
-    """What a take of this size would do; notional, costs and leverage grow with it. Other commands: of 10 SOL."""
+    """What a take of this size would do; notional, costs and leverage grow with it. Other trades: of 10 SOL."""
+    if isinstance(command, Deposit | Withdraw):
+        return as_plan(make_transfer(type(command).__name__.upper(), command.asset, units(command)))
     size = command.base_1e9 / 1e9 if isinstance(command, Take) else 10.0
     return make_plan(
         size=size,
@@ -48,6 +49,10 @@ def plan_for(command: Previewed) -> PlanView:
         round_trip=size * 0.7,
         leverage_after=size / 10,
     )
+
+
+def units(command: Deposit | Withdraw) -> float:
+    return command.amount / (1e6 if command.asset == "USDC" else 1e9)
 
 
 class FakeClock:

@@ -1,4 +1,4 @@
-"""Asking the engine what a trade would do while its size is being typed: never more than one question at a time."""
+"""Asking the engine what a command would do while its size is being typed: never more than one question at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deltatui.domain.errors import DeltatuiError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from deltatui.domain.command import Take
+    from deltatui.api.protocol import Previewed
     from deltatui.domain.snapshot import PlanView
 
 ASK_GAP_S = 0.25
@@ -21,29 +21,29 @@ ASK_AGAIN_S = 1.0
 class Previews:
     """The newest wish and what is known of it. An answer to an older wish is dropped.
 
-    ``ask`` raises a DeltatuiError where there is no such trade or no answer; ``start`` runs a question in the
+    ``ask`` raises a DeltatuiError where it could not be given or there is no answer; ``start`` runs a question in the
     background; ``news`` is called after each answer. Whoever owns this calls ``want`` at every tick and change.
     """
 
     def __init__(
         self,
-        ask: Callable[[Take], Awaitable[PlanView]],
+        ask: Callable[[Previewed], Awaitable[PlanView]],
         start: Callable[[Coroutine[None, None, None]], None],
         clock: Callable[[], float],
         news: Callable[[], None],
     ) -> None:
         self._ask, self._start, self._clock, self._news = ask, start, clock, news
-        self._wish: Take | None = None
-        self._asked: Take | None = None
+        self._wish: Previewed | None = None
+        self._asked: Previewed | None = None
         self._asked_at: float | None = None
         self._under_way = False
         self._plan: PlanView | None = None
-        self._plan_of: Take | None = None
+        self._plan_of: Previewed | None = None
         self._plan_at = 0.0
         self._fault = ""
-        self._fault_of: Take | None = None
+        self._fault_of: Previewed | None = None
 
-    def want(self, wish: Take | None, now: float) -> None:
+    def want(self, wish: Previewed | None, now: float) -> None:
         """``wish`` is what the operator means now; None: nothing that could be asked."""
         self._wish = wish
         if wish is None or self._under_way:
@@ -54,7 +54,7 @@ class Previews:
         self._asked, self._asked_at, self._under_way = wish, now, True
         self._start(self._question(wish))
 
-    async def _question(self, wish: Take) -> None:
+    async def _question(self, wish: Previewed) -> None:
         plan, fault = None, ""
         try:
             plan = await self._ask(wish)
@@ -75,7 +75,7 @@ class Previews:
 
     @property
     def last_plan(self) -> PlanView | None:
-        """The newest plan of any wish: what it says of the time before the trade holds for each."""
+        """The newest plan of any wish: what it says of the time before the command holds for each."""
         return self._plan
 
     @property
