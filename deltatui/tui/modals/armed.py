@@ -24,6 +24,12 @@ def exact(value: float | None) -> Decimal | None:
     return None if value is None else Decimal(repr(value))
 
 
+def plain(figure: Decimal) -> str:
+    """``1,897.10``: every digit, but no zeros at the end beyond the second decimal."""
+    places = -int(figure.normalize().as_tuple().exponent)
+    return f"{figure:,.{max(2, places)}f}"
+
+
 def needs_typing(view: View, value_usd: float | None) -> bool:
     """Whether a command of this value needs a word typed (R13.10): live, above the engine's threshold. What is not
     known, be it the mode, the value or the threshold, counts as above."""

@@ -1,4 +1,4 @@
-"""The dialog that matters: a trade that waits for the operator, with everything that it would do (R7.1, R13.10)."""
+"""The dialog that matters: what waits for the operator, with everything that it would do (R7.1, R3.4, R13.10)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from textual.binding import BindingType
 from textual.widgets import Input
 
 from deltatui.domain.command import Cancel, Confirm
+from deltatui.plain import leg_text
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
-from deltatui.tui.modals.armed import needs_typing, word_field
+from deltatui.tui.modals.armed import exact, needs_typing, plain, word_field
 from deltatui.tui.modals.base import Choice, Dialog, Hint
-from deltatui.tui.modals.plan import Lines, base_symbol, consequences, figures, fitted, named, refused_text
-from deltatui.tui.panes.base import Part, bright, faint, label, spread, wrapped
+from deltatui.tui.modals.plan import (
+    NAME_CELLS,
+    Lines,
+    consequences,
+    figures,
+    fitted,
+    leg_lines,
+    named,
+    refused_text,
+    then_lines,
+)
+from deltatui.tui.panes.base import Part, bright, faint, label, spread, width, wrapped
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -25,11 +36,25 @@ if TYPE_CHECKING:
 
 
 def verb(confirmation: ConfirmationView) -> str:
-    return fmt.safe_text(confirmation.kind, 16).lower()
+    return fmt.safe_text(confirmation.kind, 16).lower().replace("_", " ")
+
+
+def subject(confirmation: ConfirmationView) -> str:
+    """``take SOL-PERP``, ``withdraw USDC``, ``forget losses``."""
+    word = "" if confirmation.question else fmt.safe_text(confirmation.asset or confirmation.market, 20)
+    return f"{verb(confirmation)} {word}".rstrip()
 
 
 def title(confirmation: ConfirmationView, mode: str) -> str:
-    return f"{verb(confirmation).capitalize()} {fmt.safe_text(confirmation.market, 20)} · {mode.upper()}"
+    said = subject(confirmation)
+    return f"{said[:1].upper()}{said[1:]} · {mode.upper()}"
+
+
+def amount_text(confirmation: ConfirmationView) -> str:
+    """What a transfer moves: ``1,897.10 USDC``."""
+    size = exact(confirmation.size)
+    figure = fmt.NA if size is None or not size.is_finite() else plain(size)
+    return f"{figure} {fmt.safe_text(confirmation.asset, 12)}"
 
 
 def confirmation_lines(
@@ -38,17 +63,29 @@ def confirmation_lines(
     """On at most ``rows`` lines, unless more gates refuse than that leaves room for."""
     c = confirmation
     left = fmt.NA if left_s is None else f"cancels in {max(0.0, left_s):.0f} s"
-    head = [
-        spread(
-            named("side", bright(fmt.safe_text(c.side, 34)), faint(f"  by {fmt.safe_text(c.source, 10)}")),
-            [Part(left, "bold $warn" if left_s is not None and left_s < 10 else "$foreground")],
-            cells,
-        ),
-        named("size", bright(f"{fmt.size(c.size)} {base_symbol(c.market)}")),
-        *figures(c, cells),
-        [],
-        *consequences(c),
-    ]
+    ends = [Part(left, "bold $warn" if left_s is not None and left_s < 10 else "$foreground")]
+    by = faint(f"  by {fmt.safe_text(c.source, 10)}")
+    if c.question:
+        return [spread(named("asked", by), ends, cells), [], *wrapped(c.question, cells, "$bright", max(3, rows - 3))]
+    if c.asset:
+        head = [
+            spread(named("amount", bright(amount_text(c)), by), ends, cells),
+            named("worth", Part(fmt.usd(c.notional))),
+            [],
+            *consequences(c),
+            *then_lines(c, cells),
+        ]
+    else:
+        side = named("side", bright(fmt.safe_text(c.side, cells - NAME_CELLS - width(ends) - 1)))
+        room = width([*side, by, *ends]) < cells
+        head = [
+            spread([*side, by] if room else side, ends, cells),
+            *([] if room else [named("", by)]),
+            *leg_lines(c, cells),
+            *figures(c, cells),
+            [],
+            *consequences(c),
+        ]
     foot: Lines = []
     if not c.allowed and c.can_force:
         if force:
@@ -70,11 +107,11 @@ def confirmation_lines(
 
 
 def running_lines(confirmation: ConfirmationView, operation: OperationView | None, cells: int) -> list[list[Part]]:
+    legs = ", ".join(fmt.safe_text(leg_text(leg), 40) for leg in confirmation.legs)
+    what = amount_text(confirmation) if confirmation.asset else legs
     lines = [
-        [
-            bright(f"{verb(confirmation)} {fmt.size(confirmation.size)} {base_symbol(confirmation.market)}"),
-            label(" sent once"),
-        ],
+        *wrapped(f"{verb(confirmation)}: {what}" if what else verb(confirmation), cells, "$bright", 3),
+        [label("sent once")],
         [],
     ]
     if operation is None or operation.operation_id != confirmation.operation_id:
@@ -98,17 +135,25 @@ class ConfirmDialog(Dialog[None]):
     def compose(self) -> ComposeResult:
         yield self.frame(
             title(self.confirmation, self.operator.mode()),
-            word_field(self.confirmation.market),
+            word_field(self.word),
             choices=[Choice("Cancel", "cancel"), Hint(id="hint")],
         )
+
+    @property
+    def word(self) -> str:
+        """What has to be typed for a large sum."""
+        return self.confirmation.asset or self.confirmation.market
 
     def _what(self) -> tuple[object, ...]:
         """What must not change under a hand that is about to press yes."""
         c = self.confirmation
-        return c.kind, c.market, c.side, round(c.size, 9), c.allowed, c.can_force
+        legs = tuple((leg.market, round(leg.size, 9)) for leg in c.legs)
+        return c.kind, c.market, c.side, c.asset, round(c.size, 9), legs, c.allowed, c.can_force
 
     def needs_symbol(self) -> bool:
-        """In live mode above the engine's threshold, and for whatever is forced."""
+        """In live mode above the engine's threshold, and for whatever is forced; never for what brings money in."""
+        if self.confirmation.kind == "DEPOSIT":
+            return False
         return needs_typing(self.operator.view, None if self.force else self.confirmation.notional)
 
     def why_not(self, now: float) -> str | None:
@@ -129,8 +174,8 @@ class ConfirmDialog(Dialog[None]):
             return "no longer pending"
         if not self.confirmation.allowed and not (self.force and self.confirmation.can_force):
             return "refused by its gates"
-        if self.needs_symbol() and self.query_one("#symbol", Input).value.strip() != self.confirmation.market:
-            return f"type {fmt.safe_text(self.confirmation.market, 20)} first"
+        if self.needs_symbol() and self.query_one("#symbol", Input).value.strip() != self.word:
+            return f"type {fmt.safe_text(self.word, 20)} first"
         if not self._painted or self.arming.remaining_s(now) > 0:
             return ""
         return None

@@ -1,10 +1,11 @@
-"""A plan in words: what a trade would cost and change, and what each gate says of it (R7.1)."""
+"""A plan in words: what a trade or a transfer would cost and change, and what each gate says of it (R7.1, R3.4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from deltatui.domain.verdict import VerdictStatus
+from deltatui.plain import leg_text
 from deltatui.tui import fmt
 from deltatui.tui.panes.base import Part, bright, faint, label, width, wrapped
 from deltatui.tui.panes.why import ASIDE, MARKS, by_gravity, counts, gate_line, gate_name, limit_text
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Lines = list[list[Part]]
 
 NAME_CELLS = 12
+HEDGE_DELTA = "hedge delta"
 UNKNOWN_YET = "…"
 """Stands where a figure is being asked for."""
 
@@ -29,6 +31,19 @@ def base_symbol(market: str) -> str:
 
 def named(name: str, *parts: Part) -> list[Part]:
     return [label(fit(name, NAME_CELLS)), *parts]
+
+
+def leg_lines(plan: PlanView, cells: int) -> Lines:
+    """Every leg with its own size: ``sell 2 SOL  buy 5 SOL-PERP``."""
+    return _flow("legs", [[bright(fmt.safe_text(leg_text(leg), 40))] for leg in plan.legs], cells)
+
+
+def then_lines(plan: PlanView, cells: int) -> Lines:
+    """What automation will do about what a transfer leaves."""
+    if not plan.then:
+        return []
+    first, *more = wrapped(plan.then, max(10, cells - NAME_CELLS), "bold $warn", 3)
+    return [named("afterwards", *first), *(named("", *line) for line in more)]
 
 
 def figures(plan: PlanView | None, cells: int) -> Lines:
@@ -97,9 +112,10 @@ def break_even_lines(plan: PlanView, cells: int) -> Lines:
     return [first, *([Part(" " * NAME_CELLS), *line] for line in below)]
 
 
-def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "") -> Lines:
+def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "", delta_name: str = "delta") -> Lines:
     """Health, leverage, liquidation and delta, now and after. ``asking``: ``plan`` is another size's, so only what
-    stands under ``now`` is shown of it. ``note`` stands beside the heading."""
+    stands under ``now`` is shown of it. ``note`` stands beside the heading. The delta is the account's; the hedge's
+    own has a line where it is another, and stands alone for a transfer. ``delta_name`` while there is no plan."""
     after_known = plan is not None and not asking
 
     def row(name: str, before: str, after: str, remark: str = "", style: str = "$bright") -> list[Part]:
@@ -110,14 +126,15 @@ def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "")
 
     heading = named("", label(fit("now", 11, "right")), label(fit("after", 12, "right")), Part(f"   {note}", "$warn"))
     if plan is None:
-        return [heading, *(row(name, "", "") for name in ("health", "leverage", "liquidation", "delta"))]
+        return [heading, *(row(name, "", "") for name in ("health", "leverage", "liquidation", delta_name))]
 
     def liquidation(price: float | None) -> str:
         return "none" if price is None else fmt.price(price)
 
     worse = plan.health_before is not None and plan.health_after is not None and plan.health_after < plan.health_before
     away = ""
-    if plan.liq_price_after is not None and plan.price:
+    # The price of a transfer is its asset's.
+    if plan.liq_price_after is not None and plan.price and plan.asset in ("", base_symbol(plan.market)):
         away = f"   {fmt.pct((plan.liq_price_after / plan.price - 1) * 100, 0, plus=True)} away"
     return [
         heading,
@@ -130,14 +147,25 @@ def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "")
         ),
         row("leverage", fmt.multiple(plan.leverage_before), fmt.multiple(plan.leverage_after)),
         row("liquidation", liquidation(plan.liq_price_before), liquidation(plan.liq_price_after), away),
-        row("delta", fmt.pct(plan.delta_before_pct, plus=True), fmt.pct(plan.delta_after_pct, plus=True)),
+        *(row(name, fmt.pct(before, plus=True), fmt.pct(after, plus=True)) for name, before, after in _deltas(plan)),
     ]
+
+
+def _deltas(plan: PlanView) -> list[tuple[str, float | None, float | None]]:
+    account = ("delta", plan.delta_before_pct, plan.delta_after_pct)
+    hedge = (HEDGE_DELTA, plan.hedge_delta_before_pct, plan.hedge_delta_after_pct)
+    if plan.asset:
+        return [hedge]
+    known = plan.hedge_delta_after_pct is not None
+    return [account, hedge] if known and hedge[1:] != account[1:] else [account]
 
 
 def refused_text(plan: PlanView, force_key: str) -> list[Part]:
     """What a refusal means for the operator; empty where every gate allows."""
     if plan.allowed:
         return []
+    if plan.asset:
+        return [Part("refused by its gates", "bold $down")]
     if plan.can_force:
         return [label(f"refused; {force_key} in the confirmation forces it")]
     return [Part("refused: this trade cannot be forced", "bold $down")]

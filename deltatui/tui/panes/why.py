@@ -29,8 +29,13 @@ ASIDE = (VerdictStatus.EXEMPT, VerdictStatus.NOT_APPLICABLE)
 """What was not judged; its names share a line where there is no room."""
 
 
+_SHOWN_AS = {"withdraw_health": "health after"}
+"""Names that would be cut."""
+
+
 def gate_name(verdict: Verdict) -> str:
-    return fmt.safe_text(verdict.code, 40).lower().replace("_", " ")
+    code = fmt.safe_text(verdict.code, 40).lower()
+    return _SHOWN_AS.get(code, code.replace("_", " "))
 
 
 def by_gravity(verdicts: Sequence[Verdict]) -> list[Verdict]:
