@@ -14,10 +14,21 @@ from deltatui.domain.errors import ValidationError
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
-from deltatui.tui.modals.armed import OrderDialog, exact, needs_typing, size_field, word_field
+from deltatui.tui.modals.armed import OrderDialog, exact, needs_typing, plain, size_field, word_field
 from deltatui.tui.modals.base import Choice, Hint
-from deltatui.tui.modals.plan import base_symbol, named
+from deltatui.tui.modals.plan import (
+    HEDGE_DELTA,
+    Lines,
+    base_symbol,
+    brief_gates,
+    consequences,
+    named,
+    refused_text,
+    then_lines,
+)
+from deltatui.tui.modals.previews import Previews
 from deltatui.tui.panes.base import Part, bright, by_sign, faint, label, spread, wrapped
+from deltatui.tui.store import FRESH_S
 from deltatui.tui.widgets.glyphs import fit
 
 if TYPE_CHECKING:
@@ -61,12 +72,6 @@ def whole(value: float | None, asset: Asset) -> Decimal | None:
     if figure is None or not figure.is_finite():
         return None
     return max(figure, Decimal(0)).quantize(Decimal(1).scaleb(-asset.decimals), ROUND_DOWN)
-
-
-def plain(figure: Decimal) -> str:
-    """``1,897.10``: every digit, but no zeros at the end beyond the second decimal."""
-    places = -int(figure.normalize().as_tuple().exponent)
-    return f"{figure:,.{max(2, places)}f}"
 
 
 def value_usd(units: int, asset: Asset, snapshot: Snapshot | None) -> float | None:
@@ -138,7 +143,8 @@ class SettleDialog(OrderDialog):
 
 
 class TransferDialog(OrderDialog):
-    """Stays open until the engine has answered: a refusal names the largest amount, and shows here."""
+    """Shows live what the amount would do. Stays open until the engine has answered: a refusal names the largest
+    amount, and shows here; a large sum is asked about once more, in the confirmation."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # Also while a word is typed.
@@ -151,6 +157,12 @@ class TransferDialog(OrderDialog):
         self.deposit = deposit
         self.asset = ASSETS[0]
         self._fault = ""
+        self.previews = Previews(
+            operator.app.connector.preview,
+            lambda question: operator.app.background(question, "preview"),
+            operator.clock,
+            self._news,
+        )
 
     @property
     def word(self) -> str:
@@ -192,12 +204,9 @@ class TransferDialog(OrderDialog):
             raise ValidationError("TOO_MUCH", most if largest else f"no {symbol} can be moved now")
         return units
 
-    def _moved(self, view: View) -> float | None:
-        """The amount in the field; None while it is none that could be sent."""
-        try:
-            return float(Decimal(self.units(view)).scaleb(-self.asset.decimals))
-        except ValidationError:
-            return None
+    def _news(self) -> None:
+        if self.is_attached and self._painted and not self.sent:
+            self.draw(self.operator.view, self.now)
 
     def needs_symbol(self, view: View) -> bool:
         """Whether the asset must be typed: a large sum that leaves a live account."""
@@ -218,57 +227,81 @@ class TransferDialog(OrderDialog):
         return reason
 
     def draw(self, view: View, now: float) -> None:
-        key = self.keymap.display
-        symbol = self.asset.symbol
-        lines = [
-            spread(named("asset", bright(symbol)), [faint(f"{key('transfer-asset')} changes it")], self.cells),
-        ]
+        units, fault = None, self._fault
+        try:
+            units = self.units(view)
+        except ValidationError as error:
+            # An empty field is no mistake.
+            fault = fault or (error.sentence if self.text else "")
+        wish = None
+        if units is not None:
+            wish = (Deposit if self.deposit else Withdraw)(asset=self.asset.symbol, amount=units)
+        if not self.sent:
+            self.previews.want(wish, now)
+        typed = self.needs_symbol(view)
+        foot: Lines = []
+        if fault := fault or self.previews.fault:
+            foot = wrapped(fault, self.cells, "bold $warn", 4)
+        elif typed and units is not None:
+            value = value_usd(units, self.asset, view.snapshot)
+            worth = "of unknown value" if value is None else f"worth {fmt.usd(value)}"
+            text = f"This moves real money {worth} out of the account: tab, then type {self.asset.symbol}."
+            foot = wrapped(text, self.cells, "bold $warn", 2)
+        self.query_one("#symbol").display = typed
+        head = [*self._source_lines(view, units), []]
+        lines = [*head, *self._effect_lines(now, asked=units is not None), *([[], *foot] if foot else []), []]
+        if len(lines) >= self.rows(2 if typed else 1):
+            # Where the screen is short, what matters goes before white space.
+            lines = [line for line in lines if line]
+        self.show([*lines, [label("amount")]])
+        self.say(now, self.word, "take-go")
+
+    def _source_lines(self, view: View, units: int | None) -> Lines:
+        """What is where, before and after, and what could be moved at most."""
+        key, symbol = self.keymap.display, self.asset.symbol
+        places = 2 if symbol == "USDC" else 4
+        moved = None if units is None else float(Decimal(units).scaleb(-self.asset.decimals))
+        lines = [spread(named("asset", bright(symbol)), [faint(f"{key('transfer-asset')} changes it")], self.cells)]
         if view.snapshot is not None:
             for name, held in (
                 ("wallet", held_in_wallet(view.snapshot, self.asset)),
                 ("account", held_in_account(view.snapshot, self.asset)),
             ):
                 source = (name == "wallet") == self.deposit
-                places = 2 if symbol == "USDC" else 4
                 text = fmt.number(held, places)
                 line = named(name, Part(fit(text, 20, "right"), "$bright" if source else "$foreground"))
-                moved = self._moved(view)
                 if moved is not None and held is not None:
                     after = held - moved if source else held + moved
                     line += [label("   after "), bright(fmt.number(after, places))]
                 lines.append(line)
         largest = self.largest(view)
-        lines += [
+        told = "not told" if largest is None else plain(largest)
+        step = plain(Decimal(1).scaleb(-self.asset.decimals))
+        lines.append(
             spread(
-                named("largest", bright(fit("not told" if largest is None else plain(largest), 20, "right"))),
+                named("largest", bright(fit(told, 20, "right")), faint(f"   step {step}")),
                 [faint(f"{key('transfer-most')} takes {'what is held' if largest is None else 'it'}")],
                 self.cells,
-            ),
-            named("step", Part(fit(plain(Decimal(1).scaleb(-self.asset.decimals)), 20, "right"))),
-            [],
-        ]
-        bound = (
-            "What the wallet gives moves into the account." if self.deposit else "Health after it bounds the amount."
+            )
         )
         if largest is None:
-            bound += " The engine refuses too much and names the largest amount."
-        lines += wrapped(bound, self.cells, "$label", 2)
-        fault = self._fault
-        if not fault and self.text:
-            try:
-                self.units(view)
-            except ValidationError as error:
-                fault = error.sentence
-        if fault:
-            lines += [[], *wrapped(fault, self.cells, "bold $warn", 4)]
-        elif self.needs_symbol(view):
-            value = value_usd(self.units(view), self.asset, view.snapshot)
-            worth = "of unknown value" if value is None else f"worth {fmt.usd(value)}"
-            text = f"This moves real money {worth} out of the account: tab, then type {symbol}."
-            lines += [[], *wrapped(text, self.cells, "bold $warn", 2)]
-        self.query_one("#symbol").display = self.needs_symbol(view)
-        self.show([*lines, [], [label("amount")]])
-        self.say(now, self.word, "take-go")
+            lines += wrapped("The engine refuses too much and names the largest amount.", self.cells, "$label", 2)
+        return lines
+
+    def _effect_lines(self, now: float, *, asked: bool) -> Lines:
+        """What the amount would do to the account, as the engine says."""
+        plan, age_s = self.previews.plan, self.previews.age_s(now)
+        note = ""
+        if plan is None and asked and not self.previews.fault:
+            note = "asking the engine"
+        elif plan is not None and age_s > FRESH_S:
+            note = f"{age_s:.0f} s old"
+        shown = plan or self.previews.last_plan
+        lines = consequences(shown, asking=plan is None, note=note, delta_name=HEDGE_DELTA)
+        if plan is not None:
+            lines += [*then_lines(plan, self.cells), *brief_gates(plan, self.cells)]
+            lines += [refused] if (refused := refused_text(plan, "")) else []
+        return lines
 
     def do(self, action_id: str) -> None:
         view, now = self.operator.view, self.now
