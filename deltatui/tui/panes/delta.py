@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from deltatui.plain import hedge_differs
 from deltatui.tui import fmt
 from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
 from deltatui.tui.panes.health import per_hour, stance_parts
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from deltatui.domain.snapshot import CarryView, DeltaView, PricesView, Snapshot
 
 
-def band_line(delta: DeltaView, cells: int) -> list[Part]:
+def band_line(drift_pct: float | None, tolerance_pct: float, cells: int) -> list[Part]:
     """The drift on a scale from minus to plus the tolerance; beyond it an arrow at the edge."""
-    left, right = f"-{delta.tolerance_pct:g} %", f"+{delta.tolerance_pct:g} %"
+    left, right = f"-{tolerance_pct:g} %", f"+{tolerance_pct:g} %"
     half = max(4, (cells - len(left) - len(right) - 3) // 2)
     scale = ["─"] * (2 * half + 1)
     scale[half] = "┼"
     style = "$faint"
-    if delta.drift_pct is not None and delta.tolerance_pct > 0:
-        share = delta.drift_pct / delta.tolerance_pct
+    if drift_pct is not None and tolerance_pct > 0:
+        share = drift_pct / tolerance_pct
         at = round(half + share * half)
         scale[max(0, min(2 * half, at))] = "●" if abs(share) <= 1 else "▶" if share > 0 else "◀"
         style = "$up" if abs(share) <= 1 else "bold $down"
@@ -43,23 +44,37 @@ def band_line(delta: DeltaView, cells: int) -> list[Part]:
     ]
 
 
+def net_line(name: str, net: float | None, *after: list[Part], cells: int) -> list[Part]:
+    text = f"{fmt.signed(net, 4)} SOL" if net is not None else fmt.NA
+    return joined([[label(f"{name} "), bright(text)], *after], cells, gap=2)
+
+
+def net_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
+    """The account's exposure; where the engine hedges another, that one too: it is held to the tolerance."""
+    hedge = hedge_differs(delta)
+    drift = delta.hedge_drift_pct if hedge else delta.drift_pct
+    within = drift is not None and abs(drift) <= delta.tolerance_pct
+    word = "n/a" if drift is None else "neutral" if within else "OFF"
+    judged = (
+        [Part(fmt.pct(drift, plus=True), "$bright" if within else "bold $warn")],
+        [Part(word, "$up" if within else "bold $warn")],
+    )
+    band = band_line(drift, delta.tolerance_pct, cells)
+    if not hedge:
+        return [net_line("net", delta.net, *judged, cells=cells), band]
+    return [
+        net_line("account", delta.net, [Part(fmt.pct(delta.drift_pct, plus=True))], cells=cells),
+        net_line("hedge", delta.hedge_net, *judged, cells=cells),
+        band,
+    ]
+
+
 def delta_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
-    within = delta.drift_pct is not None and abs(delta.drift_pct) <= delta.tolerance_pct
-    word = "n/a" if delta.drift_pct is None else "neutral" if within else "OFF"
     cooling = delta.cooldown_remaining_s > 0
     last = "never" if delta.last_rebalance_market_s is None else fmt.when(delta.last_rebalance_market_s)[5:]
     worst = [label("worst "), Part(fmt.signed(delta.worst, 4))] if delta.worst != delta.net else []
     return [
-        joined(
-            [
-                [label("net "), bright(f"{fmt.signed(delta.net, 4)} SOL" if delta.net is not None else fmt.NA)],
-                [Part(fmt.pct(delta.drift_pct, plus=True), "$bright" if within else "bold $warn")],
-                [Part(word, "$up" if within else "bold $warn")],
-            ],
-            cells,
-            gap=2,
-        ),
-        band_line(delta, cells),
+        *net_lines(delta, cells),
         joined(
             [
                 [label("spot "), Part(fmt.signed(delta.spot, 4))],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from deltatui.plain import hedge_differs
 from deltatui.tui import fmt
 from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
 from deltatui.tui.widgets.gauge import HEALTH_BANDS, Gauge, bar
@@ -125,12 +126,17 @@ def account_lines(account: AccountView, cells: int) -> list[list[Part]]:
             Part(fmt.usd(account.initial_requirement, 0)),
         ),
         pair("liq price", bright(liquidation), "", liquidation_part(account)),
-        pair("quote", Part(money(account.quote_balance))),
+        pair("quote", Part(money(account.quote_balance)), "due", unsettled_part(account)),
         pair("wallet", Part(money(account.wallet_quote)), "", Part(f"{fmt.size(account.wallet_sol, 3)} SOL")),
     ]
     if account.reason:
         lines.insert(0, [Part(fit(fmt.safe_text(account.reason), cells).rstrip(), "$warn")])
     return lines
+
+
+def unsettled_part(account: AccountView) -> Part:
+    """What perps have gained or lost and the quote balance does not show yet: it stays when they are closed."""
+    return by_sign(account.unsettled_pnl, fmt.signed(account.unsettled_pnl))
 
 
 def delegate_text(account: AccountView) -> str:
@@ -149,6 +155,9 @@ def account_details(snapshot: Snapshot, cells: int) -> list[list[Part]]:
 
     return [
         [],
+        row("settled PnL", fmt.signed(account.settled_pnl), "in the quote balance"),
+        row("unsettled PnL", fmt.signed(account.unsettled_pnl), "of perps, not in the quote balance yet"),
+        row("total PnL", fmt.signed(account.total_pnl), "of perps, both"),
         row("initial collat.", money(account.collateral_initial)),
         row("available", money(vault.available_capital), "free to use"),
         row("deployed", money(vault.allocated_capital)),
@@ -176,8 +185,15 @@ def small_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
             cells,
             gap=2,
         ),
-        joined([delta_parts(delta), carry_parts(carry), stance_parts(carry)], cells),
+        joined([delta_parts(delta), carry_parts(carry), stance_parts(carry), small_unsettled(account)], cells),
     ]
+
+
+def small_unsettled(account: AccountView) -> list[Part]:
+    """Only where there is some."""
+    if account.unsettled_pnl is None or abs(account.unsettled_pnl) < 0.005:
+        return []
+    return [label("unsettled "), unsettled_part(account)]
 
 
 def small_liquidation(account: AccountView) -> Part:
@@ -202,13 +218,19 @@ def health_bar(account: AccountView, cells: int) -> list[Part]:
 
 
 def delta_parts(delta: DeltaView) -> list[Part]:
+    """The account's; what is hedged, where that is another, is what is held to the tolerance."""
     if delta.drift_pct is None:
         return [label("delta "), faint(fmt.NA)]
-    within = abs(delta.drift_pct) <= delta.tolerance_pct
-    word = "ok" if within else "off"
+    before: list[Part] = [label("delta ")]
+    hedge = hedge_differs(delta)
+    if hedge:
+        before += [bright(fmt.pct(delta.drift_pct, plus=True)), label(" hedge ")]
+    drift = delta.hedge_drift_pct if hedge else delta.drift_pct
+    within = drift is not None and abs(drift) <= delta.tolerance_pct
+    word = fmt.NA if drift is None else "ok" if within else "off"
     return [
-        label("delta "),
-        Part(fmt.pct(delta.drift_pct, plus=True), "$bright" if within else "bold $warn"),
+        *before,
+        Part(fmt.pct(drift, plus=True), "$bright" if within else "bold $warn"),
         Part(f" {word}", "$label" if within else "bold $warn"),
     ]
 

@@ -31,8 +31,12 @@ COLUMNS = (
     Column("away", "to liq", 8, "right", priority=1),
     Column("notional", "notional", 11, "right", priority=4),
     Column("unsettled", "unsettled", 9, "right", priority=5),
+    Column("settled", "settled", 9, "right", priority=6),
+    Column("total", "total PnL", 9, "right", priority=7),
 )
 DASH = "-"
+FOREIGN = "*"
+"""Behind the side of a position in a market that the engine does not carry."""
 
 
 def signed_cell(value: float | None, *, missing: str = fmt.NA) -> Cell:
@@ -63,7 +67,7 @@ def position_row(position: PositionView) -> Row:
         position.key,
         {
             "market": Cell(position.market, "bright"),
-            "side": position.side,
+            "side": Cell(f"{position.side}{FOREIGN}", "muted") if position.foreign else position.side,
             "size": Cell(fmt.size(abs(position.size), 3), "bright"),
             "entry": fmt.price(position.entry_price),
             "mark": fmt.price(position.mark_price),
@@ -73,6 +77,8 @@ def position_row(position: PositionView) -> Row:
             "away": away_cell(position, missing),
             "notional": fmt.usd(position.notional),
             "unsettled": signed_cell(position.unsettled_pnl, missing=missing),
+            "settled": signed_cell(position.settled_pnl, missing=missing),
+            "total": signed_cell(position.total_pnl, missing=missing),
         },
         {
             "size": abs(position.size),
@@ -84,6 +90,8 @@ def position_row(position: PositionView) -> Row:
             "away": None if position.liq_distance_pct is None else abs(position.liq_distance_pct),
             "notional": position.notional,
             "unsettled": position.unsettled_pnl,
+            "settled": position.settled_pnl,
+            "total": position.total_pnl,
         },
     )
 
@@ -99,6 +107,11 @@ class PositionsPane(Pane):
 
     def data_age_s(self, snapshot: Snapshot) -> float | None:
         return account_age_s(snapshot)
+
+    def headline(self) -> list[Part]:
+        snapshot = self.view.snapshot if self.view is not None else None
+        foreign = snapshot is not None and any(position.foreign for position in snapshot.positions)
+        return [label(f"  {FOREIGN} not ours, left alone")] if foreign else []
 
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         grid = self.query_one(LiveGrid)
@@ -151,6 +164,7 @@ def sources(parts: AttributionView) -> list[tuple[str, str, float]]:
         ("trading", "realised trading", parts.trading),
         ("perp", "perp, unrealised", parts.unrealized_perp),
         ("spot", "spot, revaluation", parts.spot_revaluation),
+        *([("written off", "written off", parts.write_offs)] if parts.write_offs else []),
     ]
 
 
