@@ -33,7 +33,7 @@ from tui_fakes import (
 
 from deltatui.domain import command as commands
 from deltatui.domain.event import Level
-from deltatui.domain.snapshot import AlertView, Snapshot
+from deltatui.domain.snapshot import AlertView, Snapshot, SourceView
 from deltatui.tui import enabled
 from deltatui.tui.actions import ACTIONS, BY_ID, PANES, Context
 from deltatui.tui.modals.base import ARM_AFTER_S, Dialog
@@ -138,6 +138,7 @@ def changes(action_id: str, what: Callable[[Terminal], object], *before: str) ->
 
 sends("leave", commands.Leave, market="SOL-PERP")
 sends("rebalance", commands.Rebalance, market="SOL-PERP")
+sends("forget-losses", commands.ForgetLosses)
 sends("speed-up", commands.SetSpeed, speed=21_600)
 sends("speed-down", commands.SetSpeed, speed=600)
 opens("take", "TakeDialog")
@@ -376,6 +377,21 @@ async def _(t: Terminal, key: str) -> None:
 changes("transfer-asset", lambda t: top(t).asset, "w")  # type: ignore[attr-defined]
 changes("transfer-most", lambda t: top(t).text, "w")  # type: ignore[attr-defined]
 changes("take-direction", lambda t: top(t).direction, "t")  # type: ignore[attr-defined]
+
+
+@does("take-spot")
+async def _(t: Terminal, key: str) -> None:
+    sources = (SourceView("wallet", 2.5), SourceView("deposited", 4.0))
+    await t.publish(actions=with_action(t.engine.snapshot, "TAKE", sources=sources).actions)
+    await t.press("t")
+    seen = []
+    for _ in range(4):
+        await t.press(key)
+        seen.append(top(t).spot)  # type: ignore[attr-defined]
+    assert seen == ["wallet", "deposited", "buy", "wallet"]
+    assert sent(t) == []
+
+
 changes("take-more", lambda t: top(t).text, "t")  # type: ignore[attr-defined]
 changes("take-less", lambda t: top(t).text, "t", "up", "up")  # type: ignore[attr-defined]
 changes("kill-reason", focused, "exclamation_mark")
@@ -442,7 +458,7 @@ async def test_every_key_does_what_it_says(group: str) -> None:
 
 TRADES = {"take", "leave", "rebalance", "settle", "deposit", "withdraw"}
 SPEEDS = {"speed-up", "speed-down"}
-STEERING = {"pause", "automation", *SPEEDS}
+STEERING = {"pause", "automation", "forget-losses", *SPEEDS}
 ORDERS = TRADES | STEERING
 NO_CHAIN = {"a delegate belongs to an account on the chain; replay has none": {"delegate"}}
 

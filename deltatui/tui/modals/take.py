@@ -5,12 +5,13 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, ClassVar
 
+from msgspec.structs import replace
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from deltatui.domain.command import Direction, Take
+from deltatui.domain.command import Direction, SpotSource, Take
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.units import base_from_text, base_to_decimal
 from deltatui.tui import fmt
@@ -43,6 +44,8 @@ _LEGS = {
     Direction.CARRY: ("buy spot + short perp", "receives funding while the rate is positive"),
     Direction.REVERSE: ("borrow and sell spot + long perp", "receives funding while the rate is negative"),
 }
+_SPOT = {SpotSource.WALLET: "in the wallet", SpotSource.DEPOSITED: "deposited, not hedged"}
+"""Where SOL is that need not be bought."""
 RENEW_AFTER_S = 5.0
 """Well below the age at which an engine refuses a snapshot (10 s)."""
 _TALL = 30
@@ -83,6 +86,15 @@ def check_size(text: str, limits: ActionView) -> int:
     return size
 
 
+def sources(limits: ActionView, direction: Direction) -> dict[SpotSource, float | None]:
+    """Where the spot leg could come from now, and at most how much of it; None: as much as the size may be."""
+    found: dict[SpotSource, float | None] = {SpotSource.BUY: None}
+    if direction is Direction.CARRY:
+        names = {source.value for source in SpotSource}
+        found |= {SpotSource(view.source): view.max_size for view in limits.sources if view.source in names}
+    return found
+
+
 class SizeRow(Horizontal):
     """``size  [ 10.00 ] SOL   min 0.01  step 0.01  max 48.2``."""
 
@@ -114,6 +126,7 @@ class TakeDialog(OrderDialog):
         self.market = market
         self.limits = limits
         self.direction = direction
+        self.spot = SpotSource.BUY
         self._prefilled = prefill(wish, limits)
         self._opened_at = operator.clock()
         self._held = self._holdings()
@@ -151,11 +164,13 @@ class TakeDialog(OrderDialog):
         cells = self.cells
         wish, fault = None, ""
         try:
-            wish = Take(market=self.market, base_1e9=check_size(self.text, self.limits), direction=self.direction)
+            wish = self._wish()
         except ValidationError as error:
             fault = error.sentence
         self.previews.want(wish, now)
         legs, receives = _LEGS[self.direction]
+        if self.spot is not SpotSource.BUY:
+            legs = "short perp, the spot is there"
         direction_key = self.keymap.display("take-direction")
         head = [
             spread(
@@ -166,13 +181,35 @@ class TakeDialog(OrderDialog):
         ]
         if self.size.height >= _TALL:
             head.append(named("", label(receives)))
-        self.show(head)
+        self.show([*head, *self._spot_lines(cells)])
         self.query_one("#limits", Static).update(self._limits())
-        rows = self.rows(1 + len(head))
+        rows = self.rows(1 + len(self.query_one("#body", Body).lines))
         self.query_one("#figures", Body).show(self._lines(cells, rows, wish, fault or self.previews.fault, now))
         reason = self.why_not(now)
         hint = self.query_one("#hint", Hint)
         hint.say(Part(reason, "$warn") if reason else self.armed_text(now, "go on", "take-go"))
+
+    def _wish(self) -> Take:
+        """What the dialog says now. Raises ValidationError with a sentence that says what would be right."""
+        base = check_size(self.text, self.limits)
+        known = sources(self.limits, self.direction)
+        if self.spot not in known:
+            key = self.keymap.display("take-spot")
+            raise ValidationError("NO_SPOT", f"nothing is {_SPOT[self.spot]} any more; {key} chooses another source")
+        most = exact(known[self.spot])
+        if most is not None and base > base_from_text(most):
+            raise ValidationError("BAD_SIZE", f"only {most:f} {base_symbol(self.market)} are {_SPOT[self.spot]}")
+        return Take(market=self.market, base_1e9=base, direction=self.direction, spot=self.spot)
+
+    def _spot_lines(self, cells: int) -> Lines:
+        """Where the spot leg comes from, where there is a choice."""
+        known = sources(self.limits, self.direction)
+        if len(known) == 1 and self.spot in known:
+            return []
+        most = known.get(self.spot, 0.0)
+        there = f"{most:g} {base_symbol(self.market)} {_SPOT[self.spot]}" if most is not None else "in the market"
+        line = named("spot", bright(self.spot.value), label(f"   {there}"))
+        return [spread(line, [faint(f"{self.keymap.display('take-spot')} changes it")], cells)]
 
     def _limits(self) -> Content:
         bounds = (("min", self.limits.min_size), ("step", self.limits.step), ("max", self.limits.max_size))
@@ -221,6 +258,13 @@ class TakeDialog(OrderDialog):
         match action_id:
             case "take-direction":
                 self.direction = Direction.REVERSE if self.direction is Direction.CARRY else Direction.CARRY
+                if self.direction is Direction.REVERSE:
+                    # Its spot leg is borrowed.
+                    self.spot = SpotSource.BUY
+            case "take-spot":
+                known = list(sources(self.limits, self.direction))
+                at = known.index(self.spot) if self.spot in known else -1
+                self.spot = known[(at + 1) % len(known)]
             case "take-more" | "take-less":
                 step = exact(self.limits.step) or exact(self.limits.min_size) or Decimal(1)
                 try:
@@ -241,20 +285,12 @@ class TakeDialog(OrderDialog):
         if not self.armed(now):
             return False
         try:
-            base = check_size(self.text, self.limits)
+            wish = self._wish()
         except ValidationError:
             return False
         self.sent = True
-        self.operator.send_take(
-            Take(
-                market=self.market,
-                base_1e9=base,
-                direction=self.direction,
-                intent_id=self.operator.new_intent(),
-                snapshot_version=self._version(now),
-            ),
-            self.text,
-        )
+        intent, version = self.operator.new_intent(), self._version(now)
+        self.operator.send_take(replace(wish, intent_id=intent, snapshot_version=version), self.text)
         self.dismiss(None)
         return True
 
