@@ -26,7 +26,7 @@ from deltatui.tui.commands import Operator, Target
 from deltatui.tui.connection import Connector, EngineClient
 from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.modals.base import Dialog
-from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.confirm import ConfirmDialog, subject
 from deltatui.tui.modals.simple import KillDialog
 from deltatui.tui.preferences import remember_theme, remembered_theme
 from deltatui.tui.screens.main import MainScreen
@@ -46,6 +46,10 @@ TICK_S = 0.25
 _SLOW_TICKS = 8
 """Every so many ticks: is the tty still there, has a theme file changed."""
 _MAX_EVENT_TOASTS = 3
+_END_TOLD_S = 1.0
+"""The engine's word on why a question ended may come a little after the snapshot that no longer has it."""
+_ENDS = frozenset({"confirmation_expired", "order_cancelled"})
+"""Kinds of event that tell the end of a question."""
 
 _ASCII = str.maketrans(
     {
@@ -146,6 +150,10 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         )
         self.answered: dict[str, int | None] = {}
         """Confirmations answered here: not shown again (None), or only if a snapshot newer than this still has one."""
+        self._ends: dict[str, str] = {}
+        """Why questions ended, by operation, as the engine said; those of the last events."""
+        self._untold: dict[str, tuple[str, float]] = {}
+        """Questions that ended by themselves: what they were about, and until when the engine's word is waited for."""
         self.take_size = options.take_size
         self._themes = themes
         self._tasks: set[asyncio.Task[None]] = set()
@@ -284,7 +292,8 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         with self.batch_update():
             self._tell_events()
             self._close_what_is_over()
-            self._sync_confirmation()
+            self._sync_confirmation(now)
+            self._tell_ends(now)
             self._main.tick(self.store, now, force=force, frozen=len(self.screen_stack) > 1)
             for screen in self.screen_stack[1:]:
                 if isinstance(screen, Dialog):
@@ -301,14 +310,27 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         snapshot = self.store.view.snapshot
         # The banner says these.
         standing = {alert.message for alert in snapshot.alerts} if snapshot is not None else set()
-        events = [event for event in self.store.take_events() if event.message not in standing]
+        events = self.store.take_events()
+        if ends := {event.operation_id: event.message for event in events if event.kind in _ENDS}:
+            self._ends = ends
+        events = [event for event in events if event.message not in standing]
         grave = [event for event in events if event.level in (Level.ERROR, Level.CRITICAL)]
         for event in grave[:_MAX_EVENT_TOASTS]:
             self.operator.toast(event.message, "error")
         if len(grave) > _MAX_EVENT_TOASTS:
             self.operator.toast(f"{len(grave) - _MAX_EVENT_TOASTS} more errors, see the log", "error")
 
-    def _sync_confirmation(self) -> None:
+    def _tell_ends(self, now: float) -> None:
+        """Say how a question ended that nobody answered here."""
+        for operation_id, (what, until) in list(self._untold.items()):
+            why = self._ends.get(operation_id)
+            if why is None and now < until:
+                continue
+            del self._untold[operation_id]
+            said = why or "the question has ended: expired, or answered elsewhere"
+            self.operator.toast(f"{what}: {said}", "warning")
+
+    def _sync_confirmation(self, now: float) -> None:
         """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over.
 
         Not over the kill dialog: nothing may come between the operator and that one.
@@ -322,8 +344,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             # Should a newer snapshot have it again, it is shown again.
             self.answered[shown.operation_id] = snapshot.version if snapshot is not None else None
             self.remove(dialog)
-            text = f"the confirmation of {shown.kind.lower()} {shown.market} has ended: expired, or answered elsewhere"
-            self.operator.toast(text, "warning")
+            self._untold[shown.operation_id] = subject(shown), now + _END_TOLD_S
             dialog = None
         if snapshot is None or pending is None or dialog is not None:
             return
@@ -333,6 +354,7 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             since = self.answered[pending.operation_id]
             if since is None or snapshot.version <= since:
                 return
+        self._untold.pop(pending.operation_id, None)
         self.push_screen(ConfirmDialog(self.operator, pending))
 
     def remove(self, dialog: Dialog[None]) -> None:

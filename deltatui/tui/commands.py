@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from deltatui.domain.command import (
     CommandResult,
     Direction,
+    ForgetLosses,
     Leave,
     Pause,
     Rebalance,
@@ -19,10 +20,11 @@ from deltatui.domain.command import (
     Stop,
 )
 from deltatui.domain.errors import DeltatuiError, UnresolvedError
+from deltatui.plain import part_text
 from deltatui.tui import fmt
 from deltatui.tui.actions import BY_ID, Action
 from deltatui.tui.enabled import next_speed, pause_command
-from deltatui.tui.modals.confirm import ConfirmDialog
+from deltatui.tui.modals.confirm import ConfirmDialog, subject
 from deltatui.tui.modals.help import HelpDialog
 from deltatui.tui.modals.jump import JumpScreen
 from deltatui.tui.modals.orders import SettleDialog, TransferDialog
@@ -47,6 +49,11 @@ _TOASTS: dict[Severity, tuple[str, float]] = {"information": ("", 4.0), "warning
 _TOAST_CELLS = 70
 """Of one line of a toast on the smallest screen."""
 _MAX_FAULT = 160
+_READ_S = 30.0
+"""What is partly done has several lines, and each is money."""
+ENDED = frozenset({"OVERTAKEN", "CANCELLED", "KILLED"})
+"""Codes of a question that is over without having been confirmed: nothing failed, and nothing was done. EXPIRED is an
+operation's code too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,11 @@ def listed(head: str, items: Sequence[str], cells: int) -> str:
             return f"{said} … and {len(items) - number} more"
         said += f" {more}" + (";" if number < len(items) - 1 else "")
     return said
+
+
+def headed(what: str, message: str) -> str:
+    """``message``, after what was asked where it does not begin with that itself."""
+    return message if message.split(" ")[0] == what.split(" ")[0] else f"{what}: {message}"
 
 
 class Operator:
@@ -136,6 +148,10 @@ class Operator:
     def toast_list(self, head: str, items: Sequence[str], severity: Severity, timeout_s: float | None = None) -> None:
         """``head: item; item; ...`` with as many items whole as take half the screen, and how many more there are."""
         self._notify(listed(head, items, _TOAST_CELLS * max(4, self.app.size.height // 2 - 3)), severity, timeout_s)
+
+    def toast_lines(self, lines: Sequence[str], severity: Severity, timeout_s: float) -> None:
+        """One message of several lines."""
+        self._notify("\n".join(fmt.safe_text(line, _MAX_TOAST) for line in lines), severity, timeout_s)
 
     def _notify(self, safe: str, severity: Severity, timeout_s: float | None) -> None:
         mark, wait = _TOASTS[severity]
@@ -197,10 +213,14 @@ class Operator:
         """A result in words; what waits for a confirmation is told by its dialog."""
         match result.status:
             case ResultStatus.DONE:
-                said = result.message or "done"
-                self.toast(said if said.split(" ")[0] == what.split(" ")[0] else f"{what}: {said}")
+                self.toast(headed(what, result.message or "done"))
+            case ResultStatus.PARTLY_DONE:
+                legs = [f"  {part_text(part)}" for part in result.parts]
+                self.toast_lines([headed(what, result.message), *legs], "warning", _READ_S)
             case ResultStatus.UNRESOLVED:
                 self.toast(f"{what}: not resolved yet. {result.message}", "warning", 15.0)
+            case ResultStatus.REJECTED if result.code in ENDED:
+                self.toast(f"{what} {result.code.lower()}: {result.message}", "warning")
             case ResultStatus.REJECTED:
                 gates = refusals(result.verdicts)
                 self.toast(f"{what} rejected: {result.message}" + (f" [{gates}]" if gates else ""), "error")
@@ -276,8 +296,7 @@ class Operator:
             if dialog.is_attached:
                 self.app.remove(dialog)
 
-        confirmation = dialog.confirmation
-        self.send(command, f"{confirmation.kind.lower()} {confirmation.market}", done=done)
+        self.send(command, subject(dialog.confirmation), done=done)
 
     def cancel(self, command: Cancel) -> None:
         if self.view.link.up and not self.view.link.read_only:
@@ -313,6 +332,11 @@ class Operator:
             " and limits, a position opened by hand included."
         )
         self.app.push_screen(AskDialog(self, "Automation on", text, "turn on", lambda: switch(True)))
+
+    def forget_losses(self, target: Target) -> None:
+        """The engine asks before it does it: its question opens like that of a trade."""
+        command = ForgetLosses(intent_id=self.new_intent(), snapshot_version=target.snapshot_version)
+        self.send(command, "forget losses", action_id="forget-losses")
 
     def speed(self, target: Target, *, up: bool) -> None:
         snapshot = self.view.snapshot

@@ -27,7 +27,7 @@ from deltatui.domain.command import (
     Take,
 )
 from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
-from deltatui.domain.snapshot import ConfirmationView, OperationView, PlanView
+from deltatui.domain.snapshot import ConfirmationView, LegView, OperationView, PlanView
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, QuitDialog
@@ -613,7 +613,7 @@ async def test_a_confirmation_opens_by_itself_and_shows_everything() -> None:
             "Take SOL-PERP · REPLAY",
             "by engine",
             "cancels in 26 s",
-            "10.0000 SOL",
+            "sell 10 SOL-PERP  buy 10 SOL",
             "$1,894.20",
             "188.4800",
             "(-50 bps)",
@@ -914,14 +914,16 @@ async def test_the_countdown_runs_and_an_expired_confirmation_cannot_be_sent() -
         assert "expired" in t.text()
         await t.publish(confirmation=None)
         assert isinstance(t.app.screen, MainScreen)
-        assert any("has ended" in toast for toast in t.toasts())
+        await t.wait(1.0)
+        assert any("the question has ended" in toast for toast in t.toasts())
 
 
 async def test_a_change_of_the_trade_arms_anew() -> None:
     async with terminal(pending()) as t:
         await t.wait(0.5)
-        await t.publish(confirmation=allowed_confirmation(size=20.0))
-        assert "20.0000 SOL" in t.text()
+        legs = (LegView("SOL-PERP", -10.0, 188.48), LegView("SOL", 20.0, 190.37))
+        await t.publish(confirmation=allowed_confirmation(legs=legs))
+        assert "sell 10 SOL-PERP  buy 20 SOL" in t.text()
         await t.press("y")
         assert t.engine.commands == []
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from deltatui.tui.store import View
 
 
+def no_flatten(view: View) -> str:
+    """Why this engine would refuse a kill that also closes positions; empty where it would not."""
+    engine = view.snapshot.engine if view.snapshot is not None else None
+    if engine is None or engine.mode != "live" or engine.live_mode not in ("watch", "manage"):
+        return ""
+    return f"refused in live mode {engine.live_mode}"
+
+
 class KillDialog(Dialog[None]):
     """Armed by time alone: it must work when the data are old (R12.4)."""
 
@@ -53,7 +61,7 @@ class KillDialog(Dialog[None]):
             [
                 label(fit("flatten", 10)),
                 Part(toggle, "bold $warn" if self.flatten else "$foreground"),
-                faint(f"   {key('kill-flatten')} changes it"),
+                faint("   " + (no_flatten(view) or f"{key('kill-flatten')} changes it")),
             ],
             [label(fit("reason", 10)), faint(f"{key('kill-reason')} to write one, enter when done")],
         ]
@@ -68,7 +76,8 @@ class KillDialog(Dialog[None]):
     def do(self, action_id: str) -> None:
         now = self.now
         if action_id == "kill-flatten" and not self.sent and self.arming.remaining_s(now) <= 0:
-            self.flatten = not self.flatten
+            # A kill that is refused for what it also asks would be no kill.
+            self.flatten = not self.flatten and not no_flatten(self.operator.view)
             self.arming.restart(now)
         elif action_id == "kill-reason":
             self.query_one("#reason", Input).focus()
