@@ -37,7 +37,7 @@ async def ask_and_send(client: Client, command: AnyCommand, *, intent: str, yes:
     ``intent`` is the Confirm's own. Raises what ``Client.command`` raises, TransientError where the engine goes away.
     """
     result = await client.command(command)
-    if result.status is not ResultStatus.NEEDS_CONFIRMATION:
+    if result.status != ResultStatus.NEEDS_CONFIRMATION:
         return result
     if not yes:
         ended = await _put_question(client, command, result.operation_id)
@@ -93,7 +93,7 @@ async def _question(
             yield view
             continue
         result = await client.command(command)
-        if result.status is not ResultStatus.NEEDS_CONFIRMATION:
+        if result.status != ResultStatus.NEEDS_CONFIRMATION:
             yield result
             return
         # It waits all the same: what it would do cannot be said at this moment.
@@ -144,8 +144,8 @@ def finish(result: CommandResult, as_json: bool) -> None:
 
         typer.echo(msgspec.json.encode(result).decode())
     else:
-        typer.echo(result.message, err=result.status is ResultStatus.REJECTED)
-        for part in result.parts if result.status is ResultStatus.PARTLY_DONE else ():
+        typer.echo(result.message, err=result.status == ResultStatus.REJECTED)
+        for part in result.parts if result.status == ResultStatus.PARTLY_DONE else ():
             typer.echo(f"  {part_text(part)}")
     code = EXIT_CODES[result.status]
     if code:

@@ -203,7 +203,7 @@ class Operator:
             self.toast(f"{what}: {error.sentence}", "error")
         finally:
             self._running.discard(action_id)
-        if result is not None and not (result.status is ResultStatus.REJECTED and refusal_shown()):
+        if result is not None and not (result.status == ResultStatus.REJECTED and refusal_shown()):
             self.tell(result, what)
         if done is not None:
             done(result)
@@ -288,7 +288,7 @@ class Operator:
 
     def confirm(self, command: Confirm, dialog: ConfirmDialog) -> None:
         def done(result: CommandResult | None) -> None:
-            if result is None or result.status is ResultStatus.REJECTED:
+            if result is None or result.status == ResultStatus.REJECTED:
                 # Nothing was done that is known of: if the engine still waits for an answer, ask again.
                 self.app.answered[command.operation_id] = self.snapshot_version()
             else:
@@ -353,7 +353,7 @@ class Operator:
         def done(result: CommandResult | None) -> None:
             if not dialog.is_attached:
                 return
-            if result is None or result.status is ResultStatus.REJECTED:
+            if result is None or result.status == ResultStatus.REJECTED:
                 dialog.not_sent()
             else:
                 self.app.remove(dialog)

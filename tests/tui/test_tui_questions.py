@@ -41,7 +41,7 @@ from deltatui.tui.modals.take import TakeDialog, sources
 from deltatui.tui.panes.base import Part as Text
 from deltatui.tui.panes.delta import delta_lines
 from deltatui.tui.panes.health import account_details, account_lines, small_lines
-from deltatui.tui.panes.positions import FOREIGN, attribution_lines, hidden_lines, position_row
+from deltatui.tui.panes.positions import FOREIGN, attribution_lines, hidden_lines, position_row, totals_lines
 from deltatui.tui.screens.main import MainScreen
 
 
@@ -466,6 +466,14 @@ def test_a_write_off_is_a_source_of_its_own() -> None:
     assert "written off" not in text_of(attribution_lines(base, 80))
     snapshot = replace(base, attribution=replace(base.attribution, write_offs=18_366.0))
     assert "written off             +18,366.00" in text_of(attribution_lines(snapshot, 80))
+
+
+def test_perps_of_unknown_worth_are_not_worth_nothing() -> None:
+    base = make_snapshot()
+    unknown = replace(base, attribution=replace(base.attribution, unrealized_perp=None, gap=None))
+    line = next(line for line in text_of(attribution_lines(unknown, 80)).splitlines() if line.startswith("perp"))
+    assert line.split() == ["perp,", "unrealised", "n/a"]
+    assert "perp n/a" in text_of(totals_lines(unknown, 80, 2))
 
 
 async def test_a_standing_alert_shows_its_new_figures() -> None:

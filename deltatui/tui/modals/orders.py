@@ -351,7 +351,7 @@ class TransferDialog(OrderDialog):
 
     def answered(self, result: CommandResult | None) -> None:
         """Refused: nothing was moved, so another amount may be tried. Anything else ends the dialog."""
-        if result is None or result.status is not ResultStatus.REJECTED:
+        if result is None or result.status != ResultStatus.REJECTED:
             self.operator.app.remove(self)
             return
         self.sent = False

@@ -83,7 +83,7 @@ def _flow(name: str, groups: Sequence[Sequence[Part]], cells: int) -> Lines:
 
 def break_even(plan: PlanView) -> str:
     """``never`` only where profitability could be judged."""
-    judged = not any(_is_profitability(v) and v.status is VerdictStatus.UNKNOWN for v in plan.verdicts)
+    judged = not any(_is_profitability(v) and v.status == VerdictStatus.UNKNOWN for v in plan.verdicts)
     return fmt.hours(plan.break_even_h, never=plan.break_even_h is None and judged)
 
 
@@ -197,7 +197,7 @@ def gates(plan: PlanView, cells: int, rows: int | None = None) -> Lines:
 def brief_gates(plan: PlanView, cells: int, most: int = 1) -> Lines:
     """Refusals with value and limit, ``9 more gates ok``, and the others by name on at most ``most`` lines for each
     status."""
-    ok = sum(v.status is VerdictStatus.ALLOWED for v in plan.verdicts)
+    ok = sum(v.status == VerdictStatus.ALLOWED for v in plan.verdicts)
     lines = _refusals(plan, cells)
     if ok:
         more = "more " if lines else ""
@@ -231,7 +231,7 @@ def _refusals(plan: PlanView, cells: int, *, whole: bool = False) -> Lines:
 def _allowing(plan: PlanView) -> list[str]:
     said = []
     for verdict in by_gravity(plan.verdicts):
-        if verdict.status is VerdictStatus.ALLOWED:
+        if verdict.status == VerdictStatus.ALLOWED:
             limit = f"  {limit_text(verdict)}" if verdict.limit else ""
             said.append(f"{gate_name(verdict)} {fmt.safe_text(verdict.observed, 16)}{limit}")
     return said
@@ -268,7 +268,7 @@ def _names(plan: PlanView, status: VerdictStatus, cells: int, most: int) -> Line
         return []
     mark, style, word = MARKS[status]
     said = f"{len(names)} {word}: {', '.join(names)}"
-    lines = wrapped(said, cells - 2, "$label" if status is VerdictStatus.ALLOWED else "$faint", most)
+    lines = wrapped(said, cells - 2, "$label" if status == VerdictStatus.ALLOWED else "$faint", most)
     return [[Part("  " if at else f"{mark} ", style), *line] for at, line in enumerate(lines)]
 
 

@@ -89,7 +89,7 @@ def check_size(text: str, limits: ActionView) -> int:
 def sources(limits: ActionView, direction: Direction) -> dict[SpotSource, float | None]:
     """Where the spot leg could come from now, and at most how much of it; None: as much as the size may be."""
     found: dict[SpotSource, float | None] = {SpotSource.BUY: None}
-    if direction is Direction.CARRY:
+    if direction == Direction.CARRY:
         names = {source.value for source in SpotSource}
         found |= {SpotSource(view.source): view.max_size for view in limits.sources if view.source in names}
     return found
@@ -169,7 +169,7 @@ class TakeDialog(OrderDialog):
             fault = error.sentence
         self.previews.want(wish, now)
         legs, receives = _LEGS[self.direction]
-        if self.spot is not SpotSource.BUY:
+        if self.spot != SpotSource.BUY:
             legs = "short perp, the spot is there"
         direction_key = self.keymap.display("take-direction")
         head = [
@@ -257,8 +257,8 @@ class TakeDialog(OrderDialog):
         size = self.query_one("#size", Input)
         match action_id:
             case "take-direction":
-                self.direction = Direction.REVERSE if self.direction is Direction.CARRY else Direction.CARRY
-                if self.direction is Direction.REVERSE:
+                self.direction = Direction.REVERSE if self.direction == Direction.CARRY else Direction.CARRY
+                if self.direction == Direction.REVERSE:
                     # Its spot leg is borrowed.
                     self.spot = SpotSource.BUY
             case "take-spot":

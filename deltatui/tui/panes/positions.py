@@ -155,8 +155,8 @@ def net_parts(snapshot: Snapshot) -> list[Part]:
     return [label("net "), Part(f"{fmt.signed(net, 4)} SOL" if net is not None else fmt.NA, "$bright")]
 
 
-def sources(parts: AttributionView) -> list[tuple[str, str, float]]:
-    """Where the equity came from: short name, long name and amount, positive when received."""
+def sources(parts: AttributionView) -> list[tuple[str, str, float | None]]:
+    """Where the equity came from: short name, long name and amount, positive when received; None: not known."""
     return [
         ("funding", "funding", parts.funding),
         ("fees", "fees, tips, gas", parts.fees),
@@ -197,12 +197,12 @@ def attribution_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
         return [label(fit(name, 20)), Part(fit(amount.text, 14, "right"), amount.style)]
 
     found = sources(parts)
-    largest = max(abs(value) for _, _, value in found) or 1.0
+    largest = max(abs(value or 0.0) for _, _, value in found) or 1.0
     lines = [net_parts(snapshot), [], row("opening equity", Part(fmt.number(parts.opening_equity)))]
     room = max(0, min(40, cells - 38))
     for _, name, value in found:
-        length = round(abs(value) / largest * room)
-        sign = by_sign(value, ("+" if value > 0 else "-") * length if value else "")
+        length = round(abs(value or 0.0) / largest * room)
+        sign = by_sign(value, ("+" if value and value > 0 else "-") * length)
         lines.append([*row(name, by_sign(value, fmt.signed(value))), Part("  "), sign])
     if parts.transfers:
         lines.append(row("in and out", Part(fmt.signed(parts.transfers))))
