@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,13 +30,16 @@ GOOD = [row(FIRST_S + 3600 * n, "0.01", "150") for n in range(30)]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DELTATUI_HOME", str(tmp_path / "home"))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # Not below tmp_path: the path of a socket has to be short.
+    short = tempfile.TemporaryDirectory(prefix="dtui-", ignore_cleanup_errors=True)
+    monkeypatch.setenv("DELTATUI_HOME", short.name)
     for name in list(os.environ):
         if name.startswith("DELTATUI_") and name != "DELTATUI_HOME":
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    short.cleanup()
 
 
 @pytest.fixture
@@ -152,7 +156,7 @@ def test_unknown_words_are_usage_errors(run: Run, words: tuple[str, ...]) -> Non
 
 
 def config(home: Path, text: str) -> None:
-    folder = home / "home" / "config"
+    folder = Path(os.environ["DELTATUI_HOME"]) / "config"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "default.toml").write_text(text)
 

@@ -51,7 +51,8 @@ def test_unknown_is_neither_zero_nor_none() -> None:
 
 def test_a_confirmation_says_what_it_would_do_and_cost() -> None:
     said = "\n".join(confirmation_lines(make_confirmation()))
-    assert "take SOL-PERP: carry, 10 at 189.4200 (limit 188.4800), notional $1,894.20" in said
+    assert "take SOL-PERP: carry; price 189.4200, notional $1,894.20" in said
+    assert "sell 10 SOL-PERP (limit 188.4800); buy 10 SOL (limit 190.3700)" in said
     assert "fees $1.61, slippage $1.89; round trip $7.00; break-even never" in said
     assert "health 100 -> 97" in said
     assert "liquidation price none -> 412.50" in said
@@ -69,7 +70,8 @@ def test_a_real_engine_can_be_told_at_every_stage() -> None:
         asked = await w.give(take(5))
         view = w.snapshot().confirmation
         assert view is not None
-        assert "take SOL-PERP: short perp + buy spot, 5 at 150.0000" in confirmation_lines(view)[0]
+        assert "take SOL-PERP: short perp + buy spot; price 150.0000" in confirmation_lines(view)[0]
+        assert confirmation_lines(view)[1].startswith("sell 5 SOL-PERP (limit ")
         await w.confirm(asked)
         lines = status_lines(w.snapshot())
         assert any(line.startswith("position: SOL-PERP short -5.0000, entry 149.9700") for line in lines)
