@@ -93,7 +93,7 @@ class Actions:
 
     def _sources(self, facts: Facts) -> tuple[SourceView, ...]:
         capital, spec = self._desk.capital, self._core.spec
-        wallet = facts.account.wallet_base_1e9 - capital.gas_reserve(spec.base_symbol)
+        wallet = self._core.free_wallet_1e9(facts.account) - capital.gas_reserve(spec.base_symbol)
         found = (("wallet", wallet), ("deposited", self._core.free_own_1e9()))
         return tuple(
             SourceView(name, floor_to_step(size, spec.step_base_1e9) / BASE_PRECISION)

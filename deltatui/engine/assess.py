@@ -59,9 +59,10 @@ class Assessor:
         """Raise ValidationError where the SOL that the spot leg is to come from is not there."""
         core, symbol = self._core, self._core.spec.base_symbol
         if command.spot == "wallet":
-            if not deposit_allowed(command.base_1e9, self._capital.wallet(symbol), self._capital.gas_reserve(symbol)):
-                most = self._capital.largest_deposit(symbol)
-                raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {symbol}")
+            wallet, reserve = core.free_wallet_1e9(core.known_facts().account), self._capital.gas_reserve(symbol)
+            if not deposit_allowed(command.base_1e9, wallet, reserve):
+                most = base_to_decimal(max(0, wallet - reserve))
+                raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {symbol} to a hedge")
         elif command.spot == "deposited" and command.base_1e9 > core.free_own_1e9():
             free = base_to_decimal(core.free_own_1e9())
             raise ValidationError(

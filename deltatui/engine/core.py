@@ -272,6 +272,11 @@ class Core:
         least = max(self.settings.rebalance.min_trade_1e9, self.spec.step_base_1e9)
         return not account.perp_1e9 and abs(self.hedge_spot_1e9(account)) >= least
 
+    def free_wallet_1e9(self, account: AccountState) -> int:
+        """SOL in the wallet that no hedge covers."""
+        covered = max(0, self.flags.pledged_1e9 - self.accountant.paid_in_1e9)
+        return max(0, account.wallet_base_1e9 - covered)
+
     def free_own_1e9(self) -> int:
         """SOL that was paid in and that no hedge covers."""
         return max(0, self.accountant.paid_in_1e9 - self.flags.pledged_1e9)

@@ -89,6 +89,8 @@ class Desk:
             await core.save()
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         result = self.last_result = msgspec.structs.replace(result, intent_id=command.intent_id)
+        if result.status == ResultStatus.PARTLY_DONE:
+            core.board.emit("partly_done", Level.WARNING, result.message, result.operation_id)
         told = command.source != "engine" or result.status != ResultStatus.REJECTED
         if core.board.tell is not None and told:
             core.board.tell.verdicts(type(command).__name__.upper(), result.verdicts, core.clock.market_s())
@@ -127,6 +129,8 @@ class Desk:
             case Cancel():
                 return self._cancel(command)
             case ForgetLosses():
+                if not self._core.losses_count:
+                    raise ValidationError("NO_LIMIT", "there is no loss limit, so no loss is counted")
                 operation_id = await self._new_id(command.intent_id)
                 self._check_alone(reduces=False)
                 return self._ask(operation_id, command, "forgetting the losses", (), reduces=False)

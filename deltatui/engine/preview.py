@@ -151,6 +151,7 @@ def _hedge_after(core: Core, plan: Plan) -> Exposure | None:
     own = max(0, core.accountant.paid_in_1e9 + moved)
     covered = abs(plan.legs[0].base_1e9) if plan.legs and not plan.spot_leg else 0
     pledged = min(core.flags.pledged_1e9 + covered, own + facts.account.wallet_base_1e9 - moved)
+    pledged = min(pledged, max(0, -plan.perp_after_1e9))
     spot = plan.spot_after_1e9 + plan.rest_1e9 - own + pledged
     return Exposure(spot, plan.perp_after_1e9, plan.spec.step_base_1e9)
 

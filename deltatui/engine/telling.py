@@ -112,7 +112,7 @@ class Teller:
             self._log(*audit.safety_passed(passed, subject=subject, market_s=market_s))
 
     def cost(self, plan: Plan, market_s: float) -> None:
-        if plan.notional:
+        if plan.legs:
             parts = {"fees": plan.fees, "slippage": plan.slippage}
             total = plan.fees + plan.slippage
             self._log(*audit.cost(market=plan.spec.symbol, parts=parts, total=total, market_s=market_s))

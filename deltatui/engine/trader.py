@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -10,9 +10,10 @@ import msgspec
 from deltatui.domain.carry import Stance, holding
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
+from deltatui.domain.ledger import TRANSFER_NOTE
 from deltatui.domain.operation import Leg, OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
-from deltatui.domain.units import BASE_PRECISION, floor_to_step
+from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, floor_to_step
 from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.memory import HedgeCheck
@@ -235,9 +236,10 @@ class Trader:
         except TransientError as error:
             raise UnresolvedError(error.code, self._alert_behind(operation, error)) from error
         if outcome.state == OperationState.LANDED:
-            core.board.emit("order_filled", Level.INFO, f"{describe(operation)}: landed", operation.id)
+            fills = await self._fills_of(operation)
+            core.board.emit("order_filled", Level.INFO, landed(operation, fills), operation.id)
             if core.board.tell is not None:
-                core.board.tell.trades(operation, await self._fills_of(operation), self._executor.signature)
+                core.board.tell.trades(operation, fills, self._executor.signature)
         else:
             text = f"{describe(operation)}: {outcome.state.lower()}, {outcome.detail or outcome.error_code}"
             core.board.emit("order_failed", Level.WARNING, text, operation.id)
@@ -252,7 +254,8 @@ class Trader:
     async def _fills_of(self, operation: Operation) -> list[tuple[str, Decimal, Decimal]]:
         recent = max(0, self._core.accountant.books.cursor - 64)
         events = await self._core.venue.events_after(recent)
-        return [(e.instrument, e.base, e.price) for e in events if e.operation_id == operation.id and e.kind is None]
+        ours = [e for e in events if e.operation_id == operation.id and e.kind is None and e.note != TRANSFER_NOTE]
+        return [(event.instrument, event.base, event.price) for event in ours]
 
     def _after_fills(self, operation: Operation, carried: Carried) -> None:
         """Who holds what, since when, and the cooldown, from what was filled."""
@@ -429,7 +432,21 @@ class Trader:
 
 
 def describe(operation: Operation) -> str:
-    what = ", ".join(f"{leg.base_1e9 / BASE_PRECISION:+g} {leg.market}" for leg in operation.legs)
-    if operation.transfer is not None:
-        what = f"{operation.transfer.amount:+d} {operation.transfer.asset} (smallest units)"
-    return f"{operation.kind.lower()} {what}".strip()
+    """What was planned, for while nothing else is known."""
+    parts = [f"{leg.base_1e9 / BASE_PRECISION:+g} {leg.market}" for leg in operation.legs]
+    transfer = operation.transfer
+    if transfer is not None:
+        is_base = operation.market.startswith(f"{transfer.asset}-")
+        parts.append(f"{transfer.amount / (BASE_PRECISION if is_base else QUOTE_PRECISION):+.10g} {transfer.asset}")
+    return f"{operation.kind.lower()} {', '.join(parts)}".strip()
+
+
+def landed(operation: Operation, fills: Sequence[tuple[str, Decimal, Decimal]]) -> str:
+    """What has become of it, from its fills."""
+    if not operation.legs:
+        return f"{describe(operation)}: landed"
+    filled: dict[str, Decimal] = {}
+    for instrument, base, _ in fills:
+        filled[instrument] = filled.get(instrument, Decimal(0)) + base
+    what = ", ".join(f"{base:+g} {instrument}" for instrument, base in filled.items())
+    return f"{operation.kind.lower()} filled {what}" if what else f"{operation.kind.lower()} landed, nothing was filled"

@@ -231,6 +231,26 @@ async def test_a_kill_that_leaves_something_open_says_what() -> None:
         await w.check()
 
 
+async def test_events_and_log_tell_the_fills_and_not_the_plan() -> None:
+    async with world() as w:
+        with_faults(w, PaperFaults(partial_rate=1.0))
+        result = await w.take(10)
+        (filled,) = [event.message for event in w.events if event.kind == "order_filled"][:1]
+        assert filled.startswith("take filled ")
+        assert "-10 SOL-PERP, +10 SOL" not in filled
+        (told,) = [event for event in w.events if event.kind == "partly_done"]
+        assert (told.level, told.message) == ("WARNING", result.message)
+
+
+async def test_a_transfer_is_told_in_whole_units_and_is_no_trade() -> None:
+    async with world(wallet_sol=3) as w:
+        assert (await w.sure(deposit(2 * SOL, "SOL"))).status is DONE
+        assert (await w.sure(deposit(10 * USD))).status is DONE
+        messages = [event.message for event in w.events if event.kind == "order_filled"]
+        assert messages == ["deposit +2 SOL: landed", "deposit +10 USDC: landed"]
+        assert not [line for line in w.lines if line.tag in ("TRADE", "COST")]
+
+
 async def test_a_done_take_names_every_leg_with_its_size() -> None:
     async with world() as w:
         assert (await w.take(2)).message == "take done: sold 2 SOL-PERP, bought 2 SOL"

@@ -126,6 +126,24 @@ async def test_a_take_on_what_is_deposited_covers_each_sol_once() -> None:
         assert w.legs == (5, 0)
 
 
+async def test_sol_of_the_wallet_that_a_hedge_covers_backs_no_second_one() -> None:
+    async with world(wallet_sol=2, paper=CALM, limits=LOOSE) as w:
+        assert (await w.sure(take_from(SpotSource.WALLET, 2))).status is DONE
+        assert (await w.sure(withdraw(SOL, "SOL"))).status is DONE
+        action = next(a for a in w.snapshot().actions if a.action == "TAKE")
+        assert action.sources == ()
+        assert (await w.give(take_from(SpotSource.WALLET, 1))).code == "WALLET_TOO_SMALL"
+
+
+async def test_the_dialog_of_a_leave_knows_that_nothing_is_covered_any_more() -> None:
+    async with world(wallet_sol=3, paper=CALM) as w:
+        assert (await w.sure(take_from(SpotSource.WALLET, 3))).status is DONE
+        await w.give(leave())
+        view = w.snapshot().confirmation
+        assert view is not None
+        assert (view.hedge_delta_before_pct, view.hedge_delta_after_pct) == (0.0, 0.0)
+
+
 async def test_only_what_filled_is_covered() -> None:
     async with world(wallet_sol=10, paper=CALM) as w:
         w.venue._settings = msgspec.structs.replace(CALM, faults=PaperFaults(partial_rate=1.0))

@@ -126,6 +126,7 @@ async def test_without_limits_there_is_nothing_to_forget() -> None:
     async with world() as w:
         action = next(a for a in w.snapshot().actions if a.action == "FORGET_LOSSES")
         assert (action.enabled, action.reason) == (False, "there is no loss limit")
+        assert (await w.give(ForgetLosses())).code == "NO_LIMIT"
 
 
 # Liquidation (M11)
