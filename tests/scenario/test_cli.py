@@ -366,7 +366,7 @@ def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> Non
         assert code == 0, err
         assert [part["market"] for part in json.loads(out)["parts"]] == ["SOL-PERP"]
         code, out, err = run("take", "5", "--spot", "wallet", "--yes")
-        assert (code, err) == (1, "the wallet can give at most 1 SOL\n")
+        assert (code, err) == (1, "the wallet can give at most 1 SOL to a hedge\n")
         assert run("take", "1", "--spot", "nowhere")[0] == 2
         question = subprocess.run(
             [sys.executable, "-m", "deltatui", "take", "2"], input="n\n", capture_output=True, text=True, timeout=60
