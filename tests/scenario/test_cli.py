@@ -334,7 +334,10 @@ def running(home: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
 def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> None:
     """Start, look, take, leave, kill, stop: with exit codes that a script can use."""
     tape = written(home, csv_bytes([row(FIRST_S + 3600 * n, "0.02", "150") for n in range(5000)]))
-    config(home, '[engine]\nautomation = false\n[paper]\nwallet_sol = "2"\n')
+    config(
+        home,
+        '[engine]\nautomation = false\n[paper]\nwallet_sol = "2"\n[limits]\ndaily_loss_stop_usd = 1000000\n',
+    )
     with running(home, "--tape", str(tape), "--speed", "36000") as process:
         deadline = time.monotonic() + 30
         while run("status")[0] != 0:
