@@ -17,9 +17,9 @@ from deltatui.store.database import Durability
 
 LEAST_PER_S = 5_000.0
 TARGET_PER_S = 44_000.0
-"""nautilus_trader on the same carry job on such a machine (issue 2)."""
+"""nautilus_trader on the same carry job on such a machine."""
 FUNDING_USD = -6.067833
-"""Of one SOL held short over the shipped tape (issue 2): a replay that is fast and wrong is worth nothing."""
+"""Of one SOL held short over the shipped tape: a replay that is fast and wrong is worth nothing."""
 RUNS = 3
 
 

@@ -1,4 +1,4 @@
-"""What a failed call to a Solana node says, as one of the four kinds (facts/feeds 8.3).
+"""What a failed call to a Solana node says, as one of the four kinds (docs/sources.md, Solana and Jito).
 
 ``elsewhere`` is the one thing callers branch on besides the kind: whether another endpoint may well answer.
 """

@@ -61,7 +61,7 @@ def compute_units(consumed: int | None, policy: FeePolicy) -> int:
 
 def unit_price(recent: Sequence[PrioritizationFee] | None, policy: FeePolicy) -> int:
     """A percentile of the recent fees, at least ``price_min``. The node gives each slot's least fee (often 0), so
-    this is a floor of the market and no more (facts/feeds 6.4)."""
+    this is a floor of the market and no more (docs/sources.md, Solana and Jito)."""
     if not recent:
         return policy.price_if_unknown
     ordered = sorted(max(0, each.prioritization_fee) for each in recent)

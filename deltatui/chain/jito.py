@@ -1,4 +1,4 @@
-"""The Jito block engine over JSON-RPC (facts/feeds 6.1)."""
+"""The Jito block engine over JSON-RPC (docs/sources.md, Solana and Jito)."""
 
 from __future__ import annotations
 

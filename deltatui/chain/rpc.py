@@ -20,7 +20,7 @@ from deltatui.ports import Clock
 
 T = TypeVar("T")
 
-# Nodes send v1 transactions since 2026 and refuse readers that do not name a version (facts/feeds 8.4).
+# Nodes send v1 transactions since 2026 and refuse readers that do not name a version (docs/sources.md).
 MAX_TRANSACTION_VERSION = 1
 _ACCOUNTS_PER_CALL = 100
 

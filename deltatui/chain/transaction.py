@@ -113,7 +113,7 @@ def read_lookup_table(address: str, data: bytes) -> LookupTable | None:
 def compile_message(
     payload: Payload, payer: str, tables: Sequence[LookupTable], blockhash: str, budget: Budget, tip: Tip | None
 ) -> bytes:
-    """The bytes to sign: budget, the payload's instructions, the tip last (facts/feeds 6.1).
+    """The bytes to sign: budget, the payload's instructions, the tip last (docs/sources.md, Solana and Jito).
 
     Raises ValidationError when an address is wrong, when somebody else would have to sign too, or when the
     transaction would be longer than 1232 bytes; TransientError when ``blockhash`` is none.

@@ -1,7 +1,7 @@
 """Subscriptions over one WebSocket that is replaced when it dies or falls silent.
 
 A socket proves that it lives by slots: every connection subscribes to them, and without one for ``silence_s`` it is
-taken for dead, whatever its pings say (facts/feeds 8.2). Whoever must not miss a value polls as well
+taken for dead, whatever its pings say (docs/sources.md, Solana and Jito). Whoever must not miss a value polls as well
 (``accounts.AccountFeed``).
 """
 

@@ -1,6 +1,6 @@
 """The venue's accounts as values: positions, user, markets, exchange state and oracle price.
 
-Integers in the program's own precisions (facts/drift 3.1); the suffix of a name says which. Pubkeys are 32 raw
+Integers in the program's own precisions (docs/sources.md, Drift); the suffix of a name says which. Pubkeys are 32 raw
 bytes. Values decoded from the chain (``domain.layout``) and values made by the paper venue are of the same types;
 a field that a paper account has no use for keeps its default.
 """

@@ -1,7 +1,7 @@
 """Funding: what a record pays, and what the recent records say (R1.2, R11.3).
 
 Rates are quote per base unit per hour, positive when longs pay. The short's hourly *fraction* is rate over the
-oracle TWAP of the same record (facts/drift 3.9); a short receives a positive fraction, a long pays it.
+oracle TWAP of the same record (docs/sources.md, Drift); a short receives a positive fraction, a long pays it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decode Drift v2 accounts by small tables of offsets (facts/drift 1.6; IDL 2.163.0).
+"""Decode Drift v2 accounts by small tables of offsets (docs/sources.md, Drift; IDL 2.163.0).
 
 Every account starts with an 8-byte discriminator (the first bytes of sha256 of ``account:<Name>``). Forks of the
 program kept the discriminators and changed the layouts, so the length must match exactly too; anything else raises

@@ -1,6 +1,6 @@
 """Collateral, requirement, health, leverage, PnL and liquidation prices of an account.
 
-The venue's own formulas in integer arithmetic, equal to the official SDK's results (R2.8; facts/drift 3.4 to 3.8).
+The venue's own formulas in integer arithmetic, equal to the official SDK's results (R2.8; docs/sources.md, Drift).
 Quote amounts 1e6. Every function takes a :class:`MarginBook` and raises ValidationError where the book lacks a market
 or a price that a position needs, or where the account holds an isolated position: an unknown number is refused, not
 guessed.

@@ -1,4 +1,4 @@
-"""Operations: what may happen to one, and in which order (R8.1, design 5).
+"""Operations: what may happen to one, and in which order (R8.1).
 
 An operation is one intent that moves money or risk. Its states are written to the journal before the step they
 allow, so that after a crash the journal says how far it can have got.

@@ -1,6 +1,6 @@
 """Decode oracle accounts into prices, scaled for the source the market names.
 
-As the program reads them (facts/drift 1.6, 2.7): confidence and average are scaled like the price, a 1K or 1M source
+As the program reads them (docs/sources.md, Drift): confidence and average are scaled like the price, a 1K or 1M source
 prices that many tokens, and a stable coin within its confidence and 5 bp of $1 is $1. Wrong bytes raise
 ValidationError.
 """

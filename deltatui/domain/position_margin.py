@@ -1,6 +1,6 @@
 """What one position adds to collateral and requirement, and the book that it is looked up in.
 
-Formulas of the program's margin calculation (facts/drift 3.3, 3.4, 3.8) in its own integer arithmetic. Quote amounts
+Formulas of the program's margin calculation (docs/sources.md, Drift) in its own integer arithmetic. Quote amounts
 1e6. ``orders`` says whether open orders count; ``strict`` prices assets and gains at the lower of price and 5-minute
 average, debts and losses at the higher.
 """

@@ -24,7 +24,7 @@ RATE_PRECISION = 10**6
 INTEREST_PRECISION = 10**10
 
 HOURS_PER_YEAR = 8760
-"""365 days; stated because some sources use 365.25 (facts/drift 3.9)."""
+"""365 days; stated because some sources use 365.25 (docs/sources.md, Drift)."""
 SECONDS_PER_YEAR = HOURS_PER_YEAR * 3600
 
 _BASE = Decimal(BASE_PRECISION)

@@ -1,6 +1,6 @@
 """Token amounts, margin weights and interest rates of a market: what one market says, before any account is looked at.
 
-Formulas of the Drift v2 program (facts/drift 3.2, 3.3, 3.10), in its own integer arithmetic.
+Formulas of the Drift v2 program (docs/sources.md, Drift), in its own integer arithmetic.
 """
 
 from __future__ import annotations

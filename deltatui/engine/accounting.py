@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(BooksImage).decode
 
 GAP_TOLERANCE = Decimal("0.01")
-"""A cent (issue 2): a larger difference between ledger and venue is reported."""
+"""A cent: a larger difference between ledger and venue is reported."""
 
 
 class Sync(msgspec.Struct, frozen=True):

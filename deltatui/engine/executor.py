@@ -1,4 +1,4 @@
-"""The serial executor: takes one operation after the other from PLANNED to its end (R8.1, design 5).
+"""The serial executor: takes one operation after the other from PLANNED to its end (R8.1).
 
 Every state is in the journal before the step that it allows. A failure before SENT is FAILED and nothing happened; a
 failure after it is UNRESOLVED until the sender knows better.

@@ -1,4 +1,4 @@
-"""The engine's states: which follow which, and what each accepts (design 4)."""
+"""The engine's states: which follow which, and what each accepts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The user's keymap: read, checked as a whole, and turned into bindings.
 
-Textual accepts unknown ids and key names in silence and unbinds on a clash (facts/tui 2), so a file is checked here
+Textual accepts unknown ids and key names in silence and unbinds on a clash (docs/sources.md), so a file is checked here
 and refused with all its faults in one message: keys that do something else than the operator believes are worse
 than no start.
 """

@@ -1,7 +1,7 @@
 """How the terminal ends: signals, a lost tty, a crash.
 
 Textual alone dies on SIGHUP without unmounting, spins on a tty that is gone, and prints local variables when it
-crashes (facts/tui 1.3, 2). None of it may disturb the engine, hang an SSH session or show a secret.
+crashes (docs/sources.md). None of it may disturb the engine, hang an SSH session or show a secret.
 """
 
 from __future__ import annotations

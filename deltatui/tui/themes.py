@@ -1,6 +1,6 @@
 """Themes: TOML files that came with the program and those of the user's folder, checked before Textual sees them.
 
-Textual notices a bad colour only when it styles (facts/tui 2), so every colour is parsed here first, and all faults
+Textual notices a bad colour only when it styles (docs/sources.md), so every colour is parsed here first, and all faults
 of all files are told in one message. A file that has a fault is left out; the others work.
 
 A file::

@@ -217,7 +217,7 @@ def test_perp_markets(
 
 
 def test_sol_perp_in_numbers() -> None:
-    """facts/drift 3.3 and 3.9."""
+    """docs/sources.md, Drift."""
     market = decode_perp_market(read("perp_0_SOL_2026-03-10.bin"))
     assert (market.margin_ratio_initial_1e4, market.margin_ratio_maintenance_1e4, market.imf_factor_1e6) == (
         500,
@@ -317,7 +317,7 @@ def test_storage_account_of_lazer_is_no_oracle() -> None:
 
 
 def test_real_net_value_without_open_order_margin() -> None:
-    """facts/drift 3.12: 20.331686 for this account at 2026 prices in the official SDK."""
+    """docs/sources.md, Drift: 20.331686 for this account at 2026 prices in the official SDK."""
     user = decode_user(read("user_drift_short0.1SOLPERP_0.19SOLdeposit_2024-05.bin"))
     perp = decode_perp_market(read("perp_0_SOL_2026-03-10.bin"))
     quote = decode_spot_market(read("spot_0_USDC_2026-03-10.bin"))

@@ -1,4 +1,4 @@
-"""Every venue against every case of the kit (design 9)."""
+"""Every venue against every case of the kit."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def on_the_year(policy: Policy, size_1e9: int, fees: Fees) -> tuple[BacktestResu
     return play(shipped(), policy, size_1e9, fees)
 
 
-# The shipped year (issue 2)
+# The shipped year
 
 
 def test_the_year_of_the_issue() -> None:
@@ -136,7 +136,7 @@ def test_what_is_booked_on_the_year_stays(policy: Policy, fees: Fees, prefix: st
     assert on_the_year(policy, SOL, fees)[0].result_hash.startswith(prefix)
 
 
-# Refused entries (issue 8, M9)
+# Refused entries
 
 
 def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -> None:

@@ -40,7 +40,7 @@ T, V = TransientError, ValidationError
 
 # (status, body, kind, code, another endpoint may answer)
 SHAPES = [
-    # real bodies (facts/feeds 8.3, 6.1)
+    # real bodies (docs/sources.md, Solana and Jito)
     (200, err(-32005, "Node is behind by 3104 slots", {"numSlotsBehind": 3104}), T, "RPC_NODE_BEHIND", True),
     (200, err(-32005, "Node is behind by 42 slots"), T, "RPC_NODE_BEHIND", True),
     (200, err(-32005, "Node is unhealthy"), T, "RPC_NODE_UNHEALTHY", True),

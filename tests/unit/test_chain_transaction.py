@@ -161,7 +161,7 @@ def test_no_floor_makes_a_tip_out_of_bounds(sol: float) -> None:
 
 
 DRIFT = "dRiftyHA39MWEi3m9aunc5MzRF1JYuBsbn6VPcn33UH"
-# the last lines of a real preflight failure (facts/feeds 14, test 18)
+# the last lines of a real preflight failure (docs/sources.md, Solana and Jito)
 REAL_LOGS = [
     f"Program {DRIFT} invoke [1]",
     "Program log: Instruction: LiquidatePerp",

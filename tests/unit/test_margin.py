@@ -442,7 +442,7 @@ def test_documented_health_is_blind_at_the_point_of_liquidation() -> None:
 
 
 def test_hedge_of_equal_size_is_liquidated_at_7_69_times_the_entry() -> None:
-    """facts/drift 3.7: P0 / (1 - w + m)."""
+    """docs/sources.md, Drift: P0 / (1 - w + m)."""
     price = margin.perp_liquidation_price_1e6(book(-100, sol=100), 0)
     assert price == 653_846_153
     assert margin.spot_liquidation_price_1e6(book(-100, sol=100), 1) == price

@@ -1,4 +1,4 @@
-"""Rounding and signs (design 3): tables, because each row is a case that has cost somebody money."""
+"""Rounding and signs: tables, because each row is a case that has cost somebody money."""
 
 from __future__ import annotations
 
@@ -94,5 +94,5 @@ def test_base_and_price_to_decimal_and_back() -> None:
 
 
 def test_apr_of_the_last_record_before_the_freeze() -> None:
-    """facts/drift 3.9: -987625 over 85.04 is about -10.2 % a year."""
+    """docs/sources.md, Drift: -987625 over 85.04 is about -10.2 % a year."""
     assert apr_pct(-987_625 / 1e9, 85.043706) == pytest.approx(-10.173, abs=0.001)

@@ -29,7 +29,7 @@ SOL_PERP = MarketSpec(
     spot_liability_weight_initial_1e4=12_000,
     spot_liability_weight_maintenance_1e4=11_000,
 )
-"""As on chain: perp 2026-03-10, SOL spot 2025-06-24 (facts/drift 3.3 and 3.9)."""
+"""As on chain: perp 2026-03-10, SOL spot 2025-06-24 (docs/sources.md, Drift)."""
 
 MARKETS = {SOL_PERP.symbol: SOL_PERP}
 
@@ -63,7 +63,7 @@ class PaperFaults(msgspec.Struct, frozen=True):
 class PaperSettings(msgspec.Struct, frozen=True):
     """Rates in percent a year. ``funding_period_s`` 0 books every record (right); 28800 is the documented 8-hour cycle.
 
-    ``liquidation_fee_1e5`` is liquidator plus insurance fee on the closed notional (facts/drift 3.3: 0.75 % each).
+    ``liquidation_fee_1e5`` is liquidator plus insurance fee on the closed notional (0.75 % each on Drift).
     ``maintenance_fallback_1e4`` is the maintenance margin of a market that tells none (R1.5; 5 % is documented).
     Borrowed base costs by default what the carry rule reckons with.
     """
