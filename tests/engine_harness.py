@@ -303,6 +303,10 @@ class World:
         result = await self.give(command)
         return await self.confirm(result, force=force) if result.status is ResultStatus.NEEDS_CONFIRMATION else result
 
+    def with_faults(self, faults: PaperFaults) -> None:
+        """From now on, and at the exchange alone."""
+        self.venue._settings = msgspec.structs.replace(self.venue._settings, faults=faults)
+
     async def take(self, size: float = 5, way: Direction = Direction.CARRY) -> CommandResult:
         return await self.sure(take(size, way))
 

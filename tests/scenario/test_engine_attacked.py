@@ -51,10 +51,6 @@ LOOSE = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0, 
 DONE, REJECTED = ResultStatus.DONE, ResultStatus.REJECTED
 
 
-def with_faults(w: World, faults: PaperFaults) -> None:
-    w.venue._settings = msgspec.structs.replace(w.venue._settings, faults=faults)
-
-
 # A resume forgets nothing that is under way
 
 
@@ -78,7 +74,7 @@ async def test_an_odd_leg_is_mended_although_the_operator_resumed_meanwhile() ->
     async with world() as w:
 
         async def the_operator() -> None:
-            with_faults(w, PaperFaults(odd_leg_rate=1.0 if len(w.sender.sent) == 1 else 0.0))
+            w.with_faults(PaperFaults(odd_leg_rate=1.0 if len(w.sender.sent) == 1 else 0.0))
             if len(w.sender.sent) == 1:
                 await w.give(Kill())
                 await w.give(Resume())
@@ -94,7 +90,7 @@ async def test_a_flatten_goes_on_although_the_operator_resumed_meanwhile() -> No
         await w.take(5)
 
         async def the_operator() -> None:
-            with_faults(w, PaperFaults(partial_rate=1.0 if len(w.sender.sent) == 2 else 0.0))
+            w.with_faults(PaperFaults(partial_rate=1.0 if len(w.sender.sent) == 2 else 0.0))
             if len(w.sender.sent) == 2:
                 await w.give(Resume())
 
@@ -107,13 +103,13 @@ async def test_a_flatten_goes_on_although_the_operator_resumed_meanwhile() -> No
 async def test_an_unresolved_take_is_looked_after_although_it_was_killed_and_resumed() -> None:
     """It landed on one leg, RUNNING, without an alert and without an owner."""
     async with world() as w:
-        with_faults(w, PaperFaults(odd_leg_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0))
         w.sender.mute = True
         assert (await w.take(5)).status is ResultStatus.UNRESOLVED
         await w.give(Kill())
         await w.give(Resume())
         w.sender.mute = False
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         w.wait(5)
         await w.engine.tick()
         assert w.legs == (0, 0)
@@ -142,12 +138,12 @@ async def test_automation_does_not_undo_a_close_that_filled_in_part() -> None:
 
         async def only_a_part() -> None:
             first = len(w.sender.sent) == before + 1
-            with_faults(w, PaperFaults(partial_rate=1.0) if first else PaperFaults(fail_rate=1.0))
+            w.with_faults(PaperFaults(partial_rate=1.0) if first else PaperFaults(fail_rate=1.0))
 
         w.sender.on_send = only_a_part
         assert (await w.leave()).status is ResultStatus.PARTLY_DONE
         w.sender.on_send = None
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         spot, perp = w.legs
         assert (spot, -5 < perp < 0) == (5, True)
         await w.to_price("150")
@@ -331,7 +327,7 @@ async def test_the_rest_of_a_close_is_traded_although_the_process_died(step: int
 async def test_the_rest_of_a_close_that_is_not_told_in_time_is_booked_later() -> None:
     async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
         await reverse_on_paid_in(w)
-        with_faults(w, PaperFaults(report_late_s=45))
+        w.with_faults(PaperFaults(report_late_s=45))
         w.wait(45)
         assert (await w.leave()).status is ResultStatus.UNRESOLVED
         for _ in range(3):
@@ -348,7 +344,7 @@ async def test_a_rest_that_cannot_be_traded_is_told_and_is_no_fault_of_the_legs(
         before = len(w.sender.sent)
 
         async def only_the_first() -> None:
-            with_faults(w, PaperFaults(fail_rate=0.0 if len(w.sender.sent) == before + 1 else 1.0))
+            w.with_faults(PaperFaults(fail_rate=0.0 if len(w.sender.sent) == before + 1 else 1.0))
 
         w.sender.on_send = only_the_first
         result = await w.leave()
@@ -359,7 +355,7 @@ async def test_a_rest_that_cannot_be_traded_is_told_and_is_no_fault_of_the_legs(
         ]
         assert w.state == "RUNNING"
         w.sender.on_send = None
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         assert (await w.leave()).status is DONE
         assert w.legs == (1, 0)
 
@@ -368,10 +364,10 @@ async def test_a_flatten_that_is_told_late_is_carried_to_its_end() -> None:
     """Halted, what had been asked for was dropped as soon as it was known to be incomplete, and nobody said so."""
     async with world(paper=CALM) as w:
         await w.take(10)
-        with_faults(w, PaperFaults(partial_rate=1.0, report_late_s=45))
+        w.with_faults(PaperFaults(partial_rate=1.0, report_late_s=45))
         w.wait(45)
         assert (await w.give(Kill(flatten=True))).status is ResultStatus.UNRESOLVED
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         w.wait(46)
         await w.engine.tick()
         assert w.legs == (0, 0)
@@ -381,12 +377,12 @@ async def test_a_flatten_that_is_told_late_is_carried_to_its_end() -> None:
 
 async def test_an_odd_leg_that_is_known_after_a_kill_is_mended() -> None:
     async with world(paper=CALM) as w:
-        with_faults(w, PaperFaults(odd_leg_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0))
         w.sender.mute = True
         assert (await w.take(5)).status is ResultStatus.UNRESOLVED
         await w.give(Kill())
         w.sender.mute = False
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         w.wait(5)
         await w.engine.tick()
         assert w.legs == (0, 0)
@@ -400,14 +396,14 @@ async def test_a_mending_that_is_told_late_is_looked_at_again(resumes: bool) -> 
 
         async def the_repair_is_late_and_in_part() -> None:
             first = len(w.sender.sent) == 1
-            with_faults(w, PaperFaults(odd_leg_rate=1.0) if first else PaperFaults(partial_rate=1.0, report_late_s=45))
+            w.with_faults(PaperFaults(odd_leg_rate=1.0) if first else PaperFaults(partial_rate=1.0, report_late_s=45))
 
         w.sender.on_send = the_repair_is_late_and_in_part
         result = await w.take(5)
         assert (result.status, result.code) == (ResultStatus.PARTLY_DONE, "ODD_LEG")
         assert w.state == "HALTED"
         w.sender.on_send = None
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         if resumes:
             await w.give(Resume())
         w.wait(46)
@@ -465,7 +461,7 @@ async def test_an_odd_leg_is_told_as_long_as_it_stands() -> None:
 
         async def then_nothing_works() -> None:
             first = len(w.sender.sent) == 1
-            with_faults(w, PaperFaults(odd_leg_rate=1.0) if first else PaperFaults(fail_rate=1.0))
+            w.with_faults(PaperFaults(odd_leg_rate=1.0) if first else PaperFaults(fail_rate=1.0))
 
         w.sender.on_send = then_nothing_works
         assert (await w.take(5)).code == "ODD_LEG"
@@ -543,7 +539,7 @@ async def test_a_perp_that_somebody_else_closed_during_a_leave_is_no_odd_leg() -
 
         async def in_part() -> None:
             second = len(w.sender.sent) == 2
-            with_faults(w, PaperFaults(partial_rate=1.0 if second else 0.0, partial_leg="perp"))
+            w.with_faults(PaperFaults(partial_rate=1.0 if second else 0.0, partial_leg="perp"))
 
         async def somebody_else(signed: Signed) -> Outcome | None:
             if len(w.sender.sent) == 2 and w.account.perp_1e9:

@@ -3,7 +3,6 @@ that was read too early (R4.9)."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from engine_harness import SOL, USD, World, deposit, rebalance, take, world
 
@@ -13,10 +12,6 @@ from deltatui.venues.paper.settings import PaperFaults
 
 DONE, PARTLY = ResultStatus.DONE, ResultStatus.PARTLY_DONE
 WAYS = [Direction.CARRY, Direction.REVERSE]
-
-
-def with_faults(w: World, faults: PaperFaults) -> None:
-    w.venue._settings = msgspec.structs.replace(w.venue._settings, faults=faults)
 
 
 def open_check(w: World) -> bool:
@@ -75,7 +70,7 @@ async def test_an_odd_leg_told_late_is_mended_by_its_fills(way: Direction) -> No
 
         async def calm_after_the_first() -> None:
             rate = 1.0 if len(w.sender.sent) == 1 else 0.0
-            with_faults(w, PaperFaults(report_late_s=2.0, odd_leg_rate=rate))
+            w.with_faults(PaperFaults(report_late_s=2.0, odd_leg_rate=rate))
 
         w.sender.on_send = calm_after_the_first
         result = await w.take(5, way)
@@ -127,7 +122,7 @@ async def test_a_take_in_part_is_partly_done_with_even_legs(way: Direction, leg:
 
         async def calm_after_the_first() -> None:
             rate = 1.0 if len(w.sender.sent) == 1 else 0.0
-            with_faults(w, PaperFaults(partial_rate=rate, partial_leg=leg))  # type: ignore[arg-type]
+            w.with_faults(PaperFaults(partial_rate=rate, partial_leg=leg))  # type: ignore[arg-type]
 
         w.sender.on_send = calm_after_the_first
         result = await w.take(10, way)
@@ -148,7 +143,7 @@ async def test_a_take_in_part_is_partly_done_with_even_legs(way: Direction, leg:
 async def test_a_close_that_always_fills_in_part_goes_on_while_it_moves(way: Direction) -> None:
     async with world() as w:
         await w.take(10, way)
-        with_faults(w, PaperFaults(partial_rate=1.0))
+        w.with_faults(PaperFaults(partial_rate=1.0))
         result = await w.leave()
         assert result.status is DONE
         assert w.legs == (0, 0)
@@ -163,9 +158,9 @@ async def test_a_close_that_stops_moving_says_what_is_open() -> None:
 
         async def nothing_after_the_first() -> None:
             if len(w.sender.sent) > 2:
-                with_faults(w, PaperFaults(fail_rate=1.0))
+                w.with_faults(PaperFaults(fail_rate=1.0))
 
-        with_faults(w, PaperFaults(odd_leg_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0))
         w.sender.on_send = nothing_after_the_first
         result = await w.leave()
         assert (result.status, result.code) == (PARTLY, "ODD_LEG")
@@ -182,7 +177,7 @@ async def test_a_perp_closed_alone_in_part_is_partly_done_and_no_fault() -> None
 
         async def nothing_after_the_first() -> None:
             sent = len(w.sender.sent)
-            with_faults(w, PaperFaults(partial_rate=1.0) if sent == 3 else PaperFaults(fail_rate=1.0))
+            w.with_faults(PaperFaults(partial_rate=1.0) if sent == 3 else PaperFaults(fail_rate=1.0))
 
         w.sender.on_send = nothing_after_the_first
         result = await w.leave()
@@ -199,14 +194,14 @@ async def test_a_correction_in_part_is_partly_done_and_stamps_no_cooldown() -> N
     async with world(automation=True, rebalance=RebalanceSettings()) as w:
         assert w.legs == (5, -5)
         await w.venue.fill_from_elsewhere("SOL", SOL, w.price)
-        with_faults(w, PaperFaults(partial_rate=1.0))
+        w.with_faults(PaperFaults(partial_rate=1.0))
         await w.to_price("150")
         spot, perp = w.legs
         assert spot == 6
         assert -6 < perp < -5
         assert w.core.flags.last_rebalance_s is None
         assert any("automatic rebalance partly done" in event.message for event in w.events)
-        with_faults(w, PaperFaults())
+        w.with_faults(PaperFaults())
         await w.to_price("150")
         assert w.legs == (6, -6)
         assert w.core.flags.last_rebalance_s == w.clock.market_s()
@@ -218,8 +213,8 @@ async def test_a_kill_that_leaves_something_open_says_what() -> None:
 
         async def nothing_after_the_first() -> None:
             sent = len(w.sender.sent)
-            with_faults(
-                w, PaperFaults(partial_rate=1.0, partial_leg="perp") if sent == 2 else PaperFaults(fail_rate=1.0)
+            w.with_faults(
+                PaperFaults(partial_rate=1.0, partial_leg="perp") if sent == 2 else PaperFaults(fail_rate=1.0)
             )
 
         w.sender.on_send = nothing_after_the_first
@@ -233,7 +228,7 @@ async def test_a_kill_that_leaves_something_open_says_what() -> None:
 
 async def test_events_and_log_tell_the_fills_and_not_the_plan() -> None:
     async with world() as w:
-        with_faults(w, PaperFaults(partial_rate=1.0))
+        w.with_faults(PaperFaults(partial_rate=1.0))
         result = await w.take(10)
         (filled,) = [event.message for event in w.events if event.kind == "order_filled"][:1]
         assert filled.startswith("take filled ")

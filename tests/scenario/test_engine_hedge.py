@@ -146,7 +146,7 @@ async def test_the_dialog_of_a_leave_knows_that_nothing_is_covered_any_more() ->
 
 async def test_only_what_filled_is_covered() -> None:
     async with world(wallet_sol=10, paper=CALM) as w:
-        w.venue._settings = msgspec.structs.replace(CALM, faults=PaperFaults(partial_rate=1.0))
+        w.with_faults(PaperFaults(partial_rate=1.0))
         result = await w.sure(take_from(SpotSource.WALLET, 10))
         assert result.status is ResultStatus.PARTLY_DONE
         spot, perp = w.legs

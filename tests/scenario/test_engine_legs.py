@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from engine_harness import SOL, World, deposit, in_world, leave, take, world
 
@@ -15,24 +14,19 @@ from deltatui.venues.paper.settings import PaperFaults
 WAYS = [Direction.CARRY, Direction.REVERSE]
 
 
-def with_faults(w: World, faults: PaperFaults) -> None:
-    """From now on, and at the exchange alone."""
-    w.venue._settings = msgspec.structs.replace(w.venue._settings, faults=faults)
-
-
 async def only_first(w: World, faults: PaperFaults) -> None:
     """``faults`` for the next operation alone."""
     first = len(w.sender.sent) + 1
 
     async def before_sending() -> None:
-        with_faults(w, faults if len(w.sender.sent) == first else PaperFaults())
+        w.with_faults(faults if len(w.sender.sent) == first else PaperFaults())
 
     w.sender.on_send = before_sending
 
 
 async def odd_take_then_nothing_works(w: World) -> None:
     async def before_sending() -> None:
-        with_faults(w, PaperFaults(odd_leg_rate=1.0) if len(w.sender.sent) == 1 else PaperFaults(fail_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0) if len(w.sender.sent) == 1 else PaperFaults(fail_rate=1.0))
 
     w.sender.on_send = before_sending
 
@@ -149,7 +143,7 @@ async def test_a_mend_that_the_journal_always_refuses_halts() -> None:
             w.gremlin.refuse(lambda name: name == "journal PLANNED")
 
         w.sender.on_send = lock_after_the_take
-        with_faults(w, PaperFaults(odd_leg_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0))
         result = await w.confirm(result)
         assert (result.status, result.code) == (ResultStatus.PARTLY_DONE, "ODD_LEG")
         assert w.state == "HALTED"
@@ -222,7 +216,7 @@ async def test_a_failed_transaction_leaves_all_as_it_was() -> None:
         await w.take(5)
         before = w.account
         totals = dict(w.core.accountant.books.totals)
-        with_faults(w, PaperFaults(fail_rate=1.0))
+        w.with_faults(PaperFaults(fail_rate=1.0))
         for command in (take(2), leave()):
             result = await w.sure(command)
             assert result.status is ResultStatus.REJECTED
@@ -238,7 +232,7 @@ async def test_a_failed_transaction_leaves_all_as_it_was() -> None:
 async def test_a_flatten_that_fails_says_what_stays() -> None:
     async with world() as w:
         await w.take(5)
-        with_faults(w, PaperFaults(fail_rate=1.0))
+        w.with_faults(PaperFaults(fail_rate=1.0))
         result = await w.give(Kill(flatten=True, reason="test"))
         assert w.state == "HALTED"
         assert result.status is ResultStatus.REJECTED

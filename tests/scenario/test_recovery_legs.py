@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
 from engine_harness import World, world
 
 from deltatui.domain.command import Kill, ResultStatus
 from deltatui.engine.states import EngineState
-from deltatui.venues.paper.settings import PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import PaperFaults
 
 
 async def lose_with_the_first_trade(w: World) -> None:
     """One leg fails, and when the trade has gone out the connection is lost."""
 
     async def before_sending() -> None:
-        w.venue._settings = _with(w, PaperFaults(odd_leg_rate=1.0) if len(w.sender.sent) == 1 else PaperFaults())
+        w.with_faults(PaperFaults(odd_leg_rate=1.0) if len(w.sender.sent) == 1 else PaperFaults())
         if len(w.sender.sent) == 1:
             w.core.go(EngineState.RECOVERING, "test")
 
     w.sender.on_send = before_sending
-
-
-def _with(w: World, faults: PaperFaults) -> PaperSettings:
-    return msgspec.structs.replace(w.venue._settings, faults=faults)
 
 
 async def test_an_odd_leg_waits_for_the_connection_and_is_mended_before_anything_else() -> None:
@@ -51,10 +46,10 @@ async def test_an_odd_leg_waits_for_the_connection_and_is_mended_before_anything
 async def test_what_is_mended_by_itself_stops_when_the_connection_goes() -> None:
     async with world() as w:
         w.sender.mute = True
-        w.venue._settings = _with(w, PaperFaults(odd_leg_rate=1.0))
+        w.with_faults(PaperFaults(odd_leg_rate=1.0))
         assert (await w.take(5)).status is ResultStatus.UNRESOLVED
         w.sender.mute = False
-        w.venue._settings = _with(w, PaperFaults(fail_rate=1.0))
+        w.with_faults(PaperFaults(fail_rate=1.0))
 
         async def before_sending() -> None:
             w.core.go(EngineState.RECOVERING, "test")
@@ -65,7 +60,7 @@ async def test_what_is_mended_by_itself_stops_when_the_connection_goes() -> None
         assert w.state == "RECOVERING"
         assert len(w.sender.sent) == 2
         assert w.core.check is not None
-        w.venue._settings = _with(w, PaperFaults())
+        w.with_faults(PaperFaults())
         w.core.go(EngineState.RECONCILING, "test")
         await w.engine.desk.reconcile()
         w.core.go_after_reconciliation()
