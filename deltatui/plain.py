@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from deltatui.domain.command import Part
+from deltatui.domain.command import LegPart
 from deltatui.domain.snapshot import ConfirmationView, DeltaView, LegView, PlanView, PositionView, Snapshot
 from deltatui.domain.verdict import Verdict
 
@@ -86,7 +86,7 @@ def leg_text(leg: LegView) -> str:
     return f"{'buy' if leg.size > 0 else 'sell'} {abs(leg.size):.10g} {leg.market}"
 
 
-def part_text(part: Part) -> str:
+def part_text(part: LegPart) -> str:
     """``SOL-PERP: sold 3 of 5, 2 open``."""
     verb = "bought" if part.asked > 0 else "sold"
     if part.filled * part.asked < 0:

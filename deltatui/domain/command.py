@@ -179,7 +179,7 @@ class ResultStatus(StrEnum):
     """Nothing was changed; ``code`` and ``message`` say why, ``verdicts`` which gate."""
 
 
-class Part(msgspec.Struct, frozen=True):
+class LegPart(msgspec.Struct, frozen=True):
     """What became of one leg, in base units, positive bought: ``open`` is ``asked`` less ``filled``, and ``filled``
     counts what was undone again. ``leg`` is the perp or the spot side of ``market``."""
 
@@ -199,7 +199,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     operation_id: str = ""
     intent_id: str = ""
     verdicts: tuple[Verdict, ...] = ()
-    parts: tuple[Part, ...] = ()
+    parts: tuple[LegPart, ...] = ()
 
     @property
     def success(self) -> bool:

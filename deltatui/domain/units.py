@@ -54,7 +54,7 @@ def floor_to_step(value: int, step: int) -> int:
     return div_trunc(value, step) * step
 
 
-class Slippage(msgspec.Struct, frozen=True):
+class SlippageLimits(msgspec.Struct, frozen=True):
     """How far from the present price an order may fill, in basis points. What reduces risk has to get out (R6.11), so
     its limit is wider, and that of a kill the widest; never narrower than that of an entry."""
 

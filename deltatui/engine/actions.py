@@ -21,6 +21,7 @@ from deltatui.domain.command import (
     SetAutomation,
     SetSpeed,
     Settle,
+    SpotSource,
     Stop,
     Take,
     Withdraw,
@@ -94,10 +95,10 @@ class Actions:
     def _sources(self, facts: Facts) -> tuple[SourceView, ...]:
         capital, spec = self._desk.capital, self._core.spec
         wallet = self._core.free_wallet_1e9(facts.account) - capital.gas_reserve(spec.base_symbol)
-        found = (("wallet", wallet), ("deposited", self._core.free_own_1e9()))
+        found = ((SpotSource.WALLET, wallet), (SpotSource.DEPOSITED, self._core.free_own_1e9()))
         return tuple(
-            SourceView(name, floor_to_step(size, spec.step_base_1e9) / BASE_PRECISION)
-            for name, size in found
+            SourceView(source.value, floor_to_step(size, spec.step_base_1e9) / BASE_PRECISION)
+            for source, size in found
             if size >= spec.min_base_1e9
         )
 

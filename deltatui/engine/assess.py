@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 
 from deltatui.domain.carry import estimate
-from deltatui.domain.command import Deposit, Leave, Rebalance, Take, Withdraw
+from deltatui.domain.command import Deposit, Leave, Rebalance, SpotSource, Take, Withdraw
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import allowed, judge, judge_withdrawal, only_profitability_blocks
 from deltatui.domain.market import MarketState
@@ -35,7 +35,7 @@ class Assessor:
 
     def plan(self, command: PlannedCommand, *, kill: bool = False) -> Plan:
         """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done. A leave of a
-        ``kill`` gets out at a worse price (:class:`Slippage`)."""
+        ``kill`` gets out at a worse price (:class:`SlippageLimits`)."""
         core = self._core
         facts, book = core.known_facts(), core.known_book()
         if facts.market.paused:
@@ -58,12 +58,12 @@ class Assessor:
     def _check_source(self, command: Take) -> None:
         """Raise ValidationError where the SOL that the spot leg is to come from is not there."""
         core, symbol = self._core, self._core.spec.base_symbol
-        if command.spot == "wallet":
+        if command.spot == SpotSource.WALLET:
             wallet, reserve = core.free_wallet_1e9(core.known_facts().account), self._capital.gas_reserve(symbol)
             if not deposit_allowed(command.base_1e9, wallet, reserve):
                 most = base_to_decimal(max(0, wallet - reserve))
                 raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {symbol} to a hedge")
-        elif command.spot == "deposited" and command.base_1e9 > core.free_own_1e9():
+        elif command.spot == SpotSource.DEPOSITED and command.base_1e9 > core.free_own_1e9():
             free = base_to_decimal(core.free_own_1e9())
             raise ValidationError(
                 "NOT_DEPOSITED", f"{free:f} {symbol} are deposited and not covered by a hedge; deposit more, or buy"

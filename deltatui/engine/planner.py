@@ -22,7 +22,7 @@ from deltatui.domain.preview import Change, book_after
 from deltatui.domain.units import (
     BASE_PRECISION,
     QUOTE_PRECISION,
-    Slippage,
+    SlippageLimits,
     base_to_decimal,
     floor_to_step,
     limit_price_1e6,
@@ -93,7 +93,7 @@ _SIDES = {
 class Planner:
     """Makes plans for one market from what the venue says of it. ``costs`` are asked anew for each plan."""
 
-    def __init__(self, slippage: Slippage, costs: Callable[[], CostModel]) -> None:
+    def __init__(self, slippage: SlippageLimits, costs: Callable[[], CostModel]) -> None:
         self._slippage = slippage
         self._costs = costs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deltatui.domain.command import CommandResult, Part, ResultStatus
+from deltatui.domain.command import CommandResult, LegPart, ResultStatus
 from deltatui.domain.market import MarketSpec
 from deltatui.domain.operation import Leg, OperationKind, OperationState
 from deltatui.domain.units import BASE_PRECISION
@@ -17,11 +17,11 @@ def done(code: str, message: str) -> CommandResult:
     return CommandResult(ResultStatus.DONE, code, message)
 
 
-def parts_of(spec: MarketSpec, carried: Carried) -> tuple[Part, ...]:
+def parts_of(spec: MarketSpec, carried: Carried) -> tuple[LegPart, ...]:
     """One part for each leg that was asked for."""
     instruments = dict.fromkeys(leg.market for leg in carried.legs)
     return tuple(
-        Part(
+        LegPart(
             instrument,
             "perp" if instrument == spec.symbol else "spot",
             sum(leg.base_1e9 for leg in carried.legs if leg.market == instrument) / BASE_PRECISION,
@@ -72,7 +72,7 @@ def _what(plan: Plan) -> str:
     return f"{plan.kind.lower()} of {plan.size:f} {plan.transfer.asset}"
 
 
-def filled_text(parts: Iterable[Part]) -> str:
+def filled_text(parts: Iterable[LegPart]) -> str:
     """``sold 2 SOL-PERP, bought 2 SOL``."""
     return ", ".join(
         f"{'bought' if part.filled > 0 else 'sold'} {abs(part.filled):.10g} {part.market}"
@@ -81,7 +81,7 @@ def filled_text(parts: Iterable[Part]) -> str:
     )
 
 
-def open_text(parts: Iterable[Part]) -> str:
+def open_text(parts: Iterable[LegPart]) -> str:
     """``open: 3 of 5 SOL-PERP``."""
     still = [f"{abs(part.open):.10g} of {abs(part.asked):.10g} {part.market}" for part in parts if part.open]
     return f"open: {', '.join(still)}"

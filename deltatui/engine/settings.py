@@ -12,7 +12,7 @@ from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import HEALTH_CRITICAL, HEALTH_WARNING, LossLimits
-from deltatui.domain.units import Slippage
+from deltatui.domain.units import SlippageLimits
 
 Mode = Literal["replay", "paper", "live"]
 LiveMode = Literal["watch", "manage", "trade", "auto"]
@@ -37,9 +37,9 @@ class EngineSettings(msgspec.Struct, frozen=True):
     carry: CarrySettings = CarrySettings()
     rebalance: RebalanceSettings = RebalanceSettings()
     losses: LossLimits = LossLimits()
-    slippage_bps: int = Slippage().enter_bps
-    reduce_slippage_bps: int = Slippage().reduce_bps
-    kill_slippage_bps: int = Slippage().kill_bps
+    slippage_bps: int = SlippageLimits().enter_bps
+    reduce_slippage_bps: int = SlippageLimits().reduce_bps
+    kill_slippage_bps: int = SlippageLimits().kill_bps
     confirm_above_usd: float = 100.0
     typed_above_usd: float = 10_000.0
     auto_limit_usd: float | None = None
@@ -62,5 +62,5 @@ class EngineSettings(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "hold", one_of(Stance, self.hold, "hold"))
 
     @property
-    def slippage(self) -> Slippage:
-        return Slippage(self.slippage_bps, self.reduce_slippage_bps, self.kill_slippage_bps)
+    def slippage(self) -> SlippageLimits:
+        return SlippageLimits(self.slippage_bps, self.reduce_slippage_bps, self.kill_slippage_bps)

@@ -17,8 +17,8 @@ from deltatui.domain.units import QUOTE_PRECISION
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """``leverage`` is None where equity is gone (no number says how
-    bad that is). ``liq_price`` None: no price liquidates."""
+    """``leverage`` is None where equity is gone (no number says how bad that is), ``liq_price`` where no price
+    liquidates. ``liq_distance_pct`` is its distance from the oracle price, signed."""
 
     summary: MarginSummary
     leverage: float | None

@@ -15,7 +15,7 @@ import wire
 from snapshots import make_confirmation, make_snapshot, make_transfer
 
 from deltatui.cli_trade import EXIT_CODES, ask_and_send, finish
-from deltatui.domain.command import AnyCommand, Cancel, CommandResult, Confirm, Kill, Part, ResultStatus, Take
+from deltatui.domain.command import AnyCommand, Cancel, CommandResult, Confirm, Kill, LegPart, ResultStatus, Take
 from deltatui.domain.errors import TransientError
 from deltatui.plain import confirmation_lines, status_lines
 
@@ -27,7 +27,7 @@ PARTLY = CommandResult(
     "PARTIAL",
     "take partly done: sold 3 SOL-PERP, bought 3 SOL; open: 7 of 10 SOL-PERP, 7 of 10 SOL",
     "op-0007",
-    parts=(Part("SOL-PERP", "perp", -10.0, -3.0, -7.0), Part("SOL", "spot", 10.0, 3.0, 7.0)),
+    parts=(LegPart("SOL-PERP", "perp", -10.0, -3.0, -7.0), LegPart("SOL", "spot", 10.0, 3.0, 7.0)),
 )
 
 

@@ -15,7 +15,7 @@ from deltatui.domain.command import (
     Direction,
     ForgetLosses,
     Kill,
-    Part,
+    LegPart,
     ResultStatus,
     SpotSource,
     Take,
@@ -266,7 +266,7 @@ async def told(result: CommandResult, key: str = "l") -> tuple[list[str], list[s
 
 async def test_what_is_partly_done_names_every_leg_and_stays() -> None:
     message = "leave partly done: bought 3 SOL-PERP, sold 5 SOL; open: 2 of 5 SOL-PERP"
-    parts = (Part("SOL-PERP", "perp", 5.0, 3.0, 2.0), Part("SOL", "spot", -5.0, -5.0, 0.0))
+    parts = (LegPart("SOL-PERP", "perp", 5.0, 3.0, 2.0), LegPart("SOL", "spot", -5.0, -5.0, 0.0))
     result = CommandResult(ResultStatus.PARTLY_DONE, "PARTIAL", message, "op-1", parts=parts)
     toasts, severities, timeouts = await told(result)
     assert toasts == [f"{message}\n  SOL-PERP: bought 3 of 5, 2 open\n  SOL: sold 5 of 5"]

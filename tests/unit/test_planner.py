@@ -17,14 +17,14 @@ from deltatui.domain.gates import GateLimits, judge
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, Transfer
-from deltatui.domain.units import Slippage
+from deltatui.domain.units import SlippageLimits
 from deltatui.engine.planner import Planner, loss_if_forced, stance_of
 from deltatui.engine.standing import standing, standing_facts
 from deltatui.ports import AccountState
 from deltatui.venues.paper.settings import SOL_PERP
 
 SOL_KEY, USD_KEY = b"s" * 32, b"u" * 32
-PLANNER = Planner(Slippage(), lambda: CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
+PLANNER = Planner(SlippageLimits(), lambda: CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
 MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False, True, None, 0, None)
 
 
@@ -124,15 +124,15 @@ def test_what_a_close_has_left_over_is_bought_without_the_perp() -> None:
 @pytest.mark.parametrize(
     ("kill", "slippage", "factor"),
     [
-        (False, Slippage(), "0.99"),
-        (True, Slippage(), "0.95"),
-        (False, Slippage(50, 200, 500), "0.98"),
+        (False, SlippageLimits(), "0.99"),
+        (True, SlippageLimits(), "0.95"),
+        (False, SlippageLimits(50, 200, 500), "0.98"),
         # Never narrower than an entry's, whatever is set (R6.11).
-        (False, Slippage(300, 100, 500), "0.97"),
-        (True, Slippage(300, 200, 100), "0.97"),
+        (False, SlippageLimits(300, 100, 500), "0.97"),
+        (True, SlippageLimits(300, 200, 100), "0.97"),
     ],
 )
-def test_what_reduces_risk_has_a_wider_limit(kill: bool, slippage: Slippage, factor: str) -> None:
+def test_what_reduces_risk_has_a_wider_limit(kill: bool, slippage: SlippageLimits, factor: str) -> None:
     planner = Planner(slippage, lambda: CostModel(DRIFT_FEES, DRIFT_SLIPPAGE))
     state = account(5 * SOL, -5 * SOL)
     perp, spot = planner.leave(MARKET, state, book(state), 0, kill=kill).legs
@@ -164,7 +164,7 @@ def test_where_the_spot_of_a_take_comes_from() -> None:
 def test_costs_are_asked_anew_for_each_plan() -> None:
     """L5: a fee that changed counts in the next plan."""
     models = iter([CostModel(DRIFT_FEES, DRIFT_SLIPPAGE), CostModel(NO_FEES, NO_SLIPPAGE)])
-    planner = Planner(Slippage(), lambda: next(models))
+    planner = Planner(SlippageLimits(), lambda: next(models))
     state = account()
     dear, free = (planner.take(MARKET, state, book(state), 2 * SOL, Direction.CARRY) for _ in range(2))
     assert dear.fees > 0

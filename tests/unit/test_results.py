@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 from engine_harness import PRICE, SOL, USD
 
-from deltatui.domain.command import Direction, Part, ResultStatus, SpotSource
+from deltatui.domain.command import Direction, LegPart, ResultStatus, SpotSource
 from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Leg, OperationKind, OperationState, Transfer
-from deltatui.domain.units import Slippage
+from deltatui.domain.units import SlippageLimits
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.results import legs_text, parts_of, result_of
 from deltatui.engine.trader import Carried
@@ -21,7 +21,7 @@ from deltatui.venues.paper.account import PaperAccount, PaperMarket, PaperPerp
 from deltatui.venues.paper.margin import PaperMargin
 from deltatui.venues.paper.settings import SOL_PERP
 
-PLANNER = Planner(Slippage(), lambda: CostModel(NO_FEES, NO_SLIPPAGE))
+PLANNER = Planner(SlippageLimits(), lambda: CostModel(NO_FEES, NO_SLIPPAGE))
 MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False, True, None, 0, None)
 LANDED = Outcome(OperationState.LANDED)
 
@@ -56,7 +56,7 @@ def test_a_trade_that_filled_as_asked_is_done() -> None:
     assert result.status is ResultStatus.DONE
     assert (result.code, result.message) == ("DONE", "take done: sold 5 SOL-PERP, bought 5 SOL")
     assert result.operation_id == "o1"
-    assert result.parts == (Part("SOL-PERP", "perp", -5.0, -5.0, 0.0), Part("SOL", "spot", 5.0, 5.0, 0.0))
+    assert result.parts == (LegPart("SOL-PERP", "perp", -5.0, -5.0, 0.0), LegPart("SOL", "spot", 5.0, 5.0, 0.0))
     assert result.success
 
 

@@ -9,14 +9,13 @@ from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotM
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketSpec
-from deltatui.domain.units import BASE_PRECISION, price_to_1e6
+from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, price_to_1e6
 from deltatui.venues.paper.account import PaperAccount, PaperMarket, PaperPerp
 from deltatui.venues.paper.settings import OTHER_PERPS, QUOTE_ASSET, QUOTE_INDEX
 
-_QUOTE_UNITS = 10**6
 _QUOTE_KEY = b"paper oracle of the quote asset."
 _BASE_KEY = b"paper oracle of the base asset.."
-_PAR = OraclePrice(_QUOTE_UNITS)
+_PAR = OraclePrice(QUOTE_PRECISION)
 """The paper quote asset is worth exactly 1."""
 
 
@@ -84,11 +83,11 @@ def _key(symbol: str) -> bytes:
 
 
 def _perp_position(index: int, perp: PaperPerp) -> PerpPosition:
-    entry_1e6 = _floor(perp.entry_quote * _QUOTE_UNITS)
+    entry_1e6 = _floor(perp.entry_quote * QUOTE_PRECISION)
     return PerpPosition(
         index,
         base_1e9=perp.base_1e9,
-        quote_1e6=_floor(perp.quote * _QUOTE_UNITS),
+        quote_1e6=_floor(perp.quote * QUOTE_PRECISION),
         quote_entry_1e6=entry_1e6,
         quote_break_even_1e6=entry_1e6,
     )

@@ -33,7 +33,6 @@ from deltatui.venues.paper.margin import PaperMargin
 from deltatui.venues.paper.matching import Matching
 from deltatui.venues.paper.settings import OTHER_PERPS, QUOTE_ASSET, PaperSettings
 
-_QUOTE_UNITS = 10**6
 _STATE = "paper"
 _REPORT_DEADLINE_S = 30.0
 _REPORT_LOOK_S = 0.1
@@ -77,7 +76,7 @@ class _Saved(msgspec.Struct, frozen=True):
     other_marks: Mapping[str, Decimal] = {}
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _Report(msgspec.Struct, frozen=True):
     """The account as it has been since ``since_s`` of operator time."""
 
     since_s: float
@@ -106,7 +105,7 @@ class PaperVenue:
         self._lock = asyncio.Lock()
         self._account = PaperAccount()
         self._commits = 0
-        self._past: deque[_Told] = deque()
+        self._past: deque[_Report] = deque()
         """What the account was, as far back as it may still be told; empty where nothing is told late."""
         self._other_marks: dict[str, Decimal] = {}
         self._market: PaperMarket | None = None
@@ -292,19 +291,19 @@ class PaperVenue:
         if self._told is not None and self._told.mark != self._seen().mark:
             self._forget()
 
-    def _seen(self) -> _Told:
+    def _seen(self) -> _Report:
         """What the exchange tells at this moment: the account as it was ``report_late_s`` ago."""
         past, late_s = self._past, self._settings.faults.report_late_s
         if not late_s:
             past.clear()
         if not past:
-            return _Told(0.0, Mark(self._commits), self._account)
+            return _Report(0.0, Mark(self._commits), self._account)
         then_s = self._clock.operator_s() - late_s
         while len(past) > 1 and past[1].since_s <= then_s:
             past.popleft()
         return past[0]
 
-    def _tell_account(self, seen: _Told, market: PaperMarket) -> AccountState:
+    def _tell_account(self, seen: _Report, market: PaperMarket) -> AccountState:
         account = seen.account
         return AccountState(
             self._as_of_s,
@@ -412,8 +411,8 @@ class PaperVenue:
     def _replace(self, account: PaperAccount) -> None:
         if self._settings.faults.report_late_s:
             if not self._past:
-                self._past.append(_Told(float("-inf"), Mark(self._commits), self._account))
-            self._past.append(_Told(self._clock.operator_s(), Mark(self._commits + 1), account))
+                self._past.append(_Report(float("-inf"), Mark(self._commits), self._account))
+            self._past.append(_Report(self._clock.operator_s(), Mark(self._commits + 1), account))
         self._account = account
         self._commits += 1
         self._forget()
