@@ -9,8 +9,8 @@ from deltatui.domain.market import MarketSpec
 from deltatui.domain.operation import Leg, OperationKind, OperationState
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
+from deltatui.engine.legs import Carried
 from deltatui.engine.planner import Plan
-from deltatui.engine.trader import Carried
 
 
 def done(code: str, message: str) -> CommandResult:

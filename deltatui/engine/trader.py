@@ -13,11 +13,12 @@ from deltatui.domain.event import Level
 from deltatui.domain.ledger import TRANSFER_NOTE
 from deltatui.domain.operation import Leg, OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
-from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, floor_to_step
+from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION
 from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
+from deltatui.engine.legs import Carried, Legs
 from deltatui.engine.memory import HedgeCheck
-from deltatui.engine.planner import Plan, Planner, closing_part, stance_of
+from deltatui.engine.planner import Plan, Planner, stance_of
 from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
@@ -25,29 +26,7 @@ _HALTED_DOES = (OperationKind.LEAVE, OperationKind.UNWIND, OperationKind.SETTLE,
 _TRIES = 3
 """Without any fill, until an odd leg is given up."""
 _MOST_REPAIRS = 20
-_DUST_1E9 = 100_000
-"""What a close may leave (R4.5): 0.0001."""
 _ALERT_AFTER_S = 60.0
-
-
-class Carried(msgspec.Struct, frozen=True):
-    """How an operation ended and what it and its repairs have filled, by instrument in base 1e9 (positive bought).
-    ``trouble`` is why the engine had to be halted over it; empty where it had not."""
-
-    outcome: Outcome
-    legs: tuple[Leg, ...] = ()
-    fills: Mapping[str, int] = {}
-    trouble: str = ""
-
-    def open_1e9(self, instrument: str) -> int:
-        """What was asked of ``instrument`` and is not filled; 0 where it is dust: interest of the last seconds."""
-        asked = sum(leg.base_1e9 for leg in self.legs if leg.market == instrument)
-        still = asked - self.fills.get(instrument, 0)
-        return still if abs(still) >= _DUST_1E9 else 0
-
-    @property
-    def complete(self) -> bool:
-        return not any(self.open_1e9(leg.market) for leg in self.legs)
 
 
 class Trader:
@@ -56,6 +35,7 @@ class Trader:
     def __init__(self, core: Core, sender: Sender, planner: Planner) -> None:
         self._core = core
         self._planner = planner
+        self._legs = Legs(core, planner)
         self._executor = Executor(core.venue, sender, core.store, core.clock, self._on_state, self._stopped)
 
     async def next_id(self, suffix: str = "") -> str:
@@ -306,7 +286,7 @@ class Trader:
         core.unresolved[operation.id] = open_operation
         core.board.alert(f"unresolved {operation.id}", Level.ERROR, error.sentence, "unresolved")
 
-    # Legs
+    # Mending
 
     async def _mend(self) -> None:
         """R4.8: both legs of a take must have filled alike, else the excess is undone; a leave goes on until both legs
@@ -316,8 +296,8 @@ class Trader:
         idle = 0
         for _ in range(_MOST_REPAIRS):
             check = core.check
-            text = "" if check is None else self._wrong(check)
-            if check is None or not (text or self._rests_1e9(check)[1]):
+            text = "" if check is None else self._legs.wrong(check)
+            if check is None or not (text or self._legs.rests_1e9(check)[1]):
                 return
             if core.state == EngineState.RECOVERING:
                 what = text or "the rest of the spot is not traded"
@@ -329,7 +309,7 @@ class Trader:
             try:
                 if not text:
                     await self._settle_for_rest(check)
-                await self._repair(check, self._mending(check, text))
+                await self._repair(check, self._legs.mending(check, text))
             except (TransientError, ValidationError) as error:
                 core.board.emit("odd_leg", Level.ERROR, f"not mended: {error.sentence}", check.operation.id)
             except UnresolvedError as error:
@@ -337,7 +317,9 @@ class Trader:
                     raise
                 raise CriticalError("ODD_LEG", f"{text}; mending it is unresolved: {error.sentence}") from error
             idle = 0 if core.check is not None and core.check.fills != check.fills else idle + 1
-        if self._uneven_1e9(check):
+        check = core.check  # the last try may have mended it
+        if check is not None and self._legs.uneven_1e9(check):
+            text = self._legs.wrong(check)
             raise CriticalError("ODD_LEG", f"{text}; {_TRIES} tries to mend it failed, it is still open")
 
     async def _repair(self, check: HedgeCheck, plan: Plan) -> None:
@@ -357,62 +339,6 @@ class Trader:
         plan = self._planner.settle(facts.market, facts.account, core.known_book())
         operation_id = await self.next_id()
         await self._run(self._operation(operation_id, plan, check.operation.source, "", check.operation.id))
-
-    def _rest_of_close(self, perp_1e9: int, spot_1e9: int) -> Plan:
-        """The order for what a close has left; once the engine is halted it gets out at the price of a kill."""
-        core = self._core
-        facts, kill = core.known_facts(), bool(core.flags.halted)
-        return self._planner.close_rest(facts.market, facts.account, core.known_book(), perp_1e9, spot_1e9, kill=kill)
-
-    def _uneven_1e9(self, check: HedgeCheck | None) -> int:
-        """By how much one leg moved more than the other, or of a close has less left than the other; 0 below a step and
-        where there is one leg only."""
-        legs = () if check is None else check.operation.legs
-        if check is None or len(legs) < 2:
-            return 0
-        if check.operation.kind == OperationKind.LEAVE:
-            odd = -sum(self._rests_1e9(check, legs_only=True))
-        else:
-            odd = check.filled_1e9(self._core.spec.base_symbol) + check.filled_1e9(self._core.spec.symbol)
-        return odd if abs(odd) >= self._core.spec.step_base_1e9 else 0
-
-    def _rests_1e9(self, check: HedgeCheck, *, legs_only: bool = False) -> tuple[int, int]:
-        """What a close has not filled yet: (perp, spot); (0, 0) for anything else."""
-        if check.operation.kind != OperationKind.LEAVE:
-            return 0, 0
-        spec, wanted = self._core.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
-        perp = wanted.get(spec.symbol, 0) - check.filled_1e9(spec.symbol)
-        # What somebody else has closed meanwhile is not open any more.
-        perp = closing_part(self._core.known_facts().account.perp_1e9, perp)
-        spot = wanted.get(spec.base_symbol, 0) - check.filled_1e9(spec.base_symbol)
-        if legs_only and spot * check.rest_1e9 < 0:
-            spot = 0  # the legs are closed, and a part of the rest is traded
-        elif not legs_only:
-            spot += check.rest_1e9
-        return floor_to_step(perp, spec.step_base_1e9), spot if abs(spot) >= _DUST_1E9 else 0
-
-    def _wrong(self, check: HedgeCheck) -> str:
-        """What has to be mended, in words; empty where nothing has."""
-        spec = self._core.spec
-        spot, perp = check.filled_1e9(spec.base_symbol), check.filled_1e9(spec.symbol)
-        if check.operation.kind == OperationKind.LEAVE:
-            if not any(self._rests_1e9(check, legs_only=True)):
-                return ""
-        elif check.operation.kind != OperationKind.TAKE or not self._uneven_1e9(check):
-            return ""
-        return f"odd leg: spot moved {spot / BASE_PRECISION:+g}, perp {perp / BASE_PRECISION:+g}"
-
-    def _mending(self, check: HedgeCheck, text: str) -> Plan:
-        """The order that makes the legs of a take even, or goes on with a close."""
-        core, planner = self._core, self._planner
-        facts, book = core.known_facts(), core.known_book()
-        market, account = facts.market, facts.account
-        if check.operation.kind == OperationKind.LEAVE:
-            return self._rest_of_close(*self._rests_1e9(check))
-        odd = self._uneven_1e9(check)
-        if abs(check.filled_1e9(core.spec.symbol)) > abs(check.filled_1e9(core.spec.base_symbol)):
-            return planner.perp_order(OperationKind.UNWIND, market, account, book, -odd, reduce_only=True, reason=text)
-        return planner.spot_order(OperationKind.UNWIND, market, account, book, -odd, text)
 
     def _stopped(self, operation: Operation) -> str:
         """A kill or a lost connection overtakes what has been planned and not sent; what reduces risk goes on."""

@@ -13,9 +13,9 @@ from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Leg, OperationKind, OperationState, Transfer
 from deltatui.domain.units import SlippageLimits
+from deltatui.engine.legs import Carried
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.results import legs_text, parts_of, result_of
-from deltatui.engine.trader import Carried
 from deltatui.ports import AccountState, Outcome
 from deltatui.venues.paper.account import PaperAccount, PaperMarket, PaperPerp
 from deltatui.venues.paper.margin import PaperMargin
