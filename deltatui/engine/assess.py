@@ -120,6 +120,7 @@ class Assessor:
                 market,
                 withdraws=False,
                 increases_risk=plan.increases_risk,
+                size_problem=_size_problem(plan),
                 rate_problem=self._rate_problem(),
                 carry=carry,
                 carry_exempt=exempt,
@@ -171,6 +172,17 @@ class Assessor:
             return f"blocked by {why}"
         asset = plan.transfer.asset
         return f"blocked by {why}; at most {self._capital.largest_withdrawal(asset):f} {asset}"
+
+
+def _size_problem(plan: Plan) -> str:
+    """Why the market would not take the size of an order (R4.4); empty where it would. Steps are the planner's matter,
+    and what only reduces may close a rest below the minimum."""
+    spec = plan.spec
+    for leg in plan.legs:
+        if leg.market == spec.symbol and not leg.reduce_only and abs(leg.base_1e9) < spec.min_base_1e9:
+            size, least = base_to_decimal(abs(leg.base_1e9)), base_to_decimal(spec.min_base_1e9)
+            return f"{size:f} {spec.symbol} is below the minimum of {least:f}"
+    return ""
 
 
 def _told(verdict: Verdict) -> str:

@@ -194,3 +194,22 @@ async def test_the_intent_of_a_confirmed_question_is_still_one_question() -> Non
         assert (await w.give(Confirm(operation_id=operation))).status is DONE
         await w.give(take(5, intent_id="mine"))
         assert w.legs == (5, -5)
+
+
+# A size that the market does not take
+
+
+async def test_an_increase_below_the_markets_minimum_is_refused_by_its_size() -> None:
+    async with world(wallet_sol=2) as w:
+        assert (await w.take(5)).status is DONE
+        assert (await w.sure(deposit(SOL, "SOL"))).status is DONE
+        w.venue._spec = msgspec.structs.replace(w.venue._spec, min_base_1e9=3 * SOL)
+        w.venue._forget()
+        result = await w.sure(rebalance())
+        assert (result.status, result.code) == (REJECTED, "BLOCKED")
+        assert result.message == "blocked by size: 2 SOL-PERP is below the minimum of 3"
+        # The same little less is no new risk.
+        w.venue._spec = msgspec.structs.replace(w.venue._spec, min_base_1e9=30 * SOL)
+        w.venue._forget()
+        assert (await w.leave()).status is DONE
+        assert w.legs == (1.0, 0.0)
