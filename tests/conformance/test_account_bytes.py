@@ -126,7 +126,7 @@ def with_perp_word(data: bytes, offset: int, format_: str, value: int) -> bytes:
 
 
 def test_bytes_from_before_isolated_positions_are_cross_margin() -> None:
-    """M14: in 2023 a flag of 3 was the size of a pool share, and what would be a balance of 2^63 and more was its
+    """In 2023 a flag of 3 was the size of a pool share, and what would be a balance of 2^63 and more was its
     negative base; the position is judged as the cross margin position that it is."""
     user = decode_user(read(OLD))
     assert [(p.market_index, p.base_1e9, p.quote_1e6, p.lp_shares_1e9) for p in user.perp_positions] == [

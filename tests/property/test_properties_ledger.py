@@ -266,7 +266,7 @@ def fill(number: int, base: str, note: str = "") -> VenueEvent:
 
 
 def test_a_withdrawal_takes_what_was_paid_in_first_and_then_of_the_hedge() -> None:
-    """M3, M6: paid-in never goes below 0, and what comes in later counts whole."""
+    """Paid-in never goes below 0, and what comes in later counts whole."""
     books = Books(Decimal(0), frozenset({SPOT}))
     left = []
     for number, (base, note) in enumerate(

@@ -1,5 +1,4 @@
-"""Who may do what, and what happens to a question: powers of live modes, intents, words that are no words (L3, L4, L5,
-M10, M13)."""
+"""Who may do what, and what happens to a question: powers of live modes, intents, words that are no words."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from deltatui.domain.errors import ValidationError
 DONE, REJECTED = ResultStatus.DONE, ResultStatus.REJECTED
 
 
-# Words (L3)
+# Words
 
 
 async def test_a_plain_word_means_what_it_says() -> None:
@@ -39,7 +38,7 @@ async def test_a_plain_word_means_what_it_says() -> None:
         Take(market="SOL-PERP", base_1e9=SOL, direction="long")  # type: ignore[arg-type]
 
 
-# Powers (L4)
+# Powers
 
 ALWAYS: list[AnyCommand] = [Pause(), Resume(), Kill(), SetAutomation(on=False)]
 MANAGE: list[AnyCommand] = [deposit(5 * USD), withdraw(5 * USD), Settle(market="SOL-PERP")]
@@ -89,7 +88,7 @@ async def test_paper_and_replay_have_every_power(mode: str) -> None:
         assert held(w) is Stance.CARRY
 
 
-# Costs (L5)
+# Costs
 
 
 async def test_costs_are_those_of_now_everywhere() -> None:
@@ -110,7 +109,7 @@ async def test_costs_are_those_of_now_everywhere() -> None:
         assert w.engine.preview(take(5)).fees == 0
 
 
-# Questions (M10, M13)
+# Questions
 
 
 async def asked_take(w: World, intent: str = "") -> str:

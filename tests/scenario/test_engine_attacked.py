@@ -1,4 +1,4 @@
-"""What a red team found: each life here once ended with something told that was not so, or with something open that
+"""Lives found by attacking the engine: each life here once ended with something told that was not so, or with something open that
 nobody looked after."""
 
 from __future__ import annotations

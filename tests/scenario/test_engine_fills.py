@@ -22,7 +22,7 @@ def told(result: CommandResult) -> dict[str, tuple[float, float, float]]:
     return {part.market: (part.asked, part.filled, part.open) for part in result.parts}
 
 
-# An account that is told late (L1)
+# An account that is told late
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -112,7 +112,7 @@ async def test_a_deposit_beside_an_unresolved_take_forgets_nothing_of_it() -> No
         await w.check()
 
 
-# Partial fills (M2)
+# Partial fills
 
 
 @pytest.mark.parametrize("leg", ["perp", "spot"])
@@ -251,7 +251,7 @@ async def test_a_done_take_names_every_leg_with_its_size() -> None:
         assert (await w.take(2)).message == "take done: sold 2 SOL-PERP, bought 2 SOL"
 
 
-# Reducing is never refused (M10)
+# Reducing is never refused
 
 
 @pytest.mark.parametrize("bps", [1, 2])

@@ -34,7 +34,7 @@ def take_from(source: SpotSource, size: int) -> Take:
     return Take(market="SOL-PERP", base_1e9=size * SOL, spot=source)
 
 
-# Automation and the wallet (M1, R5.7)
+# Automation and the wallet (R5.7)
 
 
 async def test_gas_in_the_wallet_is_no_reason_to_trade() -> None:
@@ -87,7 +87,7 @@ async def test_automation_corrects_the_operators_hedge_and_leaves_it_his() -> No
         assert w.core.flags.held_by == "operator"
 
 
-# Where the spot of a take comes from (M16)
+# Where the spot of a take comes from
 
 
 async def test_a_take_from_the_wallet_deposits_and_a_leave_sells_nothing() -> None:
@@ -177,7 +177,7 @@ async def test_a_cover_that_is_withdrawn_is_no_cover() -> None:
         assert w.legs == (6, -6)
 
 
-# Paid in, withdrawn, left (M6)
+# Paid in, withdrawn, left
 
 
 async def test_a_leave_sells_what_was_bought_whatever_was_moved_before() -> None:
@@ -216,7 +216,7 @@ async def test_a_reverse_gives_back_the_sol_that_it_sold(own: int, size: int) ->
         await w.check()
 
 
-# Withdrawals (M3, R3.4)
+# Withdrawals (R3.4)
 
 
 async def test_a_withdrawal_may_not_leave_a_naked_short() -> None:
@@ -307,7 +307,7 @@ async def test_a_preview_of_a_transfer_is_what_the_question_then_shows() -> None
         )
 
 
-# Positions elsewhere (L2)
+# Positions elsewhere
 
 
 async def test_a_position_in_another_market_is_shown_booked_and_left_alone() -> None:

@@ -20,7 +20,7 @@ LOOSE = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0)
 HUNDRED = LossLimits(daily_loss=Decimal(100))
 
 
-# Losses (M4, M5)
+# Losses
 
 
 async def test_reducing_goes_on_leaving_when_its_own_decision_says_so() -> None:
@@ -129,7 +129,7 @@ async def test_without_limits_there_is_nothing_to_forget() -> None:
         assert (await w.give(ForgetLosses())).code == "NO_LIMIT"
 
 
-# Liquidation (M11)
+# Liquidation
 
 
 async def test_a_liquidation_pays_debts_with_deposits_and_halts() -> None:
@@ -174,7 +174,7 @@ async def test_what_stays_negative_is_written_off_by_its_own_kind() -> None:
         await w.check()
 
 
-# Halted, and still able to get out (M10)
+# Halted, and still able to get out
 
 
 async def test_halted_takes_deposits_and_what_reduces() -> None:
@@ -194,7 +194,7 @@ async def test_halted_takes_deposits_and_what_reduces() -> None:
         await w.check()
 
 
-# Alerts (M12)
+# Alerts
 
 
 async def test_a_standing_alert_says_what_is_so_now() -> None:

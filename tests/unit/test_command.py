@@ -1,4 +1,4 @@
-"""Commands hold the words that they may hold, and no others (L3)."""
+"""Commands hold the words that they may hold, and no others."""
 
 from __future__ import annotations
 

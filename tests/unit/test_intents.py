@@ -1,4 +1,4 @@
-"""Whoever sends a command again gets the first answer, and nobody else's (R8.1, M13)."""
+"""Whoever sends a command again gets the first answer, and nobody else's (R8.1)."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def written_off(c: Change) -> Decimal:
 
 
 def test_a_liquidation_sells_deposits_for_debts() -> None:
-    """M11: of 10 SOL at 100 so much as a debt of 300 and the fee need, to the lamport and not one less."""
+    """Of 10 SOL at 100 so much as a debt of 300 and the fee need, to the lamport and not one less."""
     c = liquidated(PaperAccount(quote=D(-300), spot=D(10)), 100)
     sold = 10 - c.account.spot
     assert sold == D("3.045685280")
@@ -172,7 +172,7 @@ def test_a_liquidation_sells_deposits_for_debts() -> None:
 
 
 def test_a_liquidation_pays_the_loss_of_a_perp_out_of_the_deposits() -> None:
-    """M11: with 3,000 a hedge of 30 from 150, liquidated at 800. Kept, the SOL would have been worth 3,000 at 100 and
+    """With 3,000 a hedge of 30 from 150, liquidated at 800. Kept, the SOL would have been worth 3,000 at 100 and
     the debts 21,360."""
     c = liquidated(PaperAccount(quote=D(-1500), spot=D(30), perp=PaperPerp(-30 * SOL, D(4500), D(4500))), 800)
     account = c.account

@@ -124,7 +124,7 @@ async def test_a_simulation_has_no_bad_luck() -> None:
 
 
 async def test_an_account_that_is_told_late_is_the_account_as_it_was() -> None:
-    """L1: all of it, the margin too; and when its time has come, all of it as it became."""
+    """All of it, the margin too; and when its time has come, all of it as it became."""
     async with exchange(report_late_s=10.0) as x:
         before, book, health = x.account, x.venue.margin_book(), x.venue.health()
         outcome = await x.do(*pair(5 * SOL))

@@ -101,7 +101,7 @@ def test_take_refuses_what_cannot_be() -> None:
     ],
 )
 def test_leave(spot: int, perp: int, own: int, spot_leg: tuple[int, bool] | None, rest: int) -> None:
-    """Legs only reduce; what the hedge had sold of the operator's own SOL is bought back afterwards (M10)."""
+    """Legs only reduce; what the hedge had sold of the operator's own SOL is bought back afterwards."""
     state = account(spot, perp)
     plan = PLANNER.leave(MARKET, state, book(state), own)
     expected = {"SOL-PERP": (-perp, True)}
@@ -162,7 +162,7 @@ def test_where_the_spot_of_a_take_comes_from() -> None:
 
 
 def test_costs_are_asked_anew_for_each_plan() -> None:
-    """L5: a fee that changed counts in the next plan."""
+    """A fee that changed counts in the next plan."""
     models = iter([CostModel(DRIFT_FEES, DRIFT_SLIPPAGE), CostModel(NO_FEES, NO_SLIPPAGE)])
     planner = Planner(SlippageLimits(), lambda: next(models))
     state = account()

@@ -61,7 +61,7 @@ def test_a_trade_that_filled_as_asked_is_done() -> None:
 
 
 def test_a_trade_that_filled_in_part_says_what_is_open() -> None:
-    """M2: never "done" at -2.77."""
+    """Never "done" at -2.77."""
     plan = leave()
     result = result_of("o1", plan, carried(plan, 2.23, -5), more="; PnL settled")
     assert result.status is ResultStatus.PARTLY_DONE
