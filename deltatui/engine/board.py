@@ -53,13 +53,14 @@ class Board:
         self.changed()
 
     def restate(self, key: str, level: Level, message: str) -> None:
-        """A standing alert that has become milder: it reads otherwise, and nobody is called again."""
+        """A standing alert has other figures or another level now: it reads otherwise, and nobody is called again."""
         before = self.alerts.get(key)
         if before is not None:
             self.alerts[key] = AlertView(before.id, level, message, before.since_operator_s)
             self.changed()
 
     def clear(self, key: str) -> None:
+        """No-op where no such alert stands."""
         alert = self.alerts.pop(key, None)
         if alert is not None:
             self.emit("alert_cleared", Level.INFO, f"no longer: {alert.message}")

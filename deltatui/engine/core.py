@@ -114,8 +114,7 @@ class Core:
             self._landed_at = landed_at
         if self.behind:
             await self.venue.report(self.spec.symbol, self._landed_at)
-        if BEHIND in self.board.alerts:
-            self.board.clear(BEHIND)
+        self.board.clear(BEHIND)
         facts = self.facts()
         if facts is not None:
             await self.take_in(facts)
@@ -147,8 +146,7 @@ class Core:
         except ValidationError as error:
             self.board.alert("margin", Level.ERROR, f"the account cannot be judged: {error.sentence}")
             return None
-        if "margin" in self.board.alerts:
-            self.board.clear("margin")
+        self.board.clear("margin")
         return now
 
     # Books and averages
@@ -443,8 +441,7 @@ class Core:
                 board.alert("store", Level.ERROR, f"cannot save: {error.sentence}")
                 return
             self.saved_operator_s = self.clock.operator_s()
-            if "store" in board.alerts:
-                board.clear("store")
+            board.clear("store")
 
     def _state(self) -> dict[str, bytes]:
         state = {

@@ -192,7 +192,7 @@ class Engine:
             return
         if text:
             core.board.alert("ledger", Level.ERROR, text)
-        elif "ledger" in core.board.alerts:
+        else:
             core.board.clear("ledger")
 
     def _watch_hedge(self, account: AccountState) -> None:
@@ -205,8 +205,7 @@ class Engine:
         uneven = plan is not None and plan.code in ("correct", "cooldown")
         corrects = self._acts() and (hedge.perp_1e9 or core.flags.held_by != "operator")
         if not uneven or corrects:
-            if _UNEVEN in core.board.alerts:
-                core.board.clear(_UNEVEN)
+            core.board.clear(_UNEVEN)
             return
         spot, perp = hedge.spot_1e9 / BASE_PRECISION, hedge.perp_1e9 / BASE_PRECISION
         text = f"the hedge is uneven, spot {spot:+g}, perp {perp:+g}, and automation does not correct it"

@@ -1,5 +1,5 @@
-"""Lives found by attacking the engine: each life here once ended with something told that was not so, or with something open that
-nobody looked after."""
+"""Lives found by attacking the engine: each once ended with something told that was not so, or with something open
+that nobody looked after."""
 
 from __future__ import annotations
 
