@@ -17,7 +17,7 @@ from deltatui.domain.market import FundingRecord
 from deltatui.domain.snapshot import PlanView
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.engine.accounting import GAP_TOLERANCE
-from deltatui.engine.core import Core
+from deltatui.engine.core import BEHIND, Core
 from deltatui.engine.desk import Desk
 from deltatui.engine.memory import Facts, PlannedCommand
 from deltatui.engine.planner import Planner, stance_of
@@ -127,10 +127,12 @@ class Engine:
         core.board.changed()
 
     async def tick(self) -> None:
-        """Operator time has passed: expire a confirmation, look after unresolved operations, save."""
+        """Operator time has passed: expire a confirmation, look after unresolved operations and late reports, save."""
         core = self.core
         self.desk.expire()
         await self.desk.resolve_open()
+        if BEHIND in core.board.alerts and not core.behind:
+            await core.catch_up()
         if self._save_due():
             await core.save()
 

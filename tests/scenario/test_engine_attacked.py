@@ -338,6 +338,22 @@ async def test_the_rest_of_a_close_that_is_not_told_in_time_is_booked_later() ->
         await w.check()
 
 
+async def test_a_transfer_that_is_told_late_is_an_alert_until_it_is_told_and_no_longer() -> None:
+    async with world(paper=CALM) as w:
+        await w.take(5)
+        w.with_faults(PaperFaults(report_late_s=45))
+        result = await w.sure(deposit(100 * USD))
+        assert (result.status, result.code) == (ResultStatus.UNRESOLVED, "NOT_REPORTED")
+        await w.engine.tick()
+        (alert,) = w.snapshot().alerts
+        assert "what it did to the account is not known" in alert.message
+        w.wait(46)
+        await w.engine.tick()
+        assert not w.snapshot().alerts
+        assert w.core.accountant.transfers == 100
+        await w.check()
+
+
 async def test_a_rest_that_cannot_be_traded_is_told_and_is_no_fault_of_the_legs() -> None:
     async with world(wallet_sol=1, paper=CALM, limits=LOOSE) as w:
         await reverse_on_paid_in(w)
