@@ -22,7 +22,8 @@ from pydantic.fields import FieldInfo
 
 from deltatui.domain.errors import ValidationError
 from deltatui.paths import DEFAULT_PROFILE, Paths
-from deltatui.settings import NOT_USED, Settings, kinds_of
+from deltatui.setting_values import kinds_of
+from deltatui.settings import NOT_USED, Settings
 
 __all__ = ["Entry", "Loaded", "Origin", "Paths", "Settings", "entries", "load", "render", "secret_values"]
 

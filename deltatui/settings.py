@@ -9,50 +9,38 @@ here as a number. A setting without an effect in this version has its line in :d
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-import msgspec
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, model_validator
 
 from deltatui.api.limits import ServerLimits
-from deltatui.domain.carry import CarrySettings as CarryRule
+from deltatui.domain.carry import CarrySettings as CarryDefaults
 from deltatui.domain.costs import DOCUMENTED_SLIPPAGE
-from deltatui.domain.delta import RebalanceSettings as RebalanceRule
-from deltatui.domain.funding import DOCUMENTED_PERIOD_S
+from deltatui.domain.delta import RebalanceSettings as RebalanceDefaults
 from deltatui.domain.gates import GateLimits
-from deltatui.domain.redact import key_bytes
 from deltatui.domain.units import base_to_decimal
-from deltatui.engine.settings import EngineSettings as EngineRule
+from deltatui.engine.settings import EngineSettings as EngineDefaults
+from deltatui.setting_values import (
+    Addresses,
+    Amount,
+    FundingPeriod,
+    LogLevel,
+    Percent,
+    Place,
+    Rate,
+    SecretKey,
+    Section,
+    UtcTime,
+    default_of,
+    known_as,
+    split_addresses,
+)
 from deltatui.store.retention import HOURLY_KEPT
 from deltatui.venues.paper.settings import PaperFaults
-from deltatui.venues.paper.settings import PaperSettings as PaperRule
+from deltatui.venues.paper.settings import PaperSettings as PaperDefaults
 
-
-def default_of(struct: type[msgspec.Struct], name: str) -> Any:
-    """The default that ``struct`` itself gives to its field ``name``. Raises KeyError where it gives none."""
-    for field in msgspec.structs.fields(struct):
-        if field.name == name and field.default is not msgspec.NODEFAULT:
-            return field.default
-    raise KeyError(f"{struct.__name__} has no default of {name}")
-
-
-PAPER_MAX_LEVERAGE: float = default_of(PaperRule, "max_leverage")
+PAPER_MAX_LEVERAGE: float = default_of(PaperDefaults, "max_leverage")
 LIVE_MAX_LEVERAGE = 5.0
 PAPER_AUTO_LIMIT_USD = 25_000.0
 
@@ -69,98 +57,15 @@ NOT_USED: dict[str, str] = {
 """Settings that change nothing in this version, and why. `config show` says it; a test lets the table only shrink."""
 
 
-def _exact(value: object) -> object:
-    if isinstance(value, float):
-        raise ValueError(f'must be written as text, like "{value:g}", because a float is not exact')
-    return value.strip() if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _secret_key(value: SecretStr) -> SecretStr:
-    if key_bytes(value.get_secret_value()) is None:
-        raise ValueError("must be a secret key of 64 bytes, as base58 text or as a JSON list of 64 numbers")
-    return value
-
-
-def _addresses(value: SecretStr) -> SecretStr:
-    try:
-        parts = [urlsplit(address) for address in split_addresses(value)]
-        good = bool(parts) and all(part.scheme in ("http", "https") and part.hostname for part in parts)
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError(
-            "must be one or more addresses, with commas between, beginning with https:// (or http:// on this machine)"
-        )
-    return value
-
-
-def split_addresses(value: SecretStr) -> tuple[str, ...]:
-    """The addresses of a value that lists them with commas between."""
-    return tuple(part.strip() for part in value.get_secret_value().split(",") if part.strip())
-
-
-def _known(*variables: str, env_only: bool = False) -> dict[str, Any]:
-    """Plain environment variables of a field, and whether it may come from nowhere else."""
-    return {"variables": list(variables), "env_only": env_only}
-
-
-def _funding_period(value: int) -> int:
-    if value not in (0, DOCUMENTED_PERIOD_S):
-        raise ValueError(f"must be 0 (each record) or {DOCUMENTED_PERIOD_S} (the documented cycle of 8 hours)")
-    return value
-
-
-def _hundredths(value: float) -> float:
-    if abs(value * 100 - round(value * 100)) > 1e-9:
-        raise ValueError("must be a multiple of 0.01, because a market's ratio has four decimals")
-    return value
-
-
-Amount = Annotated[Decimal, BeforeValidator(_exact)]
-Place = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-Rate = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """Base of all tables: frozen, nothing unknown, and no value in an error text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain(cls, value: object, info: ValidationInfo) -> object:
-        """``none`` for fields that may be off; true and false are no numbers."""
-        kinds = kinds_of(cls, info.field_name or "")
-        if NoneType in kinds and isinstance(value, str) and value.strip().lower() == "none":
-            return None
-        if isinstance(value, bool) and bool not in kinds:
-            raise ValueError("must not be true or false")
-        return value
-
-
-def kinds_of(model: type[BaseModel], name: str) -> tuple[Any, ...]:
-    """The types that a field admits (``int | None`` gives int and NoneType)."""
-    annotation = model.model_fields[name].annotation
-    return get_args(annotation) or (annotation,)
-
-
 class EngineSettings(Section):
     loop_interval_s: float = Field(
-        default=default_of(EngineRule, "loop_interval_s"),
+        default=default_of(EngineDefaults, "loop_interval_s"),
         ge=1,
         le=3_600,
         description="operator seconds between two decisions",
     )
     save_interval_s: float = Field(
-        default=default_of(EngineRule, "save_interval_s"),
+        default=default_of(EngineDefaults, "save_interval_s"),
         ge=1,
         le=60,
         description="operator seconds after which a change between two steps of the market is saved",
@@ -181,7 +86,7 @@ class LimitSettings(Section):
         gt=0,
         le=PAPER_MAX_LEVERAGE,
         description="highest leverage after a trade; by mode: 5 live, 10 paper and replay",
-        json_schema_extra=_known("MAX_LEVERAGE"),
+        json_schema_extra=known_as("MAX_LEVERAGE"),
     )
     min_health_after: int = Field(
         default=default_of(GateLimits, "min_health_after"), ge=0, le=100, description="lowest health after a trade"
@@ -235,18 +140,18 @@ class LimitSettings(Section):
         description="oldest funding record, in market seconds, at which new risk is taken",
     )
     max_snapshot_age_s: float = Field(
-        default=default_of(EngineRule, "stale_snapshot_s"),
+        default=default_of(EngineDefaults, "stale_snapshot_s"),
         ge=1,
         le=300,
         description="a trade decided on a screen older than this is refused",
     )
     confirm_above_usd: float = Field(
-        default=default_of(EngineRule, "confirm_above_usd"),
+        default=default_of(EngineDefaults, "confirm_above_usd"),
         ge=0,
         description="trades above this notional ask for confirmation",
     )
     typed_above_usd: float = Field(
-        default=default_of(EngineRule, "typed_above_usd"),
+        default=default_of(EngineDefaults, "typed_above_usd"),
         ge=0,
         description="in live mode, a trade above this notional also asks for the market's symbol to be typed",
     )
@@ -257,7 +162,7 @@ class LimitSettings(Section):
         "none in live, where every automatic trade above confirm_above_usd asks",
     )
     confirm_timeout_s: float = Field(
-        default=default_of(EngineRule, "confirm_timeout_s"),
+        default=default_of(EngineDefaults, "confirm_timeout_s"),
         ge=5,
         le=300,
         description="a confirmation cancels itself after this time",
@@ -273,19 +178,19 @@ class LimitSettings(Section):
         description="commands that one client may give in a second",
     )
     position_ops_per_min: int = Field(
-        default=default_of(EngineRule, "position_ops_per_min"),
+        default=default_of(EngineDefaults, "position_ops_per_min"),
         ge=1,
         le=1_000,
         description="position operations in a minute",
     )
     health_warning: int = Field(
-        default=default_of(EngineRule, "health_warning"),
+        default=default_of(EngineDefaults, "health_warning"),
         ge=1,
         le=100,
         description="health below this raises a warning",
     )
     health_critical: int = Field(
-        default=default_of(EngineRule, "health_critical"),
+        default=default_of(EngineDefaults, "health_critical"),
         ge=0,
         le=99,
         description="health below this raises a critical alert",
@@ -302,25 +207,25 @@ class LimitSettings(Section):
 
 class OrderSettings(Section):
     slippage_bps: int = Field(
-        default=default_of(EngineRule, "slippage_bps"),
+        default=default_of(EngineDefaults, "slippage_bps"),
         ge=1,
         le=1_000,
         description="price limit of a market-type order, from the mark price",
     )
     reduce_slippage_bps: int = Field(
-        default=default_of(EngineRule, "reduce_slippage_bps"),
+        default=default_of(EngineDefaults, "reduce_slippage_bps"),
         ge=1,
         le=1_000,
         description="the same for what reduces risk; never narrower than slippage_bps",
     )
     kill_slippage_bps: int = Field(
-        default=default_of(EngineRule, "kill_slippage_bps"),
+        default=default_of(EngineDefaults, "kill_slippage_bps"),
         ge=1,
         le=5_000,
         description="the same for what a kill closes; never narrower than the two above",
     )
     settle_above_usd: float = Field(
-        default=default_of(EngineRule, "settle_above_quote"),
+        default=default_of(EngineDefaults, "settle_above_quote"),
         ge=0,
         le=1_000_000,
         description="after a close, unsettled PnL above this is settled",
@@ -329,38 +234,38 @@ class OrderSettings(Section):
 
 class RebalanceSettings(Section):
     tolerance_pct: float = Field(
-        default=default_of(RebalanceRule, "tolerance_pct"),
+        default=default_of(RebalanceDefaults, "tolerance_pct"),
         gt=0,
         le=100,
         description="drift from delta neutral that calls for a correction",
-        json_schema_extra=_known("DRIFT_TOLERANCE_PCT"),
+        json_schema_extra=known_as("DRIFT_TOLERANCE_PCT"),
     )
     cooldown_s: float = Field(
-        default=default_of(RebalanceRule, "cooldown_s"),
+        default=default_of(RebalanceDefaults, "cooldown_s"),
         ge=0,
         le=86_400,
         description="market seconds between two corrections",
-        json_schema_extra=_known("REBALANCE_COOLDOWN_SEC", "COOLDOWN_SECONDS"),
+        json_schema_extra=known_as("REBALANCE_COOLDOWN_SEC", "COOLDOWN_SECONDS"),
     )
     emergency_pct: float = Field(
-        default=default_of(RebalanceRule, "emergency_pct"),
+        default=default_of(RebalanceDefaults, "emergency_pct"),
         gt=0,
         le=100,
         description="drift that does not wait for the cooldown",
     )
     min_trade_sol: Amount = Field(
-        default=base_to_decimal(default_of(RebalanceRule, "min_trade_1e9")),
+        default=base_to_decimal(default_of(RebalanceDefaults, "min_trade_1e9")),
         ge=0,
         le=1_000,
         description="smallest correction",
-        json_schema_extra=_known("MIN_TRADE_SIZE_SOL"),
+        json_schema_extra=known_as("MIN_TRADE_SIZE_SOL"),
     )
     reserved_sol: Amount = Field(
         default=Decimal(str(default_of(GateLimits, "min_gas_sol"))),
         ge=0,
         le=1_000,
         description="SOL that stays in the wallet for fees",
-        json_schema_extra=_known("RESERVED_SOL"),
+        json_schema_extra=known_as("RESERVED_SOL"),
     )
 
     @model_validator(mode="after")
@@ -374,66 +279,66 @@ class RebalanceSettings(Section):
 
 class CarrySettings(Section):
     horizon_h: float = Field(
-        default=default_of(CarryRule, "horizon_h"),
+        default=default_of(CarryDefaults, "horizon_h"),
         gt=0,
         le=8_760,
         description="a position must earn its costs back within this time",
     )
     prediction_weight: Rate = Field(
-        default=default_of(CarryRule, "prediction_weight"),
+        default=default_of(CarryDefaults, "prediction_weight"),
         description="weight of the predicted rate against the average",
     )
     average_h: int = Field(
-        default=default_of(CarryRule, "average_h"), ge=1, le=720, description="funding records in the average rate"
+        default=default_of(CarryDefaults, "average_h"), ge=1, le=720, description="funding records in the average rate"
     )
     confirm_records: int = Field(
-        default=default_of(CarryRule, "confirm_records"),
+        default=default_of(CarryDefaults, "confirm_records"),
         ge=1,
         le=100,
         description="records in a row that must agree before a change",
     )
     min_records: int = Field(
-        default=default_of(CarryRule, "min_records"),
+        default=default_of(CarryDefaults, "min_records"),
         ge=1,
         le=720,
         description="records needed before the first decision",
     )
     gain_haircut: Rate = Field(
-        default=default_of(CarryRule, "gain_haircut"),
+        default=default_of(CarryDefaults, "gain_haircut"),
         description="share of an expected gain that is believed; losses count whole",
     )
     fee_multiple: float = Field(
-        default=default_of(CarryRule, "fee_multiple"),
+        default=default_of(CarryDefaults, "fee_multiple"),
         ge=0,
         le=100,
         description="profit over the horizon must exceed this many fees",
     )
     min_round_trip_bps: float = Field(
-        default=default_of(CarryRule, "least_round_trip") * 1e4,
+        default=default_of(CarryDefaults, "least_round_trip") * 1e4,
         ge=0,
         le=1_000,
         description="least cost of a round trip that is reckoned with, whatever the fees are",
     )
     sol_borrow_apr_pct: float = Field(
-        default=default_of(CarryRule, "sol_borrow_apr_pct"),
+        default=default_of(CarryDefaults, "sol_borrow_apr_pct"),
         ge=0,
         le=1_000,
         description="cost of borrowed SOL where the tape has none",
     )
     sol_lend_apr_pct: float = Field(
-        default=default_of(CarryRule, "sol_lend_apr_pct"),
+        default=default_of(CarryDefaults, "sol_lend_apr_pct"),
         ge=0,
         le=1_000,
         description="yield on deposited SOL where the tape has none",
     )
     quote_lend_apr_pct: float = Field(
-        default=default_of(CarryRule, "quote_lend_apr_pct"),
+        default=default_of(CarryDefaults, "quote_lend_apr_pct"),
         ge=0,
         le=1_000,
         description="yield on deposited quote without a tape's",
     )
     quote_borrow_apr_pct: float = Field(
-        default=float(default_of(PaperRule, "quote_borrow_apr_pct")),
+        default=float(default_of(PaperDefaults, "quote_borrow_apr_pct")),
         ge=0,
         le=1_000,
         description="cost of borrowed quote without a tape's",
@@ -450,8 +355,8 @@ class PaperSettings(Section):
     )
     wallet_usd: Amount = Field(default=Decimal(10_000), ge=0, le=1_000_000_000, description="quote in the paper wallet")
     wallet_sol: Amount = Field(default=Decimal(0), ge=0, le=1_000_000, description="SOL in the paper wallet")
-    funding_period_s: Annotated[int, AfterValidator(_funding_period)] = Field(
-        default=default_of(PaperRule, "funding_period_s"),
+    funding_period_s: FundingPeriod = Field(
+        default=default_of(PaperDefaults, "funding_period_s"),
         description="0: each funding record is booked; 28800: the documented cycle of 8 hours",
     )
     slippage: Literal["preset", "size"] | None = Field(
@@ -477,14 +382,14 @@ class PaperSettings(Section):
         le=1_000_000_000,
         description="size whose slippage is half way between the bounds, with paper.slippage size",
     )
-    maintenance_fallback_pct: Annotated[float, AfterValidator(_hundredths)] = Field(
-        default=default_of(PaperRule, "maintenance_fallback_1e4") / 100,
+    maintenance_fallback_pct: Percent = Field(
+        default=default_of(PaperDefaults, "maintenance_fallback_1e4") / 100,
         gt=0,
         le=50,
         description="maintenance margin of a market that has no ratio of its own",
     )
     liquidation_fee_pct: float = Field(
-        default=float(default_of(PaperRule, "liquidation_fee_1e5") / 1_000),
+        default=float(default_of(PaperDefaults, "liquidation_fee_1e5") / 1_000),
         ge=0,
         le=10,
         description="fee on what a liquidation closes",
@@ -530,14 +435,14 @@ class PaperSettings(Section):
 class ReplaySettings(Section):
     tape: Place | None = Field(default=None, description="tape to replay; none: the one that comes with deltatui")
     speed: int = Field(default=3_600, ge=1, le=1_000_000, description="market seconds per operator second")
-    start: Annotated[datetime, AfterValidator(_utc)] | None = Field(
+    start: UtcTime | None = Field(
         default=None, description="where on the tape to begin (2025-01-31 or with a time, UTC); none: its beginning"
     )
 
 
 class LogSettings(Section):
-    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = Field(
-        default="INFO", description="least level that is logged", json_schema_extra=_known("LOG_LEVEL")
+    level: LogLevel = Field(
+        default="INFO", description="least level that is logged", json_schema_extra=known_as("LOG_LEVEL")
     )
     folder: Place | None = Field(
         default=None, description="folder of the log files; none: in the state folder of the profile"
@@ -552,22 +457,22 @@ class StorageSettings(Section):
 
 
 class ChainSettings(Section):
-    rpc_url: Annotated[SecretStr, AfterValidator(_addresses)] | None = Field(
+    rpc_url: Addresses | None = Field(
         default=None,
         description="RPC endpoints, several with commas between (they may contain a key)",
-        json_schema_extra=_known("RPC_URL"),
+        json_schema_extra=known_as("RPC_URL"),
     )
-    private_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = Field(
+    private_key: SecretKey | None = Field(
         default=None,
         description="secret key that signs in live mode; paper and replay never load it",
-        json_schema_extra=_known("SOLANA_PRIVATE_KEY", env_only=True),
+        json_schema_extra=known_as("SOLANA_PRIVATE_KEY", env_only=True),
     )
     sub_account: int = Field(
         default=0,
         ge=0,
         le=65_535,
         description="sub-account of the venue",
-        json_schema_extra=_known("DRIFT_SUB_ACCOUNT"),
+        json_schema_extra=known_as("DRIFT_SUB_ACCOUNT"),
     )
 
     @property
@@ -577,7 +482,7 @@ class ChainSettings(Section):
 
 class JitoSettings(Section):
     region: Literal["amsterdam", "dublin", "frankfurt", "london", "ny", "slc", "singapore", "tokyo"] | None = Field(
-        default=None, description="block engine region; none: Jito chooses", json_schema_extra=_known("JITO_REGION")
+        default=None, description="block engine region; none: Jito chooses", json_schema_extra=known_as("JITO_REGION")
     )
 
 
@@ -585,7 +490,7 @@ class HeliusSettings(Section):
     webhook_secret: Annotated[SecretStr, Field(min_length=8)] | None = Field(
         default=None,
         description="what Helius sends as the Authorization header of a webhook",
-        json_schema_extra=_known("HELIUS_WEBHOOK_SECRET", env_only=True),
+        json_schema_extra=known_as("HELIUS_WEBHOOK_SECRET", env_only=True),
     )
 
 

@@ -29,7 +29,8 @@ from deltatui.domain.gates import GateLimits
 from deltatui.engine.powers import power_of
 from deltatui.engine.settings import LIVE_MODES, EngineSettings
 from deltatui.paths import Paths
-from deltatui.settings import NOT_USED, PAPER_AUTO_LIMIT_USD, PAPER_MAX_LEVERAGE, Settings, default_of
+from deltatui.setting_values import default_of
+from deltatui.settings import NOT_USED, PAPER_AUTO_LIMIT_USD, PAPER_MAX_LEVERAGE, Settings
 from deltatui.venues.paper.settings import MARKETS, PaperSettings
 from deltatui.venues.paper.venue import _NOT_APPLICABLE
 
