@@ -39,9 +39,10 @@ from deltatui.engine.capital import Capital
 from deltatui.engine.control import Control
 from deltatui.engine.core import Core
 from deltatui.engine.intents import Intents
-from deltatui.engine.memory import AskedCommand, Pending, PlannedCommand, TradeCommand
+from deltatui.engine.memory import Pending, PlannedCommand, TradeCommand
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.powers import check_power
+from deltatui.engine.questions import Questions
 from deltatui.engine.results import done, legs_text, result_of
 from deltatui.engine.states import refusal
 from deltatui.engine.trader import Trader
@@ -64,6 +65,7 @@ class Desk:
         self._control = Control(core)
         self._serial = asyncio.Lock()
         self._intents = Intents()
+        self.questions = Questions(core, self._intents)
         self._seen: deque[tuple[int, float, int, int]] = deque(maxlen=4096)
         self._resolving: asyncio.Task[None] | None = None
         self.last_result: CommandResult | None = None
@@ -127,13 +129,14 @@ class Desk:
     async def _at_once(self, command: AnyCommand) -> CommandResult:
         match command:
             case Cancel():
-                return self._cancel(command)
+                self.questions.cancel(command.operation_id)
+                return done("CANCELLED", "cancelled, nothing was done")
             case ForgetLosses():
                 if not self._core.losses_count:
                     raise ValidationError("NO_LIMIT", "there is no loss limit, so no loss is counted")
                 operation_id = await self._new_id(command.intent_id)
-                self._check_alone(reduces=False)
-                return self._ask(operation_id, command, "forgetting the losses", (), reduces=False)
+                self.questions.check_alone(reduces=False)
+                return self.questions.put(operation_id, command, "forgetting the losses", (), reduces=False)
             case Stop():
                 self.stopping.set()
                 return done("STOPPING", "the engine stops")
@@ -195,35 +198,6 @@ class Desk:
         if symbol != ours:
             raise ValidationError("OTHER_MARKET", f"this engine trades {ours}, not {symbol}")
 
-    def _check_alone(self, *, reduces: bool) -> None:
-        """One question at a time; but what waits never stands in the way of what reduces risk (R6.11)."""
-        pending = self._core.pending
-        if pending is None or (reduces and not pending.reduces):
-            return
-        raise ValidationError("CONFIRMATION_OPEN", "another question waits for its answer; answer that first")
-
-    def _overtake(self) -> None:
-        pending = self._core.pending
-        if pending is not None:
-            self._end(pending, "OVERTAKEN", "a command that reduces risk came first, nothing was done")
-
-    def expire(self) -> None:
-        """End a question that nobody has answered in time."""
-        pending = self._core.pending
-        if pending is not None and self._core.clock.operator_s() >= pending.expires_s:
-            self._end(pending, "EXPIRED", "not confirmed in time, nothing was done", "confirmation_expired")
-
-    def _end(self, pending: Pending, code: str, text: str, kind: str = "order_cancelled") -> None:
-        """A question is over without having been confirmed, and with it its intent."""
-        core = self._core
-        core.pending = None
-        core.board.emit(kind, Level.INFO, text, pending.operation_id)
-        core.board.changed()
-        self._ended(pending, CommandResult(ResultStatus.REJECTED, code, text, pending.operation_id))
-
-    def _ended(self, pending: Pending, result: CommandResult) -> None:
-        self._intents.ended(pending.command.intent_id, result)
-
     def saw(self, version: int) -> None:
         """Remember what a snapshot that goes to the clients shows."""
         facts = self._core.facts()
@@ -265,7 +239,7 @@ class Desk:
             self._check_accepted(Withdraw if isinstance(command, Withdraw) else Take)
         widens = plan.increases_risk and isinstance(command, TradeCommand)
         if widens or self.assess.asks(command, plan):
-            self._check_alone(reduces=not plan.increases_risk)
+            self.questions.check_alone(reduces=not plan.increases_risk)
         return plan
 
     async def _planned(self, command: PlannedCommand) -> CommandResult:
@@ -282,39 +256,21 @@ class Desk:
         # What may only be forced is asked about, however small.
         if not forcible and not self.assess.asks(command, plan):
             return await self._execute(operation_id, command, plan, verdicts)
-        self._overtake()
-        return self._ask(operation_id, command, described(plan), verdicts, reduces=not plan.increases_risk)
+        return self.questions.put(operation_id, command, described(plan), verdicts, reduces=not plan.increases_risk)
 
     def _blocked(self, operation_id: str, plan: Plan, verdicts: tuple[Verdict, ...]) -> CommandResult:
         why = self.assess.refused(plan, verdicts)
         return CommandResult(ResultStatus.REJECTED, "BLOCKED", why, operation_id, verdicts=verdicts)
 
-    def _ask(
-        self, operation_id: str, command: AskedCommand, what: str, verdicts: tuple[Verdict, ...], *, reduces: bool
-    ) -> CommandResult:
-        core = self._core
-        now, facts = core.clock.operator_s(), core.facts()
-        perp = 0 if facts is None else facts.account.perp_1e9
-        core.pending = Pending(operation_id, command, now, now + core.settings.confirm_timeout_s, perp, reduces)
-        core.board.emit("confirmation_opened", Level.INFO, f"{what} waits for confirmation", operation_id)
-        status = ResultStatus.NEEDS_CONFIRMATION
-        return CommandResult(status, "CONFIRM", f"confirm {what}", operation_id, verdicts=verdicts)
-
     async def _confirm(self, command: Confirm) -> CommandResult:
-        core, pending = self._core, self._core.pending
-        if pending is None or pending.operation_id != command.operation_id:
-            raise ValidationError("NOT_PENDING", "that does not wait for a confirmation any more")
-        if core.clock.operator_s() >= pending.expires_s:
-            self.expire()
-            raise ValidationError("EXPIRED", "the confirmation came too late, nothing was done")
-        core.pending = None
+        pending = self.questions.confirmed(command.operation_id)
         try:
             result = await self._confirmed(pending, force=command.force)
         except DeltatuiError as error:
-            self._ended(pending, CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id))
+            refused = CommandResult(ResultStatus.REJECTED, error.code, error.sentence, pending.operation_id)
+            self.questions.answered(pending, refused)
             raise
-        # Whoever asks again after this intent is told what became of it, not a question that is over.
-        self._ended(pending, result)
+        self.questions.answered(pending, result)
         return result
 
     async def _confirmed(self, pending: Pending, *, force: bool) -> CommandResult:
@@ -334,13 +290,6 @@ class Desk:
             return self._blocked(pending.operation_id, plan, verdicts)
         return await self._execute(pending.operation_id, command, plan, verdicts)
 
-    def _cancel(self, command: Cancel) -> CommandResult:
-        pending = self._core.pending
-        if pending is None or pending.operation_id != command.operation_id:
-            raise ValidationError("NOT_PENDING", "that does not wait for a confirmation any more")
-        self._end(pending, "CANCELLED", "not confirmed, nothing was done")
-        return done("CANCELLED", "cancelled, nothing was done")
-
     async def _settle(self, command: Settle) -> CommandResult:
         core = self._core
         operation_id = await self._new_id(command.intent_id)
@@ -353,8 +302,7 @@ class Desk:
         """Stop everything at once; flattening comes after, and the engine is HALTED whatever becomes of it."""
         core = self._core
         reason = command.reason or "no reason given"
-        if core.pending is not None:
-            self._end(core.pending, "KILLED", "the kill switch came first, nothing was done")
+        self.questions.kill()
         core.set_flags(automation=False)
         core.halt(f"kill switch: {reason}", kind="kill_switch")
         await core.save()

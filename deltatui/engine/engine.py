@@ -129,7 +129,7 @@ class Engine:
     async def tick(self) -> None:
         """Operator time has passed: expire a confirmation, look after unresolved operations and late reports, save."""
         core = self.core
-        self.desk.expire()
+        self.desk.questions.expire()
         await self.desk.resolve_open()
         if BEHIND in core.board.alerts and not core.behind:
             await core.catch_up()
