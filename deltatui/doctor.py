@@ -214,16 +214,16 @@ async def network(settings: Settings, transport: Transport, clock: Clock) -> lis
         missing = Finding(
             "RPC", Status.FAIL, "no endpoint is configured", "live mode needs chain.rpc_url", live_only=True
         )
-        return [missing, _skew(None, settings), *await _bounded(clock, [_jito(settings, transport, clock)])]
+        return [missing, _skew(None, settings), *await _all_asked([_jito(settings, transport, clock)])]
     endpoints = [_endpoint(url, settings, transport, clock) for url in urls]
-    found = await _bounded(clock, [*endpoints, _jito(settings, transport, clock)])
+    found = await _all_asked([*endpoints, _jito(settings, transport, clock)])
     clocks = [finding for finding in found if finding.name == _CLOCK]
     # One comparison of the clocks is enough, the best that there is.
     best = next((finding for finding in clocks if finding.status is not Status.WARNING), clocks[0])
     return [finding for finding in found if finding.name != _CLOCK or finding is best]
 
 
-async def _bounded(clock: Clock, questions: Sequence[Awaitable[list[Finding]]]) -> list[Finding]:
+async def _all_asked(questions: Sequence[Awaitable[list[Finding]]]) -> list[Finding]:
     groups = await asyncio.gather(*questions)
     return [finding for group in groups for finding in group]
 

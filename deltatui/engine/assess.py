@@ -134,8 +134,7 @@ class Assessor:
         """Why ``plan`` is not judged by what it would earn (R5.8: that gate judges entering); empty where it is."""
         if plan.kind != OperationKind.TAKE:
             return "it corrects the hedge that is held and enters nothing"
-        hold = self._core.settings.hold
-        return "" if hold is None else f"this run holds {hold} whatever it pays"
+        return self._core.settings.hold_reason
 
     def _funding_age_s(self, market: MarketState) -> float | None:
         if market.funding is not None:

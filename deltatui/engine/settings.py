@@ -62,5 +62,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "hold", one_of(Stance, self.hold, "hold"))
 
     @property
+    def hold_reason(self) -> str:
+        """Why carry is not judged; empty where it is."""
+        return "" if self.hold is None else f"this run holds {self.hold} whatever it pays"
+
+    @property
     def slippage(self) -> SlippageLimits:
         return SlippageLimits(self.slippage_bps, self.reduce_slippage_bps, self.kill_slippage_bps)

@@ -264,7 +264,7 @@ class SnapshotBuilder:
         if facts is not None and facts.market.next_funding_s is not None:
             next_in = max(0.0, facts.market.next_funding_s - facts.market.as_of_s)
         if core.settings.hold is not None:
-            target, sentence = core.settings.hold.value, f"this run holds {core.settings.hold} whatever it pays"
+            target, sentence = core.settings.hold.value, core.settings.hold_reason
         elif decision is None:
             target, sentence = held.value, "no funding record has been seen yet"
         else:

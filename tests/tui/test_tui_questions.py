@@ -419,7 +419,7 @@ def test_the_account_says_what_is_unsettled() -> None:
     snapshot = make_snapshot()
     for cells in (36, 38, 60):
         assert "+18.90" in text_of(account_lines(snapshot.account, cells)), cells
-    details = text_of(account_details(snapshot, 80))
+    details = text_of(account_details(snapshot))
     for words in ("settled PnL               -31.24", "unsettled PnL             +18.90", "total PnL"):
         assert words in details
     flat = replace(snapshot.carry, stance="FLAT", decision="FLAT", expected_per_hour=None)
@@ -431,7 +431,7 @@ def test_what_is_not_known_is_not_zero() -> None:
     snapshot = make_snapshot()
     account = replace(snapshot.account, settled_pnl=None, unsettled_pnl=None, total_pnl=None)
     unknown = VaultView(None, None, None, None, None, None)
-    details = text_of(account_details(replace(snapshot, account=account, vault=unknown), 80))
+    details = text_of(account_details(replace(snapshot, account=account, vault=unknown)))
     for name in ("settled PnL", "unsettled PnL", "total PnL", "available", "deployed", "realised funding"):
         line = next(line for line in details.splitlines() if line.startswith(name))
         assert "n/a" in line

@@ -51,7 +51,7 @@ class HealthPane(Pane):
         if small:
             body.show(small_lines(snapshot, self.inner))
         elif self.zoomed:
-            body.show([*account_lines(account, min(self.inner, 60)), *account_details(snapshot, self.inner)])
+            body.show([*account_lines(account, min(self.inner, 60)), *account_details(snapshot)])
         else:
             body.show(account_lines(account, self.inner))
 
@@ -145,7 +145,7 @@ def delegate_text(account: AccountView) -> str:
     return key if len(key) <= 12 else f"{key[:4]}…{key[-4:]}"
 
 
-def account_details(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+def account_details(snapshot: Snapshot) -> list[list[Part]]:
     """What the pane has no room for among the others."""
     account, vault = snapshot.account, snapshot.vault
 
