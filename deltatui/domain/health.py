@@ -38,6 +38,11 @@ class LossLimits(msgspec.Struct, frozen=True):
     daily_loss: Decimal | None = None
     drawdown_pct: Decimal | None = None
 
+    @property
+    def any_set(self) -> bool:
+        """Whether there is a loss limit at all."""
+        return self.daily_loss is not None or self.drawdown_pct is not None
+
 
 class LossState(msgspec.Struct, frozen=True):
     """Equity without transfers: where the market day began and the highest so far."""

@@ -88,7 +88,7 @@ class Actions:
             view(Kill),
             view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
             view(SetAutomation),
-            view(ForgetLosses, waiting, "" if core.losses_count else "there is no loss limit"),
+            view(ForgetLosses, waiting, "" if core.settings.losses.any_set else "there is no loss limit"),
             view(Stop),
         )
 

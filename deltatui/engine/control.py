@@ -13,6 +13,7 @@ from deltatui.domain.command import (
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.health import forget_losses
+from deltatui.engine import losses
 from deltatui.engine.core import Core
 from deltatui.engine.results import done
 from deltatui.engine.states import EngineState
@@ -50,11 +51,11 @@ class Control:
         core, facts = self._core, self._core.facts()
         if facts is not None:
             await core.take_in(facts)
-        if core.losses_count and not core.books_agree():
+        if core.settings.losses.any_set and not core.books_agree():
             raise ValidationError(
                 "BOOKS_BEHIND", "not resumed: the books do not show all that the venue tells yet; try again"
             )
-        standing = core.watch_losses()
+        standing = losses.watch(core)
         if standing is not None and core.state == EngineState.REDUCING:
             # A pause before is over: automation goes on leaving and reducing.
             core.set_flags(paused=False)
@@ -80,7 +81,7 @@ class Control:
         """From now on the day and the peak count anew; the engine's state stays as it is."""
         core = self._core
         core.set_flags(losses=forget_losses(core.flags.losses))
-        core.watch_losses()
+        losses.watch(core)
         core.board.emit(
             "losses_forgotten", Level.WARNING, "the day's loss and the peak count anew from the present equity"
         )

@@ -13,7 +13,6 @@ from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
 from deltatui.domain.errors import CriticalError, TransientError, ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.funding import FundingWindow, HourFractions, hour_fractions
-from deltatui.domain.health import LossState, LossStop, watch_losses
 from deltatui.domain.ledger import FlowKind, Holding
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import FundingRecord, MarketSpec
@@ -308,45 +307,10 @@ class Core:
         if self.state not in (EngineState.HALTED, EngineState.STOPPED):
             self.go(EngineState.HALTED, reason)
 
-    @property
-    def losses_count(self) -> bool:
-        """Whether there is a loss limit at all."""
-        limits = self.settings.losses
-        return limits.daily_loss is not None or limits.drawdown_pct is not None
-
     def books_agree(self, account: AccountState | None = None) -> bool:
         """Whether the books contain what ``account`` (None: as told now) does, no less and no more."""
         account = self.venue.account(self.spec.symbol) if account is None else account
         return account is not None and account.events == self.accountant.books.cursor
-
-    def loss_stop(self, account: AccountState | None = None) -> LossStop | None:
-        """The loss limit that stands now; changes nothing. ``account`` None: as the venue tells it now."""
-        return self._losses(account)[1]
-
-    def _losses(self, account: AccountState | None) -> tuple[LossState, LossStop | None]:
-        """Nothing is looked at unless :meth:`books_agree`: a deposit that one knows and the other does not would read
-        as a gain or a loss."""
-        account = self.venue.account(self.spec.symbol) if account is None else account
-        if account is None or not self.accountant.opened or not self.books_agree(account):
-            return self.flags.losses, None
-        return watch_losses(
-            self.flags.losses, self.settings.losses, account.equity, self.accountant.transfers, account.as_of_s
-        )
-
-    def watch_losses(self, account: AccountState | None = None) -> LossStop | None:
-        """Look at the loss limits, in every state (R6.10). One that stands keeps the engine from new risk, now and
-        after a resume or a restart. ``account`` as in :meth:`loss_stop`."""
-        losses, stop = self._losses(account)
-        if losses != self.flags.losses:
-            self.set_flags(losses=losses)
-        if stop is None:
-            return None
-        reason = f"loss limit: {stop.reason}"
-        if not self.flags.reducing:
-            self.reduce(reason)
-        else:
-            self.board.restate("reducing", Level.ERROR, reason)
-        return stop
 
     def reduce(self, reason: str) -> None:
         """No new risk, now and after a resume or a restart."""

@@ -132,7 +132,7 @@ class Desk:
                 self.questions.cancel(command.operation_id)
                 return done("CANCELLED", "cancelled, nothing was done")
             case ForgetLosses():
-                if not self._core.losses_count:
+                if not self._core.settings.losses.any_set:
                     raise ValidationError("NO_LIMIT", "there is no loss limit, so no loss is counted")
                 operation_id = await self._new_id(command.intent_id)
                 self.questions.check_alone(reduces=False)

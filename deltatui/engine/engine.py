@@ -16,6 +16,7 @@ from deltatui.domain.health import HealthLevel, crossed, health_level
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.snapshot import PlanView
 from deltatui.domain.units import BASE_PRECISION
+from deltatui.engine import losses
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import BEHIND, Core
 from deltatui.engine.desk import Desk
@@ -168,7 +169,7 @@ class Engine:
     def _watch(self, facts: Facts) -> None:
         core, account = self.core, facts.account
         self._compare_books(facts)
-        core.watch_losses(account)
+        losses.watch(core, account)
         self._watch_hedge(account)
         if account.perp_1e9 or account.spot_1e9 or account.others:
             self._watch_health(account.as_of_s)

@@ -12,6 +12,7 @@ from deltatui.domain.snapshot import ConfirmationView, LegView, PlanView
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
+from deltatui.engine.losses import loss_stop
 from deltatui.engine.memory import Pending, PlannedCommand
 from deltatui.engine.planner import Plan, loss_if_forced
 from deltatui.engine.powers import may_automate
@@ -88,7 +89,7 @@ def confirmation_view(core: Core, desk: Desk, pending: Pending, before: Standing
 
 
 def _losses(core: Core) -> str:
-    stop = core.loss_stop()
+    stop = loss_stop(core)
     limit = "no loss limit stands now" if stop is None else f"{stop.reason}; {stop.lifts}"
     return f"forget the day's loss and the peak, and count both from the present equity? {limit}"
 

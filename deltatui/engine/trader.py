@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import msgspec
 
-from deltatui.domain.carry import Stance, holding
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.ledger import TRANSFER_NOTE
@@ -18,7 +17,8 @@ from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
 from deltatui.engine.executor import Executor
 from deltatui.engine.legs import Carried, Legs
 from deltatui.engine.memory import HedgeCheck
-from deltatui.engine.planner import Plan, Planner, stance_of
+from deltatui.engine.ownership import after_fills
+from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.states import EngineState
 from deltatui.ports import Outcome, Sender
 
@@ -108,7 +108,7 @@ class Trader:
                 core.keep_check(None)
         carried = Carried(outcome, legs, fills, trouble)
         if outcome.state == OperationState.LANDED:
-            self._after_fills(operation, carried)
+            after_fills(core, operation, carried)
         return carried
 
     async def reconcile(self) -> None:
@@ -236,47 +236,6 @@ class Trader:
         events = await self._core.venue.events_after(recent)
         ours = [e for e in events if e.operation_id == operation.id and e.kind is None and e.note != TRANSFER_NOTE]
         return [(event.instrument, event.base, event.price) for event in ours]
-
-    def _after_fills(self, operation: Operation, carried: Carried) -> None:
-        """Who holds what, since when, and the cooldown, from what was filled."""
-        core = self._core
-        account = core.known_facts().account
-        held = stance_of(account.perp_1e9)
-        core.carry_state = holding(core.carry_state, held)
-        if held == Stance.FLAT:
-            core.set_flags(held_since_s=None, pledged_1e9=0)
-        elif core.flags.held_since_s is None:
-            core.set_flags(held_since_s=core.clock.market_s())
-        by = "operator" if operation.source != "engine" else ("nobody" if held == Stance.FLAT else "engine")
-        moved = bool(carried.fills.get(core.spec.symbol, 0))
-        if moved and all(leg.reduce_only for leg in operation.legs):
-            # What a close or a correction has reduced in part, automation does not widen again.
-            bought = account.spot_1e9 - core.accountant.paid_in_1e9
-            core.set_flags(pledged_1e9=min(core.flags.pledged_1e9, max(0, -account.perp_1e9 - bought)))
-        if operation.kind == OperationKind.REBALANCE:
-            self._after_rebalance(operation, carried)
-        elif operation.kind == OperationKind.TAKE and not moved:
-            return
-        elif operation.kind in (OperationKind.TAKE, OperationKind.LEAVE):
-            # What the operator did by hand, automation leaves alone until it is told otherwise.
-            core.set_flags(held_by=by)
-            if operation.kind == OperationKind.TAKE and len(operation.legs) == 1:
-                covered = abs(carried.fills.get(core.spec.symbol, 0))
-                core.set_flags(pledged_1e9=core.flags.pledged_1e9 + covered)
-
-    def _after_rebalance(self, operation: Operation, carried: Carried) -> None:
-        core = self._core
-        if carried.complete:  # a part stamps no cooldown (R4.9)
-            core.set_flags(last_rebalance_s=core.clock.market_s())
-        account = core.known_facts().account
-        if operation.source == "engine" or not account.perp_1e9:
-            return
-        # By hand the whole account was made neutral: the hedge covers what it takes of the operator's own SOL.
-        bought = account.spot_1e9 - core.accountant.paid_in_1e9
-        own = core.accountant.paid_in_1e9 + account.wallet_base_1e9
-        core.set_flags(pledged_1e9=min(max(0, -account.perp_1e9 - bought), own))
-        if core.flags.held_by == "nobody":
-            core.set_flags(held_by="operator")
 
     def _keep_unresolved(self, operation: Operation, error: DeltatuiError) -> None:
         core = self._core
