@@ -58,9 +58,10 @@ class GateLimits(msgspec.Struct, frozen=True):
 class GateFacts(msgspec.Struct, frozen=True):
     """What the gates look at. ``None`` is unknown. ``increases_risk`` is false for what R6.11 lets pass.
 
-    Figures named ``after`` are those of the account once the command is done, unrounded. ``liq_distance_pct_after`` is
-    unsigned; ``no_liquidation_after`` says that no price liquidates, ``needs_margin_after`` that margin is required at
-    all. ``size_problem``, ``venue_problem`` and ``rate_problem`` are sentences, empty where all is well.
+    Figures named ``after`` are those of the account once the command is done; ``health_after`` is the venue's whole
+    number for a trade (R4.2) and exact for a withdrawal (R3.4). ``liq_distance_pct_after`` is unsigned;
+    ``no_liquidation_after`` says that no price liquidates, ``needs_margin_after`` that margin is required at all.
+    ``size_problem``, ``venue_problem`` and ``rate_problem`` are sentences, empty where all is well.
     ``carry_exempt`` says why ``carry`` is not judged; empty: it is.
     """
 
