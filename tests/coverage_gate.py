@@ -41,7 +41,20 @@ GROUPS = (
             "log.py",
         ),
     ),
-    Group("commands", 85.0, ("domain/command.py", "engine/desk.py", "engine/actions.py", "cli.py", "cli_chain.py")),
+    Group(
+        "commands",
+        85.0,
+        (
+            "domain/command.py",
+            "engine/desk.py",
+            "engine/questions.py",
+            "engine/control.py",
+            "engine/actions.py",
+            "cli.py",
+            "cli_chain.py",
+            "cli_trade.py",
+        ),
+    ),
 )
 
 
