@@ -109,14 +109,18 @@ class Core:
 
         Raises TransientError where the venue does not tell the account in time.
         """
-        if landed_at is not None and (self._landed_at is None or landed_at.covers(self._landed_at)):
-            self._landed_at = landed_at
-        if self.behind:
-            await self.venue.report(self.spec.symbol, self._landed_at)
+        await self.wait_until_told(landed_at)
         self.board.clear(BEHIND)
         facts = self.facts()
         if facts is not None:
             await self.take_in(facts)
+
+    async def wait_until_told(self, landed_at: Mark | None = None) -> None:
+        """The first half of :meth:`catch_up`: changes nothing, so it needs no right to trade."""
+        if landed_at is not None and (self._landed_at is None or landed_at.covers(self._landed_at)):
+            self._landed_at = landed_at
+        if self.behind:
+            await self.venue.report(self.spec.symbol, self._landed_at)
 
     def round_trip(self, base_1e9: int | None = None, *, spot_leg: bool = True) -> RoundTrip:
         """What a hedge of ``base_1e9`` (None: the configured size) costs in and out, at the venue's present fees."""

@@ -161,6 +161,9 @@ class Desk:
         try:
             asked = list(core.unresolved.values())
             outcomes = await asyncio.gather(*(self._trader.ask(each) for each in asked))
+            # A kill must not wait for an account that is told late.
+            for at in (None, *(ended.at for ended in outcomes if ended is not None)):
+                await core.wait_until_told(at)
             async with self._serial:
                 for each, outcome in zip(asked, outcomes, strict=True):
                     await self._trader.conclude(each, outcome)

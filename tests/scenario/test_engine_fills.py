@@ -3,11 +3,14 @@ that was read too early (R4.9)."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from engine_harness import SOL, USD, World, deposit, rebalance, take, world
 
 from deltatui.domain.command import CommandResult, Direction, Kill, ResultStatus
 from deltatui.domain.delta import RebalanceSettings
+from deltatui.ports import AccountState, Mark
 from deltatui.venues.paper.settings import PaperFaults
 
 DONE, PARTLY = ResultStatus.DONE, ResultStatus.PARTLY_DONE
@@ -274,3 +277,33 @@ async def test_a_kill_gets_out_where_the_market_has_moved_far() -> None:
         result = await w.give(Kill(flatten=True))
         assert result.status is DONE
         assert w.legs == (0, 0)
+
+
+async def test_a_kill_does_not_wait_for_an_account_that_is_told_late() -> None:
+    """Somebody looks after a trade that was never told; the kill that comes meanwhile finds the way free."""
+    async with world(faults=PaperFaults(report_late_s=60.0)) as w:
+        w.wait(60)
+        assert (await w.take(5)).status is ResultStatus.UNRESOLVED
+        waiting, told = asyncio.Event(), asyncio.Event()
+        report = w.venue.report
+
+        async def never(symbol: str, at_least: Mark | None) -> AccountState:
+            waiting.set()
+            await told.wait()
+            return await report(symbol, at_least)
+
+        w.venue.report = never  # type: ignore[method-assign]
+        looking = asyncio.create_task(w.engine.tick())
+        await waiting.wait()
+        w.venue.report = report  # type: ignore[method-assign]
+        w.wait(60)
+        result = await asyncio.wait_for(w.give(Kill(flatten=True)), 5)
+        assert result.message.startswith("halted, but closing is unresolved")  # sent, and told as late as the take
+        assert w.sender.sent[-1] == result.operation_id
+        assert w.state == "HALTED"
+        told.set()
+        await looking
+        w.wait(60)
+        await w.engine.tick()
+        assert w.legs == (0, 0)
+        await w.check()
