@@ -335,12 +335,25 @@ async def _run(
     await store.save_state({_TAPE_STATE: mark})
     await server.start()
 
-    def on_critical(task: str, error: CriticalError) -> None:
-        engine.core.halt(f"{task}: {error.sentence}")
-
     maintenance = Maintenance(
         database, paths.state_folder / "backups", paths.config_file, hourly=settings.storage.backups
     )
+    supervisor = _supervised(engine, replay, maintenance, clock, logs)
+    try:
+        await engine.desk.stopping.wait()
+    finally:
+        await engine.stop()
+        await supervisor.stop()
+        await server.close()
+        await venue.flush()
+        await engine.core.save()
+
+
+def _supervised(engine: Engine, replay: Replay, maintenance: Maintenance, clock: ReplayClock, logs: Logs) -> Supervisor:
+    """What runs beside the commands, started; and the signals that end it all."""
+
+    def on_critical(task: str, error: CriticalError) -> None:
+        engine.core.halt(f"{task}: {error.sentence}")
 
     async def maintain() -> None:
         while True:
@@ -357,11 +370,4 @@ async def _run(
     # The tape and the program itself live as long as the process: no collection has to look at them again.
     gc.collect()
     gc.freeze()
-    try:
-        await engine.desk.stopping.wait()
-    finally:
-        await engine.stop()
-        await supervisor.stop()
-        await server.close()
-        await venue.flush()
-        await engine.core.save()
+    return supervisor
