@@ -1056,6 +1056,22 @@ async def test_kill_works_on_old_data_but_not_typed_ahead() -> None:
         assert isinstance(t.app.screen, MainScreen)
 
 
+async def test_no_toast_lies_on_a_dialog_and_none_is_lost() -> None:
+    async with terminal(size=(80, 24)) as t:
+        t.app.operator.toast_lines([f"take partly done, line {n}" for n in range(8)], "warning", 30.0)
+        await t.settle()
+        assert "take partly done, line 0" in t.text()
+        await t.press("exclamation_mark")
+        t.app.operator.toast("odd leg: spot moved +5, perp -1.12; mending", "error")
+        await t.settle()
+        assert "flatten   no: what is open stays open" in t.text()
+        assert "kill: " in t.text(), "the line with the keys"
+        await t.press("escape")
+        await t.settle()
+        assert "take partly done, line 0" in t.text()
+        assert "odd leg: spot moved +5, perp -1.12; mending" in t.text()
+
+
 async def test_kill_opens_over_any_dialog_and_once() -> None:
     async with terminal(pending()) as t:
         await t.press("exclamation_mark", "exclamation_mark")
