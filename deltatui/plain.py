@@ -11,7 +11,10 @@ from deltatui.domain.verdict import Verdict
 
 
 def _money(value: float | None) -> str:
-    return "unknown" if value is None else f"${value:,.2f}"
+    if value is None:
+        return "unknown"
+    text = f"{abs(value):,.2f}"
+    return f"-${text}" if value < 0 and text != "0.00" else f"${text}"
 
 
 def _number(value: float | None, form: str = ",.4f") -> str:

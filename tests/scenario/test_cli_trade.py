@@ -270,7 +270,7 @@ def test_status_says_what_is_unsettled_foreign_and_hedged() -> None:
     base = make_snapshot()
     replaced = msgspec.structs.replace
     text = "\n".join(status_lines(base))
-    assert "settled $-31.24, unsettled $18.90, total $-12.34" in text
+    assert "settled -$31.24, unsettled $18.90, total -$12.34" in text
     assert "net delta: +0.0500 SOL (+0.50 %)" in text
     assert "written off" not in text
     changed = replaced(
