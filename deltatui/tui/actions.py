@@ -472,7 +472,7 @@ ACTIONS: tuple[Action, ...] = (
         "kill-flatten",
         ("f",),
         "flatten",
-        "Whether every position is closed before the engine halts.",
+        "Whether every position is closed once the engine has halted.",
         _DIALOGS,
         Context.KILL,
     ),

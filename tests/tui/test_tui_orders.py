@@ -1045,7 +1045,7 @@ async def test_kill_works_on_old_data_but_not_typed_ahead() -> None:
         assert t.engine.commands == []
         await t.wait(0.5, publish=False)
         await t.press("f")
-        assert "every position is closed first" in t.text()
+        assert "then every position is closed" in t.text()
         await t.wait(0.5, publish=False)
         await t.press("r", *"odd!", "enter")
         await t.press("y", "y")

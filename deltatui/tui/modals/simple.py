@@ -54,7 +54,7 @@ class KillDialog(Dialog[None]):
         if not self._painted:
             return
         key = self.keymap.display
-        toggle = "yes: every position is closed first" if self.flatten else "no: what is open stays open"
+        toggle = "yes: then every position is closed" if self.flatten else "no: what is open stays open"
         lines = wrapped("Cancels everything, turns automation off and halts the engine.", self.cells, "$bright")
         lines += [
             [],
