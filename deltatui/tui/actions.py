@@ -122,7 +122,7 @@ ACTIONS: tuple[Action, ...] = (
         "rebalance",
         ("r",),
         "rebalance",
-        "Correct the net delta now, as far as tolerance, cooldown and gates allow.",
+        "Make the whole exposure to SOL neutral now, not the hedge's alone; tolerance and cooldown do not count.",
         _TRADE,
         enabled=offered("REBALANCE", fresh=True),
         handler=lambda operator, target: operator.rebalance(target),
