@@ -25,6 +25,7 @@ from deltatui.ports import AccountState
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(BooksImage).decode
 
+_OF_TRADES = (FlowKind.FEE, FlowKind.TIP, FlowKind.GAS, FlowKind.TRADING_PNL)
 GAP_TOLERANCE = Decimal("0.01")
 """A cent: a larger difference between ledger and venue is reported."""
 
@@ -120,6 +121,12 @@ class Accountant:
     def transfers(self) -> Decimal:
         totals = self.books.totals
         return totals[FlowKind.DEPOSIT] + totals[FlowKind.WITHDRAWAL]
+
+    @property
+    def traded(self) -> Decimal:
+        """What trading has brought (negative: cost): fees, tips, gas and realised PnL."""
+        totals = self.books.totals
+        return sum((totals[kind] for kind in _OF_TRADES), Decimal(0))
 
     @property
     def paid_in_1e9(self) -> int:

@@ -310,21 +310,27 @@ class Desk:
         core.halt(f"kill switch: {reason}", kind="kill_switch")
         await core.save()
         if not command.flatten:
-            return done("KILLED", f"halted, automation off ({reason}); positions are as they were")
+            return done("KILLED", f"halted, automation off ({reason}); {self._under_way()}")
         async with self._serial:
             try:
                 result = await self._flatten(command.source)
             except (ValidationError, TransientError) as error:
                 if error.code == "NOTHING_TO_LEAVE":
                     return done("KILLED", f"halted, automation off ({reason}); {error.sentence}{self._others()}")
-                text = f"halted, but closing failed: {error.sentence}"
-                return CommandResult(ResultStatus.REJECTED, error.code, text)
+                result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         if result.status == ResultStatus.DONE:
             text = f"halted, automation off, positions closed ({reason}); {result.message}{self._others()}"
             return msgspec.structs.replace(result, code="KILLED", message=text)
         words = {ResultStatus.UNRESOLVED: "is unresolved", ResultStatus.PARTLY_DONE: "is not complete"}
         text = f"halted, but closing {words.get(result.status, 'failed')}: {result.message}"
+        core.board.restate("halted", Level.CRITICAL, f"{core.flags.halted}; {text}")
         return msgspec.structs.replace(result, message=text)
+
+    def _under_way(self) -> str:
+        core = self._core
+        if core.unresolved or core.check is not None or core.behind:
+            return "a trade was under way, and positions will show what it did"
+        return "positions are as they were"
 
     async def _flatten(self, source: Source) -> CommandResult:
         await self._core.catch_up()
@@ -379,7 +385,7 @@ class Desk:
             return f"; settling failed: {error.sentence}"
         if result.status == ResultStatus.UNRESOLVED:
             return f"; settling is unresolved: {result.message}"
-        return "; PnL settled" if result.status == ResultStatus.DONE else f"; settling failed: {result.message}"
+        return "; PnL settled" if result.status == ResultStatus.DONE else f"; {result.message}"
 
 
 def described(plan: Plan) -> str:

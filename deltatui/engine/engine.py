@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from deltatui.domain.carry import Stance
-from deltatui.domain.command import AnyCommand, CommandResult, Direction, Leave, Rebalance, ResultStatus, Take
+from deltatui.domain.command import AnyCommand, CommandResult, Direction, Leave, Rebalance, ResultStatus, Settle, Take
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.health import HealthLevel, crossed, health_level
@@ -19,7 +19,7 @@ from deltatui.domain.units import BASE_PRECISION
 from deltatui.engine import losses
 from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.core import BEHIND, Core
-from deltatui.engine.desk import Desk
+from deltatui.engine.desk import Desk, settle_due
 from deltatui.engine.memory import Facts, PlannedCommand
 from deltatui.engine.planner import Planner, stance_of
 from deltatui.engine.powers import may_automate
@@ -152,6 +152,9 @@ class Engine:
             facts = core.known_facts()
         if self._acts() and facts.account.perp_1e9:
             await self._act_on_delta()
+        elif self._acts() and new_record and settle_due(facts.account.unsettled, core.settings.settle_above_quote):
+            # What a close could not settle (R4.6).
+            await self._try("settle", Settle(market=core.spec.symbol, source="engine"))
 
     def _acts(self) -> bool:
         """Whether automation does anything at all. A loss limit that is met during a pause makes the engine REDUCING,
@@ -280,10 +283,12 @@ class Engine:
         if plan.code == "correct" and (plan.reduce_only or not self._only_reduces):
             await self._try("rebalance", Rebalance(market=core.spec.symbol, source="engine"))
 
-    async def _try(self, what: str, command: Take | Leave | Rebalance) -> None:
+    async def _try(self, what: str, command: Take | Leave | Rebalance | Settle) -> None:
         """One event for one reason, however often the engine tries again."""
         result = await self.submit(command)
-        words = {ResultStatus.REJECTED: "refused", ResultStatus.PARTLY_DONE: "partly done"}
-        word = words.get(result.status)
-        text = "" if word is None else f"automatic {what} {word}: {result.message}"
+        text = ""
+        if result.status == ResultStatus.REJECTED:
+            text = f"automatic {what} refused: {result.message}"
+        elif result.status == ResultStatus.PARTLY_DONE:
+            text = f"automatic {result.message}"
         self.core.board.emit_once(what, f"{what}_refused", Level.WARNING, text)

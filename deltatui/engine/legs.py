@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 import msgspec
 
@@ -19,12 +20,14 @@ _DUST_1E9 = 100_000
 
 class Carried(msgspec.Struct, frozen=True):
     """How an operation ended and what it and its repairs have filled, by instrument in base 1e9 (positive bought).
-    ``trouble`` is why the engine had to be halted over it; empty where it had not."""
+    ``trouble`` is why the engine had to be halted over it; empty where it had not. ``cost`` is what it and its repairs
+    have booked in fees and realised losses, in quote."""
 
     outcome: Outcome
     legs: tuple[Leg, ...] = ()
     fills: Mapping[str, int] = {}
     trouble: str = ""
+    cost: Decimal = Decimal(0)
 
     def open_1e9(self, instrument: str) -> int:
         """What was asked of ``instrument`` and is not filled; 0 where it is dust: interest of the last seconds."""

@@ -60,7 +60,8 @@ def result_of(
         return result(ResultStatus.DONE, "DONE", f"{word} done: {filled_text(parts)}{more}")
     if not any(part.filled for part in parts):
         if plan.kind == OperationKind.TAKE and len(plan.legs) > 1:
-            return result(ResultStatus.REJECTED, "ODD_LEG", "take failed: one leg was not filled, the other was undone")
+            undone = "take failed: one leg was not filled, the other was undone"
+            return result(ResultStatus.REJECTED, "ODD_LEG", f"{undone}, which cost ${carried.cost:,.2f}")
         return result(ResultStatus.REJECTED, "NOT_FILLED", f"{word} failed: nothing was filled")
     text = f"{word} partly done: {filled_text(parts)}; {open_text(parts)}{more}"
     return result(ResultStatus.PARTLY_DONE, "PARTIAL", text)
@@ -82,9 +83,9 @@ def filled_text(parts: Iterable[LegPart]) -> str:
 
 
 def open_text(parts: Iterable[LegPart]) -> str:
-    """``open: 3 of 5 SOL-PERP``."""
+    """``not filled: 3 of 5 SOL-PERP``."""
     still = [f"{abs(part.open):.10g} of {abs(part.asked):.10g} {part.market}" for part in parts if part.open]
-    return f"open: {', '.join(still)}"
+    return f"not filled: {', '.join(still)}"
 
 
 def legs_text(legs: Iterable[Leg]) -> str:

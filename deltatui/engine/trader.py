@@ -65,12 +65,13 @@ class Trader:
         core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)
         if core.board.tell is not None:
             core.board.tell.cost(plan, core.clock.market_s())
+        earned = core.accountant.traded
         outcome = await self._run(operation)
         if operation.legs and outcome.state == OperationState.LANDED and not core.accountant.opened:
             raise UnresolvedError("NOT_BOOKED", f"{describe(operation)}: landed, but the books are not open yet")
         carried = await self._see_to(operation, outcome)
         await core.save()
-        return carried
+        return msgspec.structs.replace(carried, cost=earned - core.accountant.traded)
 
     def _check_resolved(self, plan: Plan) -> None:
         """Sizes and balances are not known while an earlier operation may still land, or has landed and was not told
@@ -264,7 +265,7 @@ class Trader:
             if idle == _TRIES:
                 break
             if text:
-                core.board.emit("odd_leg", Level.ERROR, f"{text}; mending", check.operation.id)
+                core.board.emit("odd_leg", Level.WARNING, f"{text}; mending", check.operation.id)
             try:
                 if not text:
                     await self._settle_for_rest(check)
@@ -322,7 +323,9 @@ def describe(operation: Operation) -> str:
     transfer = operation.transfer
     if transfer is not None:
         is_base = operation.market.startswith(f"{transfer.asset}-")
-        parts.append(f"{transfer.amount / (BASE_PRECISION if is_base else QUOTE_PRECISION):+.10g} {transfer.asset}")
+        amount = transfer.amount / (BASE_PRECISION if is_base else QUOTE_PRECISION)
+        # With legs it is no leg, and must not read like one.
+        parts.append(f"{'deposit ' if operation.legs else ''}{amount:+.10g} {transfer.asset}")
     return f"{operation.kind.lower()} {', '.join(parts)}".strip()
 
 
@@ -333,5 +336,5 @@ def landed(operation: Operation, fills: Sequence[tuple[str, Decimal, Decimal]]) 
     filled: dict[str, Decimal] = {}
     for instrument, base, _ in fills:
         filled[instrument] = filled.get(instrument, Decimal(0)) + base
-    what = ", ".join(f"{base:+g} {instrument}" for instrument, base in filled.items())
+    what = ", ".join(f"{float(base):+.10g} {instrument}" for instrument, base in filled.items())
     return f"{operation.kind.lower()} filled {what}" if what else f"{operation.kind.lower()} landed, nothing was filled"

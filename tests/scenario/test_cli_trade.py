@@ -25,7 +25,7 @@ DONE = CommandResult(ResultStatus.DONE, "DONE", "take done: sold 10 SOL-PERP, bo
 PARTLY = CommandResult(
     ResultStatus.PARTLY_DONE,
     "PARTIAL",
-    "take partly done: sold 3 SOL-PERP, bought 3 SOL; open: 7 of 10 SOL-PERP, 7 of 10 SOL",
+    "take partly done: sold 3 SOL-PERP, bought 3 SOL; not filled: 7 of 10 SOL-PERP, 7 of 10 SOL",
     "op-0007",
     parts=(LegPart("SOL-PERP", "perp", -10.0, -3.0, -7.0), LegPart("SOL", "spot", 10.0, 3.0, 7.0)),
 )

@@ -137,7 +137,7 @@ async def test_a_take_in_part_is_partly_done_with_even_legs(way: Direction, leg:
         asked, filled, still = told(result)["SOL-PERP"]
         assert (filled, abs(asked)) == (perp, 10)
         assert still == pytest.approx(asked - filled)
-        assert "open:" in result.message
+        assert "not filled:" in result.message
         assert w.core.flags.held_by == "operator"
         await w.check()
 
@@ -307,3 +307,50 @@ async def test_a_kill_does_not_wait_for_an_account_that_is_told_late() -> None:
         await w.engine.tick()
         assert w.legs == (0, 0)
         await w.check()
+
+
+async def test_a_kill_during_a_trade_does_not_say_that_all_is_as_it_was() -> None:
+    async with world() as w:
+        w.sender.mute = True
+        assert (await w.take(5)).status is ResultStatus.UNRESOLVED
+        result = await w.give(Kill())
+        assert result.message.endswith("a trade was under way, and positions will show what it did")
+        w.sender.mute = False
+        await w.engine.tick()
+        assert w.legs == (5, -5)
+
+
+async def test_a_failed_flatten_stands_in_the_alert() -> None:
+    async with world() as w:
+        await w.take(5)
+        w.with_faults(PaperFaults(fail_rate=1.0))
+        result = await w.give(Kill(flatten=True))
+        assert result.status is ResultStatus.REJECTED
+        (alert,) = w.snapshot().alerts
+        assert "closing failed" in alert.message
+
+
+async def test_an_undone_take_says_what_it_cost() -> None:
+    async with world(faults=PaperFaults(odd_leg_rate=1.0)) as w:
+        result = await w.take(5)
+        assert (result.status, result.code) == (ResultStatus.REJECTED, "ODD_LEG")
+        lost = 3000 - w.account.equity
+        assert lost > 0
+        assert result.message.endswith(f"which cost ${lost:,.2f}")
+
+
+async def test_a_settlement_that_failed_after_an_automatic_leave_is_tried_again() -> None:
+    async with world(automation=True) as w:
+        assert w.legs == (5, -5)
+
+        async def no_settlement() -> None:
+            settles = len(w.sender.sent) == 3
+            w.with_faults(PaperFaults(fail_rate=1.0 if settles else 0.0))
+
+        w.sender.on_send = no_settlement
+        await w.to_price("140", mark="140")
+        await w.records(60, -20)
+        assert w.legs == (0, 0)
+        assert ("SETTLE", "FAILED") in await w.outcomes()
+        assert ("SETTLE", "LANDED") in await w.outcomes()
+        assert w.account.unsettled == 0

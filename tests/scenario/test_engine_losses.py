@@ -207,3 +207,13 @@ async def test_a_standing_alert_says_what_is_so_now() -> None:
             assert summary is not None
             assert f"health {summary.summary.health}" in alert.message
         assert w.kinds().count("health_alert") == 2  # nobody is called for a figure
+
+
+async def test_what_is_forgotten_is_not_alerted_any_more() -> None:
+    async with world(losses=HUNDRED, paper=CALM) as w:
+        await w.take(5)
+        await w.to_price("150", mark="174")
+        await w.sure(ForgetLosses())
+        (alert,) = w.snapshot().alerts
+        assert (alert.level, alert.message) == ("WARNING", "the losses are forgotten; resume to take risk again")
+        assert w.snapshot().engine.state_reason == alert.message

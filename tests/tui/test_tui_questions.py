@@ -265,7 +265,7 @@ async def told(result: CommandResult, key: str = "l") -> tuple[list[str], list[s
 
 
 async def test_what_is_partly_done_names_every_leg_and_stays() -> None:
-    message = "leave partly done: bought 3 SOL-PERP, sold 5 SOL; open: 2 of 5 SOL-PERP"
+    message = "leave partly done: bought 3 SOL-PERP, sold 5 SOL; not filled: 2 of 5 SOL-PERP"
     parts = (LegPart("SOL-PERP", "perp", 5.0, 3.0, 2.0), LegPart("SOL", "spot", -5.0, -5.0, 0.0))
     result = CommandResult(ResultStatus.PARTLY_DONE, "PARTIAL", message, "op-1", parts=parts)
     toasts, severities, timeouts = await told(result)

@@ -67,7 +67,7 @@ def test_a_trade_that_filled_in_part_says_what_is_open() -> None:
     assert result.status is ResultStatus.PARTLY_DONE
     assert result.code == "PARTIAL"
     assert result.message == (
-        "leave partly done: bought 2.23 SOL-PERP, sold 5 SOL; open: 2.77 of 5 SOL-PERP; PnL settled"
+        "leave partly done: bought 2.23 SOL-PERP, sold 5 SOL; not filled: 2.77 of 5 SOL-PERP; PnL settled"
     )
     perp, spot = result.parts
     assert (perp.asked, perp.filled) == (5.0, 2.23)
@@ -80,7 +80,9 @@ def test_both_legs_in_part_are_both_named() -> None:
     plan = take()
     result = result_of("o1", plan, carried(plan, -2, 2))
     assert result.status is ResultStatus.PARTLY_DONE
-    assert result.message == ("take partly done: sold 2 SOL-PERP, bought 2 SOL; open: 3 of 5 SOL-PERP, 3 of 5 SOL")
+    assert result.message == (
+        "take partly done: sold 2 SOL-PERP, bought 2 SOL; not filled: 3 of 5 SOL-PERP, 3 of 5 SOL"
+    )
 
 
 @pytest.mark.parametrize(("open_1e9", "status"), [(99_999, ResultStatus.DONE), (100_000, ResultStatus.PARTLY_DONE)])
@@ -97,7 +99,7 @@ def test_a_take_whose_legs_were_undone_failed() -> None:
     assert result.status is ResultStatus.REJECTED
     assert (result.code, result.message) == (
         "ODD_LEG",
-        "take failed: one leg was not filled, the other was undone",
+        "take failed: one leg was not filled, the other was undone, which cost $0.00",
     )
     assert [part.open for part in result.parts] == [-5.0, 5.0]
 

@@ -122,10 +122,12 @@ class Matching:
         else:
             raise ValidationError("SpotMarketNotFound", f"the paper exchange does not take {transfer.asset}")
         if amount > wallet:
-            raise ValidationError("InsufficientFunds", f"the wallet holds {wallet:f} {transfer.asset}, not {amount:f}")
+            raise ValidationError(
+                "InsufficientFunds", f"the wallet holds {wallet:.10g} {transfer.asset}, not {amount:.10g}"
+            )
         if amount < 0 and -amount > max(held, Decimal(0)):
             raise ValidationError(
-                "InsufficientDeposit", f"the account holds {held:f} {transfer.asset}, not {-amount:f}"
+                "InsufficientDeposit", f"the account holds {held:.10g} {transfer.asset}, not {-amount:.10g}"
             )
         if transfer.asset == QUOTE_ASSET:
             change.transfer_quote(amount, operation_id)
