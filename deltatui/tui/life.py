@@ -102,6 +102,7 @@ class Life:
         """The terminal has been restored; nothing is left to force."""
         if self._deadline is not None:
             self._deadline.cancel()
+        let_go_of_lost_streams()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._start_deadline(128 + number)
@@ -135,6 +136,18 @@ class Life:
     def _give_up(self, return_code: int) -> None:
         _restore_tty(self._tty_settings)
         self._hard_exit(return_code)
+
+
+def let_go_of_lost_streams() -> None:
+    """Take away streams that cannot be written any more: Python would flush them at its end, fail, and leave with the
+    code 120 instead of ours."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            setattr(sys, name, None)
 
 
 def _tty_fds() -> tuple[int, ...]:

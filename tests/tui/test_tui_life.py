@@ -101,6 +101,30 @@ def test_a_lost_tty_is_noticed() -> None:
     assert not life.Life(Leaver(), fds=()).tty_lost()
 
 
+_LOST_STDOUT = """
+import os, sys
+from deltatui.tui import life
+read, write = os.pipe()
+os.dup2(write, 1)
+os.close(write)
+os.close(read)
+sys.stdout.write("nobody reads this any more")
+if sys.argv[1] == "let go":
+    life.let_go_of_lost_streams()
+sys.exit(129)
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("let go", 129), ("keep", 120)])
+def test_a_stream_that_is_lost_does_not_change_the_exit_code(how: str, code: int) -> None:
+    """``keep`` is what Python does by itself."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(
+        [sys.executable, "-c", _LOST_STDOUT, how], stderr=subprocess.DEVNULL, env=buffered, timeout=30
+    )
+    assert ended.returncode == code
+
+
 def test_a_shutdown_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[float, tuple[int, ...]]] = []
 
