@@ -176,7 +176,8 @@ class ResultStatus(StrEnum):
     UNRESOLVED = "unresolved"
     """Sent, outcome not known yet; the engine goes on finding it out."""
     REJECTED = "rejected"
-    """Nothing was changed; ``code`` and ``message`` say why, ``verdicts`` which gate."""
+    """What was asked was not done; ``code`` and ``message`` say why, ``verdicts`` which gate. A kill has halted the
+    engine all the same, and a take that was undone has cost what ``message`` says."""
 
 
 class LegPart(msgspec.Struct, frozen=True):

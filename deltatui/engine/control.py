@@ -79,12 +79,14 @@ class Control:
 
     def forget_losses(self) -> CommandResult:
         """From now on the day and the peak count anew; the engine's state stays as it is."""
-        core = self._core
+        core, stood = self._core, losses.loss_stop(self._core)
         core.set_flags(losses=forget_losses(core.flags.losses))
-        if losses.watch(core) is None and core.flags.reducing:
+        losses.watch(core)
+        if stood is not None:
             core.set_flags(reducing="the losses are forgotten; resume to take risk again")
-            core.state_reason = core.flags.reducing if core.state == EngineState.REDUCING else core.state_reason
             core.board.restate("reducing", Level.WARNING, core.flags.reducing)
+            if core.state == EngineState.REDUCING:
+                core.state_reason = core.flags.reducing
         core.board.emit(
             "losses_forgotten", Level.WARNING, "the day's loss and the peak count anew from the present equity"
         )

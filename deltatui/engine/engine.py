@@ -215,7 +215,10 @@ class Engine:
             return
         spot, perp = hedge.spot_1e9 / BASE_PRECISION, hedge.perp_1e9 / BASE_PRECISION
         text = f"the hedge is uneven, spot {spot:+g}, perp {perp:+g}, and automation does not correct it"
-        core.board.alert(_UNEVEN, Level.WARNING, text)
+        if _UNEVEN in core.board.alerts:
+            core.board.restate(_UNEVEN, Level.WARNING, text)  # interest moves the figures every hour
+        else:
+            core.board.alert(_UNEVEN, Level.WARNING, text)
 
     def _watch_health(self, market_s: float) -> None:
         core = self.core

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deltatui.domain.event import Level
 from deltatui.domain.health import LossState, LossStop, watch_losses
 from deltatui.engine.core import Core
+from deltatui.engine.states import EngineState
 from deltatui.ports import AccountState
 
 
@@ -24,8 +25,10 @@ def watch(core: Core, account: AccountState | None = None) -> LossStop | None:
     reason = f"loss limit: {stop.reason}"
     if not core.flags.reducing:
         core.reduce(reason)
-    else:
-        core.board.restate("reducing", Level.ERROR, reason)
+        return stop
+    core.board.restate("reducing", Level.ERROR, reason)
+    if core.state == EngineState.REDUCING:
+        core.state_reason = reason
     return stop
 
 

@@ -307,6 +307,17 @@ async def test_a_preview_of_a_transfer_is_what_the_question_then_shows() -> None
         )
 
 
+async def test_an_uneven_hedge_is_told_once_and_with_its_present_figures() -> None:
+    async with world(paper=CALM) as w:
+        await w.take(5)
+        for sold in (2, 1):
+            await w.venue.fill_from_elsewhere("SOL", -sold * SOL, w.price)
+            await w.to_price("150")
+        (alert,) = w.snapshot().alerts
+        assert "spot +2, perp -5" in alert.message
+        assert len([event for event in w.events if event.message.startswith("the hedge is uneven")]) == 1
+
+
 # Positions elsewhere
 
 

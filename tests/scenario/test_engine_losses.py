@@ -88,6 +88,17 @@ async def test_a_limit_lifts_with_the_day_and_then_a_resume_counts() -> None:
         assert w.state == "RUNNING"
 
 
+async def test_a_loss_that_grows_is_told_with_its_present_figure_everywhere() -> None:
+    async with world(losses=HUNDRED, paper=CALM) as w:
+        await w.take(5)
+        await w.to_price("150", mark="174")
+        await w.to_price("150", mark="180")
+        assert "lost $150.00" in w.core.state_reason
+        (alert,) = w.snapshot().alerts
+        assert alert.message == w.core.state_reason
+        assert w.kinds().count("reducing") == 1  # and nobody is called again
+
+
 async def test_a_drawdown_is_not_forgotten_by_a_resume() -> None:
     async with world(losses=LossLimits(drawdown_pct=Decimal(2)), paper=CALM) as w:
         await w.take(5)
