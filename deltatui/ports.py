@@ -5,7 +5,7 @@ Adapters translate every failure into one of the four kinds of ``deltatui.domain
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -13,9 +13,10 @@ import msgspec
 
 from deltatui.domain.costs import CostModel
 from deltatui.domain.event import Event, Level
+from deltatui.domain.facts import Fact
 from deltatui.domain.ledger import LedgerEntry, VenueEvent
 from deltatui.domain.margin import MarginBook
-from deltatui.domain.market import FundingRecord, MarketSpec, MarketState
+from deltatui.domain.market import FundingRecord, MarketSpec
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState
 
 
@@ -46,14 +47,12 @@ class Signed(msgspec.Struct, frozen=True):
     last_valid_block_height: int | None
 
 
-class Mark(msgspec.Struct, frozen=True):
-    """How far a venue had come: its count of commits to the account. Means something to the venue that made it only."""
+class Mark(Protocol):
+    """How far a venue had come when something happened or was told: a slot, a sequence, a count. Opaque to everybody
+    but the venue that made it; marks of different kinds cover nothing of each other."""
 
-    commits: int
-
-    def covers(self, other: Mark) -> bool:
+    def covers(self, other: Mark, /) -> bool:
         """Whether what was told at this mark contains all that had happened at ``other``."""
-        return self.commits >= other.commits
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -81,45 +80,62 @@ class Sender(Protocol):
         """Wait for the outcome as long as the sender's own deadline allows; None while nobody can know it."""
 
 
-class OtherPosition(msgspec.Struct, frozen=True):
-    """A perp position of the same account in a market that this engine does not carry. ``mark`` None: its price is not
-    known. ``unsettled`` as in AccountState."""
+class AccountId(msgspec.Struct, frozen=True):
+    """One account of one venue. Two engines must never run on the same."""
 
-    instrument: str
+    venue: str
+    authority: str
+    sub_account: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.venue}/{self.authority}/{self.sub_account}"
+
+
+class PerpBalance(msgspec.Struct, frozen=True):
+    """A perp position. Base 1e9, signed (negative: short). ``unsettled`` is PnL and funding that the venue has not yet
+    moved into the quote balance, ``settled`` what it has moved since the position was opened. ``mark`` is what the
+    venue values it at; None: not known."""
+
     base_1e9: int
     entry: Decimal | None
-    mark: Decimal | None
     unsettled: Decimal
+    settled: Decimal
+    mark: Decimal | None
+    open_bids_1e9: int = 0
+    open_asks_1e9: int = 0
 
 
-class AccountState(msgspec.Struct, frozen=True):
-    """The account as the venue tells it, for one market. Base amounts 1e9, signed (negative: borrowed, short).
+class SpotBalance(msgspec.Struct, frozen=True):
+    """Of one spot asset, in base 1e9 whatever its decimals: in the account (negative: borrowed) and in the wallet."""
 
-    ``equity`` is the venue's own figure, from balances. ``unsettled`` is PnL and funding that the venue has not yet
-    moved into the quote balance, ``settled`` what it has moved so far, ``perp_settled`` of that since the present
-    position was opened. ``events`` is the number of the newest
-    VenueEvent that these figures contain, ``mark`` how far the venue had come when it told them. ``others`` are
-    positions elsewhere in the account.
+    base_1e9: int
+    wallet_1e9: int
+
+
+NO_PERP = PerpBalance(0, None, Decimal(0), Decimal(0), None)
+NO_SPOT = SpotBalance(0, 0)
+
+
+class AccountReport(msgspec.Struct, frozen=True):
+    """The whole account as the venue told it at ``mark``.
+
+    ``equity`` is the venue's own figure, from balances. ``events`` is the number of the newest VenueEvent that these
+    figures contain. ``spots`` are by base symbol, ``perps`` by market, those too that the engine does not carry; what
+    is not named is not held. ``settled`` is PnL that was moved into the quote balance since the account was opened.
     """
 
+    account: AccountId
+    mark: Mark
     as_of_s: float
     events: int
     equity: Decimal
     quote: Decimal
-    spot_1e9: int
-    perp_1e9: int
-    perp_entry: Decimal | None
-    unsettled: Decimal
     wallet_quote: Decimal
-    wallet_base_1e9: int
-    open_bids_1e9: int = 0
-    open_asks_1e9: int = 0
+    spots: Mapping[str, SpotBalance]
+    perps: Mapping[str, PerpBalance]
+    settled: Decimal = Decimal(0)
     being_liquidated: bool = False
     liquidations: int = 0
-    settled: Decimal = Decimal(0)
-    perp_settled: Decimal = Decimal(0)
-    mark: Mark = Mark(0)
-    others: tuple[OtherPosition, ...] = ()
 
 
 class Venue(Protocol):
@@ -131,17 +147,20 @@ class Venue(Protocol):
     @property
     def quote_symbol(self) -> str: ...
 
-    def markets(self) -> Mapping[str, MarketSpec]: ...
+    @property
+    def account_id(self) -> AccountId: ...
 
-    def market(self, symbol: str) -> MarketState | None: ...
+    def markets(self) -> Mapping[str, MarketSpec]:
+        """What is listed. What changes later comes as a fact."""
 
-    def account(self, symbol: str) -> AccountState | None:
+    def account(self) -> AccountReport | None:
         """What was told last. May lag behind what has landed."""
 
-    async def report(self, symbol: str, at_least: Mark | None) -> AccountState:
+    async def report(self, at_least: Mark | None) -> AccountReport:
         """The account told at or after ``at_least``; from then on :meth:`account` and :meth:`margin_book` show it too.
 
-        Waits for it as long as the venue's own deadline allows, then raises TransientError.
+        Waits for it as long as the venue's own deadline allows, on the clock, then raises TransientError. A report that
+        is older than one told before (another endpoint answered) is waited out in the same way.
         """
 
     def margin_book(self) -> MarginBook | None:
@@ -159,6 +178,16 @@ class Venue(Protocol):
 
     async def events_after(self, sequence: int) -> Sequence[VenueEvent]:
         """What happened to the account since event number ``sequence``, in order, without a hole."""
+
+
+class Source(Protocol):
+    """Where facts come from. ``run`` is a supervised task and never returns while more may come."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, post: Callable[[Fact], Awaitable[None]]) -> None:
+        """Hand over fact after fact. ``post`` returns when the loop has room again: a source never overruns it."""
 
 
 class Link(Protocol):

@@ -1,7 +1,11 @@
 """Messages between an engine and its clients: typed, versioned, one JSON object a line.
 
-Client to server: HELLO first, then COMMAND, PREVIEW and PING. Server to client: WELCOME (or BYE with the reason), then
-SNAPSHOT and HISTORY (only ever the latest), LOG and EVENT batches, COMMAND_RESULT, PREVIEW_RESULT, PONG, BYE.
+Client to server: HELLO first, then COMMAND, PREVIEW, SELECT and PING. Server to client: WELCOME (or BYE with the
+reason), then SNAPSHOT, MARKET (of the market that the client has selected) and HISTORY (only ever the latest), LOG and
+EVENT batches, COMMAND_RESULT, PREVIEW_RESULT, PONG, BYE.
+
+In place of HELLO a client of any version may send KILL, whose form never changes. It is answered by KILL_RESULT and the
+end of the connection.
 """
 
 from __future__ import annotations
@@ -10,9 +14,9 @@ import msgspec
 
 from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, Rebalance, Take, Withdraw
 from deltatui.domain.event import Event, LogLine
-from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
+from deltatui.domain.snapshot import HistoryView, MarketDetail, PlanView, Snapshot
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 Previewed = Take | Leave | Rebalance | Deposit | Withdraw
@@ -43,11 +47,24 @@ class PreviewMessage(msgspec.Struct, frozen=True, tag="PREVIEW"):
     command: Previewed
 
 
+class Select(msgspec.Struct, frozen=True, tag="SELECT"):
+    """From now on a MARKET message about ``market`` comes with every snapshot. Empty: none."""
+
+    market: str
+
+
+class KillNow(msgspec.Struct, frozen=True, tag="KILL"):
+    """The kill switch as a first line."""
+
+    flatten: bool = False
+    reason: str = ""
+
+
 class Ping(msgspec.Struct, frozen=True, tag="PING"):
     id: int
 
 
-ClientMessage = Hello | CommandMessage | PreviewMessage | Ping
+ClientMessage = Hello | CommandMessage | PreviewMessage | Select | Ping | KillNow
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="WELCOME"):
@@ -61,6 +78,10 @@ class Welcome(msgspec.Struct, frozen=True, tag="WELCOME"):
 
 class SnapshotMessage(msgspec.Struct, frozen=True, tag="SNAPSHOT"):
     snapshot: Snapshot
+
+
+class MarketMessage(msgspec.Struct, frozen=True, tag="MARKET"):
+    detail: MarketDetail
 
 
 class HistoryMessage(msgspec.Struct, frozen=True, tag="HISTORY"):
@@ -98,6 +119,14 @@ class PreviewResult(msgspec.Struct, frozen=True, tag="PREVIEW_RESULT"):
     reason: str = ""
 
 
+class KillResult(msgspec.Struct, frozen=True, tag="KILL_RESULT"):
+    """What became of a KILL; ``success`` only where everything that was asked is done."""
+
+    success: bool
+    code: str
+    message: str
+
+
 class Pong(msgspec.Struct, frozen=True, tag="PONG"):
     id: int
 
@@ -108,7 +137,17 @@ class Bye(msgspec.Struct, frozen=True, tag="BYE"):
 
 
 ServerMessage = (
-    Welcome | SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage | PreviewResult | Pong | Bye
+    Welcome
+    | SnapshotMessage
+    | MarketMessage
+    | HistoryMessage
+    | LogBatch
+    | EventBatch
+    | ResultMessage
+    | PreviewResult
+    | KillResult
+    | Pong
+    | Bye
 )
 
 

@@ -101,10 +101,12 @@ class Withdraw(Command, frozen=True, kw_only=True, tag="WITHDRAW"):
 
 
 class Confirm(Command, frozen=True, kw_only=True, tag="CONFIRM"):
-    """Go ahead with what waits. ``force`` accepts a rejection by the profitability gate (R6)."""
+    """Go ahead with what waits. ``force`` accepts a rejection by the profitability gate (R6). ``word`` is the market's
+    symbol as the operator typed it, where a large live command asks for it (R13.10)."""
 
     operation_id: str
     force: bool = False
+    word: str = ""
 
 
 class Cancel(Command, frozen=True, kw_only=True, tag="CANCEL"):
@@ -172,7 +174,7 @@ class ResultStatus(StrEnum):
     PARTLY_DONE = "partly_done"
     """Something of it was filled and something was not: ``parts`` say what is open."""
     NEEDS_CONFIRMATION = "needs_confirmation"
-    """Waits for Confirm with ``operation_id``; the snapshot's ``confirmation`` has what it would do."""
+    """Waits for Confirm with ``operation_id``; the snapshot's ``confirmations`` have what it would do."""
     UNRESOLVED = "unresolved"
     """Sent, outcome not known yet; the engine goes on finding it out."""
     REJECTED = "rejected"

@@ -6,13 +6,17 @@ from decimal import Decimal
 
 import msgspec
 
+from deltatui.domain.units import div_trunc
+
 
 class MarketSpec(msgspec.Struct, frozen=True):
-    """Fixed facts of a listed perp market and of the spot market that hedges it.
+    """What a venue says of a listed perp market and of the spot market that hedges it. May change while it is listed
+    (:class:`deltatui.domain.facts.MarketChange`).
 
-    Steps and sizes in base 1e9, ticks in price 1e6, margin ratios and weights in 1e4 (500 is 5 %), fees in 1e-5 of
-    notional (35 is 3.5 bp; negative: rebate). ``margin_maintenance_1e4`` None: the market tells no ratio of
-    its own, and the venue uses its fallback (R1.5).
+    Sizes and steps in base 1e9, also of an asset that has other decimals: ``base_decimals`` are those of the spot
+    asset (SOL 9, wBTC 8), in which transfers are counted (:meth:`native`). Ticks in price 1e6, margin ratios and
+    weights in 1e4 (500 is 5 %). ``margin_maintenance_1e4`` None: the market tells no ratio of its own, and the venue
+    uses its fallback (R1.5). ``funding_interval_s`` is the time between two funding records.
     """
 
     symbol: str
@@ -28,12 +32,25 @@ class MarketSpec(msgspec.Struct, frozen=True):
     spot_asset_weight_maintenance_1e4: int
     spot_liability_weight_initial_1e4: int
     spot_liability_weight_maintenance_1e4: int
+    base_decimals: int = 9
+    spot_step_1e9: int = 1
+    spot_min_1e9: int = 1
+    spot_tick_1e6: int = 1
+    funding_interval_s: int = 3600
+
+    def native(self, base_1e9: int) -> int:
+        """Base 1e9 in the spot asset's own smallest units, towards zero."""
+        return div_trunc(base_1e9, 10 ** (9 - self.base_decimals))
+
+    def base_1e9(self, native: int) -> int:
+        """The spot asset's smallest units in base 1e9, exact."""
+        return native * 10 ** (9 - self.base_decimals)
 
 
 class FundingRecord(msgspec.Struct, frozen=True):
-    """One hourly funding record as the venue published it.
+    """One funding record as the venue published it.
 
-    ``ts_s`` unix seconds; rates in quote per base unit per hour (positive: longs pay); prices in quote.
+    ``ts_s`` unix seconds; rates in quote per base unit for the whole interval (positive: longs pay); prices in quote.
     """
 
     ts_s: int
@@ -47,16 +64,19 @@ class FundingRecord(msgspec.Struct, frozen=True):
 
 class MarketState(msgspec.Struct, frozen=True):
     """What the venue says of one market now. ``as_of_s`` is market time; ``interpolated`` marks a price between two
-    records. ``funding`` is the newest record, ``funding_count`` how many have been seen. ``paused`` is why the venue
-    takes no orders just now, empty where it does."""
+    records. ``funding`` is the newest record. ``paused`` is why the venue takes no orders just now, empty where it does.
+    ``ended``: no prices come any more, and the last one stands; what only reduces is still taken."""
 
     spec: MarketSpec
     as_of_s: float
     oracle: Decimal
     mark: Decimal
     interpolated: bool
-    active: bool
-    funding: FundingRecord | None
-    funding_count: int
-    next_funding_s: float | None
+    funding: FundingRecord | None = None
     paused: str = ""
+    ended: bool = False
+
+    @property
+    def next_funding_s(self) -> float | None:
+        """When the next record is due; None before the first, and where none will come."""
+        return None if self.funding is None or self.ended else float(self.funding.ts_s + self.spec.funding_interval_s)

@@ -14,11 +14,12 @@ import msgspec
 
 from deltatui.domain.verdict import Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class TapeView(msgspec.Struct, frozen=True):
-    """Where a replay stands. ``interpolated`` is true while prices lie between two records."""
+    """Where a replay stands, over all its tapes: ``first_s`` to ``last_s`` is the span that any of them has, ``record``
+    and ``records`` count those of all. ``interpolated`` is true while a price lies between two records."""
 
     name: str
     first_s: float
@@ -49,7 +50,7 @@ class FeedView(msgspec.Struct, frozen=True):
 
 
 class EngineView(msgspec.Struct, frozen=True):
-    """``blocks`` counts the gates that refuse the next increase. ``state_reason`` says why the state is not RUNNING.
+    """``state_reason`` says why the state is not RUNNING.
 
     ``typed_above_usd``: above this notional a live command needs a word typed (R13.10). ``rpc_ms`` and ``slot`` None:
     not known, or the venue has no chain. ``feeds`` empty: the mode has none (a tape), or none is known of.
@@ -63,7 +64,6 @@ class EngineView(msgspec.Struct, frozen=True):
     state_reason: str
     automation: bool
     clients: int
-    blocks: int
     loop_lag_ms: float | None
     pid: int
     started_operator_s: float
@@ -73,10 +73,19 @@ class EngineView(msgspec.Struct, frozen=True):
     feeds: tuple[FeedView, ...] = ()
 
 
+class AssetView(msgspec.Struct, frozen=True):
+    """Units of a spot asset that are in the account (negative: borrowed) and in the wallet."""
+
+    asset: str
+    account: float
+    wallet: float
+
+
 class AccountView(msgspec.Struct, frozen=True):
-    """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is None where no price up or down
-    liquidates; ``liq_distance_pct`` is its distance from the oracle price, signed. ``unsettled_pnl`` of perps is not in
-    the quote balance yet, ``settled_pnl`` has gone there since the account was opened; ``total_pnl`` is both."""
+    """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is that of ``liq_market``, the market
+    that would liquidate the account first; None where no price up or down of any does. ``liq_distance_pct`` is its
+    distance from the oracle price, signed. ``unsettled_pnl`` of perps is not in the quote balance yet, ``settled_pnl``
+    has gone there since the account was opened; ``total_pnl`` is both. ``assets`` are those of the hedges."""
 
     health: int | None
     equity: float | None
@@ -91,7 +100,8 @@ class AccountView(msgspec.Struct, frozen=True):
     liq_distance_pct: float | None
     quote_balance: float | None
     wallet_quote: float | None
-    wallet_sol: float | None
+    assets: tuple[AssetView, ...] = ()
+    liq_market: str = ""
     as_of_market_s: float | None = None
     reason: str = ""
     delegate: str = ""
@@ -123,7 +133,7 @@ class PositionView(msgspec.Struct, frozen=True):
 
 
 class DeltaView(msgspec.Struct, frozen=True):
-    """Net SOL exposure (R5.1): of the account with its wallet, and, named ``hedge``, of what the engine hedges, which
+    """Net exposure to a hedge's base asset (R5.1): of the account with its wallet, and, named ``hedge``, of what the engine hedges, which
     is what it acts on. ``direction`` is what the rebalancer would do (``none``, ``expand_short``,
     ``reduce_short``, ``expand_long``, ``reduce_long``) and ``reason`` why it does or does not."""
 
@@ -206,13 +216,12 @@ class AttributionView(msgspec.Struct, frozen=True):
 
 
 class VaultView(msgspec.Struct, frozen=True):
-    """``balance`` is free quote, ``allocated_capital`` deployed notional, ``available_capital`` what is left to use;
-    None while the account is not known."""
+    """``balance`` is free quote, ``allocated_capital`` deployed notional of all hedges, ``available_capital`` what is
+    left to use; None while the account is not known."""
 
     balance: float | None
     allocated_capital: float | None
     available_capital: float | None
-    sol: float | None
     realized_funding: float | None
     last_sync_operator_s: float | None
 
@@ -327,9 +336,8 @@ class ActionView(msgspec.Struct, frozen=True):
 
 
 class PricesView(msgspec.Struct, frozen=True):
-    """Of the selected market. ``basis_bps`` is mark over oracle."""
+    """Of one market. ``basis_bps`` is mark over oracle."""
 
-    market: str
     oracle: float | None
     mark: float | None
     basis_bps: float | None
@@ -358,43 +366,81 @@ class LiquidationBucket(msgspec.Struct, frozen=True):
     notional: float
 
 
-class HistoryView(msgspec.Struct, frozen=True):
-    """What the charts draw; sent beside the snapshots, seldom. Points are (market_s, value), oldest first.
+class MarketHistory(msgspec.Struct, frozen=True):
+    """``funding`` in percent a year from the short's side; ``always_short`` is the opening equity with what was moved in
+    and out since, plus the funding of an unbroken short of the market's carry size, without costs."""
 
-    ``funding`` in percent a year from the short's side, ``equity`` in quote. ``flat`` is the opening equity with what
-    was moved in and out since, what standing aside is worth; ``always_short`` that plus the funding of an unbroken
-    short of the carry size, without costs. Empty series come with a reason.
-    """
-
-    version: int
     market: str
     funding: tuple[tuple[float, float], ...] = ()
-    equity: tuple[tuple[float, float], ...] = ()
     always_short: tuple[tuple[float, float], ...] = ()
-    flat: float | None = None
     open_interest: tuple[tuple[float, float], ...] = ()
     open_interest_reason: str = ""
     liquidations: tuple[LiquidationBucket, ...] = ()
     liquidations_reason: str = ""
 
 
+class HistoryView(msgspec.Struct, frozen=True):
+    """What the charts draw; sent beside the snapshots, seldom. Points are (market_s, value), oldest first.
+
+    ``equity`` in quote. ``flat`` is the opening equity with what was moved in and out since, what standing aside is
+    worth. Empty series come with a reason.
+    """
+
+    version: int
+    markets: tuple[MarketHistory, ...]
+    equity: tuple[tuple[float, float], ...] = ()
+    flat: float | None = None
+
+    def market(self, symbol: str) -> MarketHistory | None:
+        return next((each for each in self.markets if each.market == symbol), None)
+
+
+class HedgeView(msgspec.Struct, frozen=True):
+    """One market that the engine carries. ``paused`` is why it takes no orders just now, ``ended`` that no prices come
+    any more. ``liq_price`` is the price of this market that liquidates the account while the others stand still."""
+
+    market: str
+    base_symbol: str
+    prices: PricesView
+    delta: DeltaView
+    carry: CarryView
+    liq_price: float | None = None
+    liq_distance_pct: float | None = None
+    paused: str = ""
+    ended: bool = False
+
+
+class MarketDetail(msgspec.Struct, frozen=True):
+    """What depends on the market that a client has selected; sent beside the snapshot with the same ``version``.
+    ``gates`` judge the increase that would come next, named by ``gates_subject``; ``actions`` are the commands that
+    act on this market."""
+
+    market: str
+    version: int
+    gates: tuple[Verdict, ...]
+    gates_subject: str
+    actions: tuple[ActionView, ...]
+    cards: tuple[CardView, ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
+    """``actions`` are the commands that act on no single market. ``operations`` run now, or were the last of their
+    market to end, newest first."""
+
     version: int
     schema: int
     engine: EngineView
     clock: ClockView
-    prices: PricesView
     account: AccountView
-    delta: DeltaView
-    carry: CarryView
     vault: VaultView
     attribution: AttributionView
+    hedges: tuple[HedgeView, ...]
     positions: tuple[PositionView, ...]
     opportunities: tuple[OpportunityView, ...]
-    gates: tuple[Verdict, ...]
-    gates_subject: str
     alerts: tuple[AlertView, ...]
     actions: tuple[ActionView, ...]
-    confirmation: ConfirmationView | None = None
-    operation: OperationView | None = None
-    cards: tuple[CardView, ...] = ()
+    confirmations: tuple[ConfirmationView, ...] = ()
+    operations: tuple[OperationView, ...] = ()
+
+    def hedge(self, symbol: str) -> HedgeView | None:
+        return next((each for each in self.hedges if each.market == symbol), None)

@@ -1,0 +1,116 @@
+"""What is known: the newest facts of each market beside the account as it was told last. Nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from deltatui.domain.errors import ValidationError
+from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
+from deltatui.domain.market import MarketSpec, MarketState
+from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, PerpBalance, SpotBalance, Venue
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """One market and the account beside it at one moment, known to be there. ``perp`` and ``spot`` are the account's
+    in this market."""
+
+    market: MarketState
+    account: AccountReport
+    perp: PerpBalance
+    spot: SpotBalance
+
+
+class World:
+    """Facts come in by :meth:`take`; everything that is read is frozen, and the same object while nothing changed."""
+
+    def __init__(self, venue: Venue, carried: Iterable[MarketSpec]) -> None:
+        self._venue = venue
+        self._specs = {spec.symbol: spec for spec in carried}
+        self._markets: dict[str, MarketState] = {}
+        self._facts: dict[str, Facts] = {}
+
+    def take(self, fact: Fact) -> None:
+        """Of a market that the engine does not carry nothing is kept."""
+        spec = self._specs.get(fact.instrument)
+        if spec is None:
+            return
+        known = self._markets.get(fact.instrument)
+        if isinstance(fact, MarketChange):
+            self._change(spec, known, fact)
+            return
+        if isinstance(fact, Prices):
+            oracle, mark, interpolated = fact.oracle, fact.mark, fact.interpolated
+            record = None if known is None else known.funding
+        else:
+            record = fact.record
+            if fact.priced:
+                oracle, mark, interpolated = record.oracle_twap, record.mark_twap, False
+            elif known is None:
+                return  # without a price there is no market yet
+            else:
+                oracle, mark, interpolated = known.oracle, known.mark, known.interpolated
+        paused, ended = ("", False) if known is None else (known.paused, known.ended)
+        self._markets[fact.instrument] = MarketState(
+            spec, fact.source_s, oracle, mark, interpolated, record, paused, ended
+        )
+
+    def _change(self, spec: MarketSpec, known: MarketState | None, change: MarketChange) -> None:
+        if change.spec is not None:
+            spec = self._specs[change.instrument] = change.spec
+        if known is None:
+            return
+        self._markets[change.instrument] = msgspec.structs.replace(
+            known,
+            spec=spec,
+            paused=known.paused if change.paused is None else change.paused,
+            ended=known.ended if change.ended is None else change.ended,
+        )
+
+    def spec(self, symbol: str) -> MarketSpec:
+        """As it is listed now."""
+        return self._specs[symbol]
+
+    def market(self, symbol: str) -> MarketState | None:
+        return self._markets.get(symbol)
+
+    def account(self) -> AccountReport | None:
+        return self._venue.account()
+
+    def facts(self, symbol: str) -> Facts | None:
+        """None while prices or account are not known."""
+        market, account = self._markets.get(symbol), self._venue.account()
+        if market is None or account is None:
+            return None
+        known = self._facts.get(symbol)
+        if known is None or known.market is not market or known.account is not account:
+            spec = market.spec
+            perp = account.perps.get(symbol, NO_PERP)
+            known = Facts(market, account, perp, account.spots.get(spec.base_symbol, NO_SPOT))
+            self._facts[symbol] = known
+        return known
+
+    def known_facts(self, symbol: str) -> Facts:
+        """Raises ValidationError while prices or account are not known."""
+        facts = self.facts(symbol)
+        if facts is None:
+            raise ValidationError("NO_DATA", f"the prices of {symbol} and the account are not known yet")
+        return facts
+
+    def foreign(self, account: AccountReport) -> Mapping[str, PerpBalance]:
+        """Positions in markets that the engine does not carry: shown, counted, never touched (R2.9)."""
+        return {symbol: perp for symbol, perp in account.perps.items() if perp.base_1e9 and symbol not in self._specs}
+
+    def marks(self, account: AccountReport) -> dict[str, Decimal]:
+        """Prices of all that the account holds, perps at the mark and spot at the oracle (R1.8); what has none is
+        missing."""
+        marks: dict[str, Decimal] = {}
+        for symbol, market in self._markets.items():
+            marks[symbol] = market.mark
+            marks[market.spec.base_symbol] = market.oracle
+        for symbol, perp in self.foreign(account).items():
+            if perp.mark is not None:
+                marks[symbol] = perp.mark
+        return marks
