@@ -170,6 +170,7 @@ def rebalancer(
     reason: str,
     net_delta: Number | None,
     drift_pct: Number | None,
+    market: str = "",
     cooldown_remaining_s: float = 0.0,
     market_s: float | None = None,
 ) -> AuditLine:
@@ -179,9 +180,10 @@ def rebalancer(
     return AuditLine(
         Level.INFO,
         "REBALANCER",
-        f"{action}: {reason}; net delta {_number(net_delta)}, drift {drift}{waits}",
+        f"{market + ' ' if market else ''}{action}: {reason}; net delta {_number(net_delta)}, drift {drift}{waits}",
         _fields(
             market_s,
+            market=market or None,
             rebalance=action,
             reason=reason,
             net_delta=net_delta,
@@ -194,12 +196,14 @@ def rebalancer(
 def funding(
     *, market: str, record: int, rate: Number, base: Number, amount: Number, market_s: float | None = None
 ) -> AuditLine:
-    """A funding record booked: rate in quote per base (positive: longs pay), signed base held, cash received."""
+    """A funding record booked: ``record`` is its time in unix seconds, rate in quote per base (positive: longs pay), signed
+    base held, cash received."""
+    of = datetime.fromtimestamp(record, UTC).strftime("%Y-%m-%d %H:%MZ")
     flow = f"received {_usd(amount)}" if amount >= 0 else f"paid {_usd(-amount)}"
     return AuditLine(
         Level.INFO,
         "FUNDING",
-        f"{market} record {record}: {flow} on {_number(base)} at {_number(rate)} per unit",
+        f"{market} record {of}: {flow} on {_number(base)} at {_number(rate)} per unit",
         _fields(market_s, market=market, record=record, rate=rate, base=base, amount=amount),
     )
 

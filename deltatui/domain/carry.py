@@ -28,20 +28,20 @@ class Stance(StrEnum):
 
 
 class CarrySettings(msgspec.Struct, frozen=True):
-    """``prediction_weight`` is the weight of the newest record against the average; ``least_round_trip`` the smallest
-    round-trip cost the rule assumes, so that a preset without fees does not make trading look free. Rates in percent
+    """``prediction_weight`` is the weight of the newest record against the average of ``average_records``, which like
+    ``confirm_records`` and ``min_records`` counts funding intervals; ``least_round_trip`` is the smallest round-trip cost the rule assumes, so that a preset without fees does not make trading look free. Rates in percent
     a year."""
 
     horizon_h: float = 168.0
     prediction_weight: float = 0.25
-    average_h: int = 24
+    average_records: int = 24
     confirm_records: int = 3
     min_records: int = 6
     gain_haircut: float = 0.5
     fee_multiple: float = 2.0
     least_round_trip: float = 0.0005
-    sol_borrow_apr_pct: float = 7.5
-    sol_lend_apr_pct: float = 0.0
+    base_borrow_apr_pct: float = 7.5
+    base_lend_apr_pct: float = 0.0
     quote_lend_apr_pct: float = 0.0
 
 
@@ -94,13 +94,13 @@ def side_fraction(stance: Stance, fractions: HourFractions) -> float:
 def hedge_yield(stance: Stance, settings: CarrySettings) -> float:
     """Lending yield minus borrow cost that holding ``stance`` adds over holding flat, per hour.
 
-    Flat capital is quote that earns the quote lending rate anyway; CARRY turns it into SOL, REVERSE adds the
-    proceeds of borrowed SOL.
+    Flat capital is quote that earns the quote lending rate anyway; CARRY turns it into the base asset, REVERSE
+    adds the proceeds of what it borrows.
     """
     if stance == Stance.CARRY:
-        apr_pct = settings.sol_lend_apr_pct - settings.quote_lend_apr_pct
+        apr_pct = settings.base_lend_apr_pct - settings.quote_lend_apr_pct
     elif stance == Stance.REVERSE:
-        apr_pct = settings.quote_lend_apr_pct - settings.sol_borrow_apr_pct
+        apr_pct = settings.quote_lend_apr_pct - settings.base_borrow_apr_pct
     else:
         apr_pct = 0.0
     return apr_pct / 100.0 / HOURS_PER_YEAR
@@ -161,7 +161,7 @@ def _apr(fraction_per_hour: float) -> str:
     return f"{fraction_to_apr_pct(fraction_per_hour):+.1f} % APR"
 
 
-class CarryState(msgspec.Struct, frozen=True):
+class CarryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the decision remembers. ``streak`` counts records in a row for which ``candidate`` was allowed, or for
     which leaving was forecast to be cheaper; ``bleed`` is the loss since the best moment of the held stance.
     ``earned`` is what the held stance has earned, ``price`` what its round trip costs. ``setbacks`` counts round trips
@@ -177,7 +177,7 @@ class CarryState(msgspec.Struct, frozen=True):
     rested: int = 0
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``target`` is the stance to hold from now on; ``sentence`` says why, for the screen and the log."""
 
     target: Stance
@@ -245,7 +245,7 @@ def _decide_exit(
     total = max(cost.total, settings.least_round_trip)
     latest = window.latest
     assert latest is not None  # noqa: S101  estimate() was not None
-    earned = side_fraction(state.held, latest) + hedge_yield(state.held, settings)
+    earned = (side_fraction(state.held, latest) + hedge_yield(state.held, settings)) * window.interval_h
     bleed = max(0.0, state.bleed - earned)
     forecast_loss = -max(held.net, held.net_by_average) * settings.horizon_h
     streak = state.streak + 1 if forecast_loss > total else 0

@@ -43,17 +43,23 @@ def documented_cycle(market_s: float, period_s: int = DOCUMENTED_PERIOD_S) -> in
 
 
 class HourFractions(msgspec.Struct, frozen=True):
-    """One record as hourly fractions of notional: what a short receives and what a long pays."""
+    """One record as fractions of notional an hour: what a short receives and what a long pays."""
 
     short_receives: float
     long_pays: float
 
 
 def hour_fractions(record: FundingRecord) -> HourFractions:
+    """The rates of a record are for its whole interval, whatever that is."""
     oracle = float(record.oracle_twap)
-    return HourFractions(float(record.rate_short) / oracle, float(record.rate_long) / oracle)
+    short, long = float(record.rate_short) / oracle, float(record.rate_long) / oracle
+    if record.interval_s == _HOUR_S:
+        return HourFractions(short, long)
+    hours = record.interval_s / _HOUR_S
+    return HourFractions(short / hours, long / hours)
 
 
+_HOUR_S = 3600
 _SUM_BITS = 96
 
 
@@ -62,23 +68,25 @@ def _whole(fraction: float) -> int:
 
 
 class FundingWindow:
-    """The last ``hours`` records and their running means. Records are counted, they are not quite an hour apart.
+    """The last ``records`` records and their running means. Records are counted, whatever their interval is
+    (``interval_h``, in hours) and however exactly they keep it.
 
     ``count`` is how many were ever added. The sums are whole numbers of 2^-96: unlike a running sum of floats they do
     not remember what has left the window, so that an engine that was started anew has the very same mean.
     """
 
-    __slots__ = ("_fractions", "_long", "_short", "count", "hours")
+    __slots__ = ("_fractions", "_long", "_short", "count", "interval_h", "records")
 
-    def __init__(self, hours: int) -> None:
-        self.hours = hours
+    def __init__(self, records: int, interval_h: float = 1.0) -> None:
+        self.records = records
+        self.interval_h = interval_h
         self.count = 0
-        self._fractions: deque[tuple[HourFractions, int, int]] = deque(maxlen=hours)
+        self._fractions: deque[tuple[HourFractions, int, int]] = deque(maxlen=records)
         self._short = 0
         self._long = 0
 
     def add(self, fractions: HourFractions) -> None:
-        if len(self._fractions) == self.hours:
+        if len(self._fractions) == self.records:
             _, oldest_short, oldest_long = self._fractions[0]
             self._short -= oldest_short
             self._long -= oldest_long
@@ -87,6 +95,10 @@ class FundingWindow:
         self._short += short
         self._long += long
         self.count += 1
+
+    def emptied(self) -> FundingWindow:
+        """A window like this one that has seen nothing."""
+        return FundingWindow(self.records, self.interval_h)
 
     def __len__(self) -> int:
         return len(self._fractions)

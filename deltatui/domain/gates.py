@@ -50,7 +50,7 @@ class GateLimits(msgspec.Struct, frozen=True):
     max_oracle_age_s: float = 60.0
     max_slot_lag: int = 50
     max_clock_skew_s: float = 2.0
-    max_funding_age_s: float = 7200.0
+    max_funding_age_intervals: float = 2.0
     min_gas_sol: float = 0.017
     min_free_quote_usd: float = 0.0
 
@@ -82,6 +82,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     slot_lag: int | None = None
     clock_skew_s: float | None = None
     funding_age_s: float | None = None
+    funding_interval_s: int = 3600
     gas_sol_after: float | None = None
     guards: str | None = None
     open_interest_problem: str | None = None
@@ -92,10 +93,11 @@ def judge(facts: GateFacts, limits: GateLimits, not_applicable: Mapping[str, str
 
     ``not_applicable`` maps the code of a gate that the venue does not have to the reason.
     """
+    most_age_s = limits.max_funding_age_intervals * facts.funding_interval_s
     skew_s = None if facts.clock_skew_s is None else abs(facts.clock_skew_s)
     verdicts = (
         _venue(facts),
-        _age("funding_age", facts.funding_age_s, limits.max_funding_age_s, facts, "the newest funding record"),
+        _age("funding_age", facts.funding_age_s, most_age_s, facts, "the newest funding record"),
         _size(facts),
         _profitability(facts),
         _leverage(facts, limits),

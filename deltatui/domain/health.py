@@ -44,7 +44,7 @@ class LossLimits(msgspec.Struct, frozen=True):
         return self.daily_loss is not None or self.drawdown_pct is not None
 
 
-class LossState(msgspec.Struct, frozen=True):
+class LossState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Equity without transfers: where the market day began and the highest so far."""
 
     day: int = -1

@@ -50,7 +50,8 @@ class MarketSpec(msgspec.Struct, frozen=True):
 class FundingRecord(msgspec.Struct, frozen=True):
     """One funding record as the venue published it.
 
-    ``ts_s`` unix seconds; rates in quote per base unit for the whole interval (positive: longs pay); prices in quote.
+    ``ts_s`` unix seconds; rates in quote per base unit for the whole of ``interval_s`` (positive: longs pay); prices in
+    quote.
     """
 
     ts_s: int
@@ -60,6 +61,7 @@ class FundingRecord(msgspec.Struct, frozen=True):
     oracle_twap: Decimal
     mark_twap: Decimal
     period_revenue: Decimal
+    interval_s: int = 3600
 
 
 class MarketState(msgspec.Struct, frozen=True):

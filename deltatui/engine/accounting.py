@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -15,17 +15,20 @@ from deltatui.domain.ledger import (
     Holding,
     LedgerEntry,
     VenueEvent,
+    VenueEventId,
     books_from_image,
     books_image,
 )
-from deltatui.domain.market import MarketSpec, MarketState
+from deltatui.domain.market import MarketSpec
 from deltatui.domain.units import BASE_PRECISION, base_to_decimal
-from deltatui.ports import AccountState
+from deltatui.engine.world import World
+from deltatui.ports import AccountId, AccountReport
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(BooksImage).decode
 
 _OF_TRADES = (FlowKind.FEE, FlowKind.TIP, FlowKind.GAS, FlowKind.TRADING_PNL)
+_ZERO = Decimal(0)
 GAP_TOLERANCE = Decimal("0.01")
 """A cent: a larger difference between ledger and venue is reported."""
 
@@ -45,15 +48,19 @@ class Sync(msgspec.Struct, frozen=True):
 
 
 class Accountant:
-    """Keeps the books. ``opened`` is false until the opening equity is known."""
+    """Keeps the books of one account. ``opened`` is false until the opening equity is known. ``pending`` entries and
+    ``pending_ids`` of venue events are on their way to the store."""
 
-    def __init__(self, spec: MarketSpec) -> None:
-        self._spec = spec
-        self._spot = frozenset({spec.base_symbol})
+    def __init__(self, account: AccountId, specs: Iterable[MarketSpec]) -> None:
+        self._account = account
+        self._specs = {spec.symbol: spec for spec in specs}
+        self._spot = frozenset(spec.base_symbol for spec in self._specs.values())
         self.books = Books(Decimal(0), self._spot)
         self.opened = False
         self.pending: list[LedgerEntry] = []
+        self.pending_ids: list[VenueEventId] = []
         self.last_sync: Sync | None = None
+        self._traded: dict[str, Decimal] = {}
 
     def load(self, image: bytes) -> None:
         self.books = books_from_image(_decode(image), self._spot)
@@ -62,55 +69,55 @@ class Accountant:
     def image(self) -> bytes:
         return _encode(books_image(self.books))
 
-    def open(self, market: MarketState, account: AccountState) -> None:
+    def open(self, world: World, account: AccountReport) -> bool:
         """Begin with an account that these books know no history of: its holdings are taken over at their marks.
 
-        Does not begin while something is held whose price is not known.
+        False, and not begun, while something is held whose price is not known.
         """
-        if any(other.mark is None for other in account.others):
-            return
-        books = Books(account.equity, self._spot)
+        marks, books = world.marks(account), Books(account.equity, self._spot)
         books.cursor = account.events
-        for instrument, base_1e9, price in (
-            (self._spec.symbol, account.perp_1e9, market.mark),
-            (self._spec.base_symbol, account.spot_1e9, market.oracle),
-        ):
+        held = {symbol: perp.base_1e9 for symbol, perp in account.perps.items()}
+        held |= {asset: spot.base_1e9 for asset, spot in account.spots.items()}
+        for instrument, base_1e9 in held.items():
             if base_1e9:
-                books.holdings[instrument] = Holding(base_to_decimal(base_1e9), price)
-        for other in account.others:
-            if other.mark is not None:
-                books.holdings[other.instrument] = Holding(base_to_decimal(other.base_1e9), other.mark)
-        # What the perp does not hedge was there before us and is not ours to sell.
-        unhedged = account.spot_1e9 + account.perp_1e9
-        if account.spot_1e9 > 0 and unhedged > 0:
-            books.paid_in[self._spec.base_symbol] = base_to_decimal(unhedged)
+                if instrument not in marks:
+                    return False
+                books.holdings[instrument] = Holding(base_to_decimal(base_1e9), marks[instrument])
+        for symbol, spec in self._specs.items():
+            # What the perp does not hedge was there before us and is not ours to sell.
+            spot_1e9 = held.get(spec.base_symbol, 0)
+            unhedged_1e9 = spot_1e9 + held.get(symbol, 0)
+            if spot_1e9 > 0 and unhedged_1e9 > 0:
+                books.paid_in[spec.base_symbol] = base_to_decimal(unhedged_1e9)
         self.books = books
         self.opened = True
+        return True
 
     def ingest(self, events: Sequence[VenueEvent]) -> list[LedgerEntry]:
+        known = self.books.cursor
         entries = self.books.ingest(events)
         self.pending.extend(entries)
+        for entry in entries:
+            if entry.kind in _OF_TRADES:
+                self._traded[entry.instrument] = self._traded.get(entry.instrument, _ZERO) + entry.amount
+        venue, account = self._account.venue, str(self._account)
+        self.pending_ids.extend(
+            VenueEventId(event.sequence, venue, account, event.event_id or str(event.sequence))
+            for event in events
+            if event.sequence > known
+        )
         return entries
-
-    def marks(self, market: MarketState, account: AccountState) -> Mapping[str, Decimal]:
-        """The venue's prices of all that the account holds; what it has no price for is missing."""
-        marks = {self._spec.symbol: market.mark, self._spec.base_symbol: market.oracle}
-        for other in account.others:
-            if other.mark is not None:
-                marks[other.instrument] = other.mark
-        return marks
 
     def unpriced(self, marks: Mapping[str, Decimal]) -> str:
         """What is held and has no mark; empty where there is none."""
         held = (name for name, holding in self.books.holdings.items() if holding.base)
         return next((name for name in held if name not in marks), "")
 
-    def sync(self, market: MarketState, account: AccountState, operator_s: float) -> Sync:
+    def sync(self, marks: Mapping[str, Decimal], account: AccountReport, operator_s: float) -> Sync:
         """Compare ledger and venue. Both must contain the same events.
 
         Raises ValidationError where something is held that has no price.
         """
-        marks = self.marks(market, account)
         if unknown := self.unpriced(marks):
             raise ValidationError("MISSING_PRICE", f"{unknown} is held and its price is not known")
         ledger = self.books.closing_equity(marks)
@@ -122,13 +129,15 @@ class Accountant:
         totals = self.books.totals
         return totals[FlowKind.DEPOSIT] + totals[FlowKind.WITHDRAWAL]
 
-    @property
-    def traded(self) -> Decimal:
-        """What trading has brought (negative: cost): fees, tips, gas and realised PnL."""
-        totals = self.books.totals
-        return sum((totals[kind] for kind in _OF_TRADES), Decimal(0))
+    def traded(self, *instruments: str) -> Decimal:
+        """What trading ``instruments`` has brought since this process began (negative: cost): fees, tips, gas and
+        realised PnL."""
+        return sum((self._traded.get(each, _ZERO) for each in instruments), _ZERO)
 
-    @property
-    def paid_in_1e9(self) -> int:
-        """Base units that were paid in as such and are still there."""
-        return int(self.books.paid_in.get(self._spec.base_symbol, Decimal(0)) * BASE_PRECISION)
+    def paid_in_1e9(self, asset: str) -> int:
+        """Base units of ``asset`` that were paid in as such and are still there."""
+        own = self.books.paid_in.get(asset)
+        return int(own * BASE_PRECISION) if own else 0
+
+    def held_1e9(self, instrument: str) -> int:
+        return round(self.books.holdings.get(instrument, Holding()).base * BASE_PRECISION)

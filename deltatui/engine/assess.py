@@ -9,15 +9,18 @@ from deltatui.domain.carry import estimate
 from deltatui.domain.command import Deposit, Leave, Rebalance, SpotSource, Take, Withdraw
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import allowed, judge, judge_withdrawal, only_profitability_blocks
+from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
 from deltatui.domain.operation import OperationKind, Transfer
 from deltatui.domain.units import base_to_decimal
 from deltatui.domain.verdict import Verdict
 from deltatui.engine.capital import Capital, deposit_allowed
 from deltatui.engine.core import Core
+from deltatui.engine.hedge import Hedge
 from deltatui.engine.memory import PlannedCommand
 from deltatui.engine.planner import Plan, Planner
-from deltatui.engine.standing import closed, standing_facts
+from deltatui.engine.standing import closed, standing_facts, withdrawals_closed
+from deltatui.engine.world import Facts
 
 
 class Assessor:
@@ -33,54 +36,56 @@ class Assessor:
         """For the rate limit (R6.8)."""
         self._position_times.append(self._core.clock.operator_s())
 
-    def plan(self, command: PlannedCommand, *, kill: bool = False) -> Plan:
+    def plan(self, command: PlannedCommand, *, kill: bool = False, book: MarginBook | None = None) -> Plan:
         """From fresh facts. Raises ValidationError where it cannot be done or nothing is to be done. A leave of a
-        ``kill`` gets out at a worse price (:class:`SlippageLimits`)."""
-        core = self._core
-        facts, book = core.known_facts(), core.known_book()
-        if facts.market.paused:
-            raise ValidationError("VENUE_PAUSED", closed(facts.market))
+        ``kill`` gets out at a worse price (:class:`SlippageLimits`). ``book`` None: the account as it is told now."""
+        book = self._core.known_book() if book is None else book
+        if isinstance(command, Deposit | Withdraw):
+            transfer = self._transfer(command)
+            hedge = self._core.hedge_of_asset(transfer.asset)
+            return self._planner.transfer(None if hedge is None else self._open_facts(hedge), book, transfer)
+        hedge = self._core.hedge(command.market)
+        facts = self._open_facts(hedge)
         match command:
             case Take():
-                self._check_source(command)
-                return self._planner.take(
-                    facts.market, facts.account, book, command.base_1e9, command.direction, command.spot
-                )
+                self._check_source(hedge, command)
+                return self._planner.take(facts, book, command.base_1e9, command.direction, command.spot)
             case Leave():
-                own_1e9 = core.accountant.paid_in_1e9
-                return self._planner.leave(facts.market, facts.account, book, own_1e9, kill=kill)
+                return self._planner.leave(facts, book, hedge.own_1e9, kill=kill)
             case Rebalance():
-                return self._rebalance(command)
-            case Deposit() | Withdraw():
-                transfer = self._transfer(command)
-                return self._planner.transfer(facts.market, facts.account, book, transfer)
+                return self._rebalance(hedge, command, book)
 
-    def _check_source(self, command: Take) -> None:
-        """Raise ValidationError where the SOL that the spot leg is to come from is not there."""
-        core, symbol = self._core, self._core.spec.base_symbol
+    def _open_facts(self, hedge: Hedge) -> Facts:
+        """Raises ValidationError where the market takes nothing at all now."""
+        facts = hedge.known_facts()
+        if facts.market.paused:
+            raise ValidationError("VENUE_PAUSED", closed(facts.market))
+        return facts
+
+    def _check_source(self, hedge: Hedge, command: Take) -> None:
+        """Raise ValidationError where the base asset that the spot leg is to come from is not there."""
+        symbol = hedge.spec.base_symbol
         if command.spot == SpotSource.WALLET:
-            wallet, reserve = core.free_wallet_1e9(core.known_facts().account), self._capital.gas_reserve(symbol)
+            wallet = hedge.free_wallet_1e9(hedge.known_facts())
+            reserve = hedge.spec.base_1e9(self._capital.gas_reserve(symbol))
             if not deposit_allowed(command.base_1e9, wallet, reserve):
                 most = base_to_decimal(max(0, wallet - reserve))
                 raise ValidationError("WALLET_TOO_SMALL", f"the wallet can give at most {most:f} {symbol} to a hedge")
-        elif command.spot == SpotSource.DEPOSITED and command.base_1e9 > core.free_own_1e9():
-            free = base_to_decimal(core.free_own_1e9())
+        elif command.spot == SpotSource.DEPOSITED and command.base_1e9 > hedge.free_own_1e9():
+            free = base_to_decimal(hedge.free_own_1e9())
             raise ValidationError(
                 "NOT_DEPOSITED", f"{free:f} {symbol} are deposited and not covered by a hedge; deposit more, or buy"
             )
 
-    def _rebalance(self, command: Rebalance) -> Plan:
-        core = self._core
-        wanted = core.rebalance_plan(manual=command.source != "engine")
+    def _rebalance(self, hedge: Hedge, command: Rebalance, book: MarginBook) -> Plan:
+        wanted = hedge.rebalance_plan(manual=command.source != "engine")
         if wanted is None or wanted.code != "correct":
             reason = "the exposure is not known" if wanted is None else wanted.reason
             raise ValidationError("NOTHING_TO_REBALANCE", reason)
-        facts = core.known_facts()
         return self._planner.perp_order(
             OperationKind.REBALANCE,
-            facts.market,
-            facts.account,
-            core.known_book(),
+            hedge.known_facts(),
+            book,
             wanted.base_1e9,
             reduce_only=wanted.reduce_only,
             reason=wanted.reason,
@@ -89,7 +94,7 @@ class Assessor:
     def _transfer(self, command: Deposit | Withdraw) -> Transfer:
         capital, asset = self._capital, command.asset
         if asset not in capital.assets:
-            raise ValidationError("UNKNOWN_ASSET", f"{asset} cannot be moved, only {' and '.join(capital.assets)}")
+            raise ValidationError("UNKNOWN_ASSET", f"{asset} cannot be moved, only {', '.join(capital.assets)}")
         if command.amount <= 0:
             raise ValidationError("BAD_AMOUNT", f"the amount must be more than 0, it is {command.amount}")
         if isinstance(command, Withdraw):
@@ -103,21 +108,22 @@ class Assessor:
         """Every gate's verdict on a plan (R6). A deposit only reduces risk and is not judged."""
         if plan.kind == OperationKind.DEPOSIT:
             return ()
-        core = self._core
-        facts = core.facts()
+        core, hedge = self._core, self._core.hedges.get(plan.market)
+        facts = None if hedge is None else hedge.facts()
         market = None if facts is None else facts.market
         limits, absent = core.settings.limits, core.venue.not_applicable()
         if plan.kind == OperationKind.WITHDRAW:
-            return judge_withdrawal(standing_facts(plan.after, market, withdraws=True), limits)
+            problem = "" if hedge is None else None if market is None else withdrawals_closed(market)
+            return judge_withdrawal(standing_facts(plan.after, problem, withdraws=True), limits)
         exempt = self._carry_exempt(plan)
         carry = None
-        if not exempt:
-            cost = core.round_trip(plan.legs[0].base_1e9, spot_leg=plan.spot_leg)
-            carry = estimate(plan.stance, core.window, cost, core.settings.carry)
+        if hedge is not None and not exempt:
+            cost = hedge.round_trip(plan.legs[0].base_1e9, spot_leg=plan.spot_leg)
+            carry = estimate(plan.stance, hedge.window, cost, hedge.settings.carry)
         return judge(
             standing_facts(
                 plan.after,
-                market,
+                None if market is None else self._closed_to(plan, market),
                 withdraws=False,
                 increases_risk=plan.increases_risk,
                 size_problem=_size_problem(plan),
@@ -125,10 +131,41 @@ class Assessor:
                 carry=carry,
                 carry_exempt=exempt,
                 funding_age_s=None if market is None else self._funding_age_s(market),
+                funding_interval_s=3600 if market is None else market.spec.funding_interval_s,
             ),
             limits,
             absent,
         )
+
+    def verdicts(self, command: PlannedCommand, plan: Plan) -> tuple[Verdict, ...]:
+        """:meth:`judge`, and where another market's operation is open also with what that would do: both must pass, and
+        of each gate the worse is told."""
+        verdicts = self.judge(plan)
+        book = self._book_with_open(plan.market) if plan.increases_risk else None
+        if book is None:
+            return verdicts
+        return tuple(
+            first if second.allowed or not first.allowed else second
+            for first, second in zip(verdicts, self.judge(self.plan(command, book=book)), strict=True)
+        )
+
+    def _book_with_open(self, market: str) -> MarginBook | None:
+        """The account as it would be if every open operation of the other markets had landed; None where none is
+        open."""
+        core = self._core
+        operations = {each.operation.id: each.operation for each in core.unresolved.values()}
+        operations |= {hedge.check.operation.id: hedge.check.operation for hedge in core.checks() if hedge.check}
+        book, found = core.known_book(), False
+        for operation in operations.values():
+            if core.place_of(operation.market) == market:
+                continue
+            hedge = core.hedges.get(operation.market)
+            found = True
+            book = self._planner.book_with_operation(None if hedge is None else hedge.facts(), book, operation)
+        return book if found else None
+
+    def _closed_to(self, plan: Plan, market: MarketState) -> str:
+        return closed(market) if plan.increases_risk else withdrawals_closed(market)
 
     def _carry_exempt(self, plan: Plan) -> str:
         """Why ``plan`` is not judged by what it would earn (R5.8: that gate judges entering); empty where it is."""
@@ -162,6 +199,13 @@ class Assessor:
             return False
         return settings.auto_limit_usd is None or notional > settings.auto_limit_usd
 
+    def word(self, plan: Plan) -> str:
+        """What has to be typed to confirm it (R13.10): the symbol of the market or asset; empty where nothing has."""
+        settings = self._core.settings
+        if settings.mode != "live" or float(plan.notional) <= settings.typed_above_usd:
+            return ""
+        return plan.market or (plan.transfer.asset if plan.transfer is not None else "")
+
     def refused(self, plan: Plan, verdicts: tuple[Verdict, ...]) -> str:
         """Why the gates refuse; empty where they do not. A withdrawal is told the most that would pass (R3.4)."""
         if allowed(verdicts):
@@ -177,10 +221,11 @@ def _size_problem(plan: Plan) -> str:
     """Why the market would not take the size of an order (R4.4); empty where it would. Steps are the planner's matter,
     and what only reduces may close a rest below the minimum."""
     spec = plan.spec
-    for leg in plan.legs:
-        if leg.market == spec.symbol and not leg.reduce_only and abs(leg.base_1e9) < spec.min_base_1e9:
-            size, least = base_to_decimal(abs(leg.base_1e9)), base_to_decimal(spec.min_base_1e9)
-            return f"{size:f} {spec.symbol} is below the minimum of {least:f}"
+    for leg in plan.legs if spec is not None else ():
+        least_1e9 = spec.min_base_1e9 if leg.market == spec.symbol else spec.spot_min_1e9
+        if not leg.reduce_only and abs(leg.base_1e9) < least_1e9:
+            size, least = base_to_decimal(abs(leg.base_1e9)), base_to_decimal(least_1e9)
+            return f"{size:f} {leg.market} is below the minimum of {least:f}"
     return ""
 
 

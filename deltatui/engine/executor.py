@@ -1,4 +1,4 @@
-"""The serial executor: takes one operation after the other from PLANNED to its end (R8.1).
+"""The executor: takes operations from PLANNED to their end (R8.1), several at a time where they are of several markets.
 
 Every state is in the journal before the step that it allows. A failure before SENT is FAILED and nothing happened; a
 failure after it is UNRESOLVED until the sender knows better.
@@ -36,8 +36,7 @@ class Executor:
         self._clock = clock
         self._on_state = on_state
         self._stopped = stopped
-        self.signature = ""
-        """Of the operation that was signed last."""
+        self._signatures: dict[str, str] = {}
         self.open: dict[str, OpenOperation] = {}
         """What the journal holds of operations that have not ended, known also while the journal cannot be read."""
 
@@ -65,7 +64,7 @@ class Executor:
             signed = await self._sender.sign(unsigned)
         except (ValidationError, TransientError) as error:
             return await self._end(operation, Outcome(_S.FAILED, error.code, error.sentence))
-        self.signature = signed.signature
+        self._signatures[operation.id] = signed.signature
         await self._write(operation, _S.SIGNED, signed=signed)
         if why := self._stopped(operation):
             return await self._end(operation, Outcome(_S.FAILED, "STOPPED", why))
@@ -133,6 +132,10 @@ class Executor:
     async def _end(self, operation: Operation, outcome: Outcome) -> Outcome:
         await self._write(operation, outcome.state, error_code=outcome.error_code, detail=outcome.detail)
         return outcome
+
+    def signature(self, operation_id: str) -> str:
+        """Of an operation that this process has signed and not been asked about yet; empty for any other."""
+        return self._signatures.pop(operation_id, "")
 
     async def _write(
         self,

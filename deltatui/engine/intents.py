@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import msgspec
 
 from deltatui.domain.command import AnyCommand, CommandResult, Kill, ResultStatus
+from deltatui.domain.principal import Principal
 
 _REMEMBERED = 1000
 
@@ -22,20 +23,23 @@ class Intents:
     """Remembers the last thousand intents of this process; across a restart the operation ids made of them do."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, _Intent] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], _Intent] = OrderedDict()
 
     async def once(
-        self, command: AnyCommand, answer: Callable[[AnyCommand], Awaitable[CommandResult]]
+        self,
+        command: AnyCommand,
+        principal: Principal,
+        answer: Callable[[AnyCommand, Principal], Coroutine[None, None, CommandResult]],
     ) -> CommandResult:
-        """The answer to ``command``, made once for each intent. Another command under a used intent is refused; a kill
-        never is, and kills again."""
-        intent = command.intent_id
+        """The answer to ``command``, made once for each intent of a principal. Another command under a used intent is
+        refused; a kill never is, and kills again."""
+        intent, key = command.intent_id, (principal.name, command.intent_id)
         if not intent or isinstance(command, Kill):
-            return await answer(command)
-        known = self._known.get(intent)
+            return await answer(command, principal)
+        known = self._known.get(key)
         if known is None:
-            future = asyncio.ensure_future(answer(command))
-            self._known[intent] = _Intent(command, future)
+            future = asyncio.ensure_future(answer(command, principal))
+            self._known[key] = _Intent(command, future)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
             return await asyncio.shield(future)
@@ -48,9 +52,9 @@ class Intents:
         )
         return CommandResult(ResultStatus.REJECTED, "INTENT_USED", sentence, intent_id=intent)
 
-    def ended(self, intent: str, result: CommandResult) -> None:
-        """What became of an intent whose first answer was a question."""
-        known = self._known.get(intent)
+    def ended(self, principal: str, intent: str, result: CommandResult) -> None:
+        """What became of an intent of the principal of that name whose first answer was a question."""
+        known = self._known.get((principal, intent))
         if known is not None:
             known.answer = asyncio.get_running_loop().create_future()
             known.answer.set_result(msgspec.structs.replace(result, intent_id=intent))

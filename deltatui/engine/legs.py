@@ -10,6 +10,7 @@ import msgspec
 from deltatui.domain.operation import Leg, OperationKind
 from deltatui.domain.units import BASE_PRECISION, floor_to_step
 from deltatui.engine.core import Core
+from deltatui.engine.hedge import Hedge
 from deltatui.engine.memory import HedgeCheck
 from deltatui.engine.planner import Plan, Planner, closing_part
 from deltatui.ports import Outcome
@@ -41,16 +42,17 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Legs:
-    """Looks at a trade that is under way (:class:`HedgeCheck`) beside the present account."""
+    """Looks at a hedge's trade that is under way (:class:`HedgeCheck`) beside the present account."""
 
-    def __init__(self, core: Core, planner: Planner) -> None:
+    def __init__(self, core: Core, hedge: Hedge, planner: Planner) -> None:
         self._core = core
+        self._hedge = hedge
         self._planner = planner
 
     def uneven_1e9(self, check: HedgeCheck) -> int:
         """By how much one leg moved more than the other, or of a close has less left than the other; 0 below a step and
         where there is one leg only."""
-        legs, spec = check.operation.legs, self._core.spec
+        legs, spec = check.operation.legs, self._hedge.spec
         if len(legs) < 2:
             return 0
         if check.operation.kind == OperationKind.LEAVE:
@@ -64,10 +66,10 @@ class Legs:
         that is traded once the legs are closed."""
         if check.operation.kind != OperationKind.LEAVE:
             return 0, 0
-        spec, wanted = self._core.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
+        spec, wanted = self._hedge.spec, {leg.market: leg.base_1e9 for leg in check.operation.legs}
         perp = wanted.get(spec.symbol, 0) - check.filled_1e9(spec.symbol)
         # What somebody else has closed meanwhile is not open any more.
-        perp = closing_part(self._core.known_facts().account.perp_1e9, perp)
+        perp = closing_part(self._hedge.known_facts().perp.base_1e9, perp)
         spot = wanted.get(spec.base_symbol, 0) - check.filled_1e9(spec.base_symbol)
         if legs_only and spot * check.rest_1e9 < 0:
             spot = 0  # the legs are closed, and a part of the rest is traded
@@ -77,7 +79,7 @@ class Legs:
 
     def wrong(self, check: HedgeCheck) -> str:
         """What has to be mended, in words; empty where nothing has."""
-        spec = self._core.spec
+        spec = self._hedge.spec
         spot, perp = check.filled_1e9(spec.base_symbol), check.filled_1e9(spec.symbol)
         if check.operation.kind == OperationKind.LEAVE:
             if not any(self.rests_1e9(check, legs_only=True)):
@@ -89,13 +91,12 @@ class Legs:
     def mending(self, check: HedgeCheck, text: str) -> Plan:
         """The order that makes the legs of a take even, or goes on with a close: once the engine is halted, at the
         price of a kill. ``text`` is why."""
-        core, planner = self._core, self._planner
-        facts, book = core.known_facts(), core.known_book()
-        market, account = facts.market, facts.account
+        core, planner, spec = self._core, self._planner, self._hedge.spec
+        facts, book = self._hedge.known_facts(), core.known_book()
         if check.operation.kind == OperationKind.LEAVE:
             perp, spot = self.rests_1e9(check)
-            return planner.close_rest(market, account, book, perp, spot, kill=bool(core.flags.halted))
+            return planner.close_rest(facts, book, perp, spot, kill=bool(core.memory.halted))
         odd = self.uneven_1e9(check)
-        if abs(check.filled_1e9(core.spec.symbol)) > abs(check.filled_1e9(core.spec.base_symbol)):
-            return planner.perp_order(OperationKind.UNWIND, market, account, book, -odd, reduce_only=True, reason=text)
-        return planner.spot_order(OperationKind.UNWIND, market, account, book, -odd, text)
+        if abs(check.filled_1e9(spec.symbol)) > abs(check.filled_1e9(spec.base_symbol)):
+            return planner.perp_order(OperationKind.UNWIND, facts, book, -odd, reduce_only=True, reason=text)
+        return planner.spot_order(OperationKind.UNWIND, facts, book, -odd, text)

@@ -6,52 +6,56 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from deltatui.domain.allocation import Rivalry
 from deltatui.domain.carry import CarryState, Decision
-from deltatui.domain.command import Deposit, ForgetLosses, Leave, Rebalance, Take, Withdraw
+from deltatui.domain.command import Deposit, ForgetLosses, Leave, Rebalance, Resume, Take, Withdraw
 from deltatui.domain.health import LossState
 from deltatui.domain.ledger import VenueEvent
-from deltatui.domain.market import MarketState
 from deltatui.domain.operation import Operation
+from deltatui.domain.principal import Principal
 from deltatui.domain.units import BASE_PRECISION
-from deltatui.ports import AccountState
 
 TradeCommand = Take | Leave | Rebalance
 PlannedCommand = TradeCommand | Deposit | Withdraw
 """What a plan is made for."""
-AskedCommand = PlannedCommand | ForgetLosses
+AccountCommand = ForgetLosses | Resume
+"""What moves nothing and is asked about all the same."""
+AskedCommand = PlannedCommand | AccountCommand
 """What may wait for the operator's confirmation."""
+ACCOUNT = ""
+"""Stands for the account where a market's symbol would stand: questions and operations of no hedge alone."""
 
 
-class Flags(msgspec.Struct, frozen=True):
-    """Kept on disk. ``halted``, ``reducing`` hold the reason, empty where it is not so. ``held_by`` is who opened what
-    is held; ``records`` the venue's funding records that were judged; ``operations`` numbers the engine's own;
-    ``opened_s`` the market time at which the books were opened. ``pledged_1e9`` is SOL of the operator, in the
-    wallet or paid in, that the hedge counts as its spot leg (never sold by a leave)."""
+class AccountMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Kept on disk, for the account. ``halted``, ``reducing`` hold the reason, empty where it is not so. ``operations``
+    numbers the engine's own; ``opened_s`` is the market time at which the books were opened."""
 
     automation: bool = True
     halted: str = ""
     reducing: str = ""
     paused: bool = False
-    held_by: str = "nobody"
-    last_rebalance_s: float | None = None
     operations: int = 0
     losses: LossState = LossState()
     liquidations: int = 0
-    records: int = 0
     speed: int = 0
-    held_since_s: float | None = None
     opened_s: float | None = None
+    rivalry: Rivalry = Rivalry()
+
+
+class HedgeMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Kept on disk, for one market: the carry decision with what it rests on, and who opened what is held
+    (``held_by``). ``pledged_1e9`` is base of the operator, in the wallet or paid in, that the hedge counts as its spot
+    leg (never sold by a leave)."""
+
+    carry: CarryState = CarryState()
+    decision: Decision | None = None
+    held_by: str = "nobody"
+    held_since_s: float | None = None
+    last_rebalance_s: float | None = None
     pledged_1e9: int = 0
 
 
-class CarryMemory(msgspec.Struct, frozen=True):
-    """Kept on disk: the carry decision and what it rests on."""
-
-    state: CarryState
-    decision: Decision | None
-
-
-class HedgeCheck(msgspec.Struct, frozen=True):
+class HedgeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Kept on disk while a trade is under way, so that an odd leg is found after a crash too, and what follows from
     the trade is not forgotten. ``repairs`` are the operations that mend it; ``fills`` what it and they have filled so
     far, by instrument in base 1e9 (positive bought), up to the venue's event number ``counted``. ``rest_1e9`` is spot
@@ -85,19 +89,16 @@ class HedgeCheck(msgspec.Struct, frozen=True):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What waits for its confirmation; ``perp_1e9`` is the position that the operator was shown, ``reduces`` whether it
-    takes risk away."""
+    """What waits for its confirmation, asked by ``principal``; ``market`` is empty for what concerns no hedge alone. ``perp_1e9`` is the position
+    that the operator was shown, ``reduces`` whether it takes risk away, ``word`` what has to be typed (empty:
+    nothing)."""
 
     operation_id: str
+    market: str
     command: AskedCommand
+    principal: Principal
     created_s: float
     expires_s: float
     perp_1e9: int
     reduces: bool
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """Market and account at one moment, known to be there."""
-
-    market: MarketState
-    account: AccountState
+    word: str = ""

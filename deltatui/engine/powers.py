@@ -21,9 +21,10 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.engine.settings import LIVE_MODES, EngineSettings, LiveMode
+from deltatui.domain.principal import Power, Principal
+from deltatui.engine.settings import LIVE_MODES, EngineSettings
 
-_NEEDS: dict[type[Command], LiveMode] = {
+_NEEDS: dict[type[Command], Power] = {
     Pause: "watch",
     Resume: "watch",
     Cancel: "watch",
@@ -42,7 +43,7 @@ _NEEDS: dict[type[Command], LiveMode] = {
 }
 
 
-def power_of(settings: EngineSettings) -> LiveMode:
+def power_of(settings: EngineSettings) -> Power:
     return settings.live_mode if settings.mode == "live" else "auto"
 
 
@@ -50,12 +51,12 @@ def may_automate(settings: EngineSettings) -> bool:
     return power_of(settings) == "auto"
 
 
-def needed_by(command: type[Command]) -> LiveMode:
+def needed_by(command: type[Command]) -> Power:
     """The least power for some form of ``command``."""
     return _NEEDS[command]
 
 
-def needed_power(command: Command) -> LiveMode:
+def needed_power(command: Command) -> Power:
     if isinstance(command, Kill) and command.flatten:
         return "trade"
     if isinstance(command, SetAutomation) and command.on:
@@ -63,7 +64,7 @@ def needed_power(command: Command) -> LiveMode:
     return needed_by(type(command))
 
 
-def power_refusal(settings: EngineSettings, needed: LiveMode, what: str) -> str:
+def power_refusal(settings: EngineSettings, needed: Power, what: str) -> str:
     """Why the live mode does not allow ``what``; empty where it does."""
     power = power_of(settings)
     if LIVE_MODES.index(power) >= LIVE_MODES.index(needed):
@@ -71,8 +72,12 @@ def power_refusal(settings: EngineSettings, needed: LiveMode, what: str) -> str:
     return f"live mode {power} does not allow {what}; it needs live_mode {needed}"
 
 
-def check_power(settings: EngineSettings, command: Command) -> None:
-    """Raise ValidationError where the live mode does not allow ``command``."""
+def check_power(settings: EngineSettings, command: Command, principal: Principal) -> None:
+    """Raise ValidationError where the live mode does not allow ``command``, or its giver may not give it."""
     what = "kill with flatten" if isinstance(command, Kill) else type(command).__name__.lower()
     if why := power_refusal(settings, needed_power(command), what):
         raise ValidationError("NO_POWER", why)
+    if LIVE_MODES.index(principal.power) < LIVE_MODES.index(needed_power(command)):
+        raise ValidationError(
+            "NO_POWER", f"{principal.name} may {principal.power} and not more; {what} needs {needed_power(command)}"
+        )

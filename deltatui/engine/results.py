@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from deltatui.domain.command import CommandResult, LegPart, ResultStatus
-from deltatui.domain.market import MarketSpec
 from deltatui.domain.operation import Leg, OperationKind, OperationState
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
@@ -17,13 +16,13 @@ def done(code: str, message: str) -> CommandResult:
     return CommandResult(ResultStatus.DONE, code, message)
 
 
-def parts_of(spec: MarketSpec, carried: Carried) -> tuple[LegPart, ...]:
+def parts_of(market: str, carried: Carried) -> tuple[LegPart, ...]:
     """One part for each leg that was asked for."""
     instruments = dict.fromkeys(leg.market for leg in carried.legs)
     return tuple(
         LegPart(
             instrument,
-            "perp" if instrument == spec.symbol else "spot",
+            "perp" if instrument == market else "spot",
             sum(leg.base_1e9 for leg in carried.legs if leg.market == instrument) / BASE_PRECISION,
             carried.fills.get(instrument, 0) / BASE_PRECISION,
             carried.open_1e9(instrument) / BASE_PRECISION,
@@ -37,7 +36,7 @@ def result_of(
 ) -> CommandResult:
     """The answer to a trade or transfer that has ended. ``more`` is said of what came after it."""
     word, outcome = plan.kind.lower(), carried.outcome
-    parts = parts_of(plan.spec, carried)
+    parts = parts_of(plan.market, carried)
 
     def result(status: ResultStatus, code: str, message: str) -> CommandResult:
         return CommandResult(status, code, message, operation_id, verdicts=verdicts, parts=parts)
@@ -65,6 +64,30 @@ def result_of(
         return result(ResultStatus.REJECTED, "NOT_FILLED", f"{word} failed: nothing was filled")
     text = f"{word} partly done: {filled_text(parts)}; {open_text(parts)}{more}"
     return result(ResultStatus.PARTLY_DONE, "PARTIAL", text)
+
+
+def closing_result(closed: Mapping[str, CommandResult], reason: str, others: str) -> CommandResult:
+    """The answer to a kill that was to close every market: what became of each. ``others`` is what it does not touch."""
+    parts = tuple(part for each in closed.values() for part in each.parts)
+    if not closed:
+        return done("KILLED", f"halted, automation off ({reason}); there is no position to close{others}")
+    told = "; ".join(each.message for each in closed.values())
+    bad = [each for each in closed.values() if each.status != ResultStatus.DONE]
+    if not bad:
+        text = f"halted, automation off, positions closed ({reason}); {told}{others}"
+        return CommandResult(ResultStatus.DONE, "KILLED", text, next(iter(closed.values())).operation_id, parts=parts)
+    words = {ResultStatus.UNRESOLVED: "is unresolved", ResultStatus.PARTLY_DONE: "is not complete"}
+    named = [
+        f"closing{f' {symbol}' if len(closed) > 1 else ''} {words.get(each.status, 'failed')}: {each.message}"
+        for symbol, each in closed.items()
+        if each.status != ResultStatus.DONE
+    ]
+    good = [each.message for each in closed.values() if each.status == ResultStatus.DONE]
+    status = bad[0].status
+    if good and status == ResultStatus.REJECTED:
+        status = ResultStatus.PARTLY_DONE
+    text = f"halted, but {'; '.join(named)}" + (f"; {'; '.join(good)}" if good else "") + others
+    return CommandResult(status, bad[0].code, text, bad[0].operation_id, verdicts=bad[0].verdicts, parts=parts)
 
 
 def _what(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import msgspec
@@ -12,30 +13,39 @@ from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import HEALTH_CRITICAL, HEALTH_WARNING, LossLimits
+from deltatui.domain.principal import Power
 from deltatui.domain.units import SlippageLimits
 
 Mode = Literal["replay", "paper", "live"]
-LiveMode = Literal["watch", "manage", "trade", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-LIVE_MODES: tuple[LiveMode, ...] = get_args(LiveMode)
+LIVE_MODES: tuple[Power, ...] = get_args(Power)
 """In rising power (R2.1)."""
 
 
-class EngineSettings(msgspec.Struct, frozen=True):
-    """``hold`` makes the engine hold that stance whatever it pays (the policies always-short and flat); None judges
-    carry. ``auto_limit_usd`` None: automatic trades above ``confirm_above_usd`` ask the operator. ``typed_above_usd``
-    is for the terminals: the engine tells it to them and does not look at it itself."""
+class MarketSettings(msgspec.Struct, frozen=True):
+    """How one market is carried: ``size_1e9`` is what automation takes of each leg, base 1e9."""
 
-    profile: str
-    market: str
-    mode: Mode
-    limits: GateLimits
-    carry_size_1e9: int
-    live_mode: LiveMode = "watch"
-    hold: Stance | None = None
-    automation: bool = True
+    size_1e9: int
     carry: CarrySettings = CarrySettings()
     rebalance: RebalanceSettings = RebalanceSettings()
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """``markets`` are those that the engine carries.
+
+    ``hold`` makes the engine hold that stance everywhere whatever it pays (the policies always-short and flat); None
+    judges carry. ``auto_limit_usd`` None: automatic trades above ``confirm_above_usd`` ask the operator.
+    ``max_market_usd`` is the most notional that automation opens in one market (None: what it may do without asking),
+    ``max_total_usd`` in all (None: the gates bind). Above ``typed_above_usd`` a live trade is confirmed with the
+    market's symbol (R13.10)."""
+
+    profile: str
+    mode: Mode
+    limits: GateLimits
+    markets: Mapping[str, MarketSettings]
+    live_mode: Power = "watch"
+    hold: Stance | None = None
+    automation: bool = True
     losses: LossLimits = LossLimits()
     slippage_bps: int = SlippageLimits().enter_bps
     reduce_slippage_bps: int = SlippageLimits().reduce_bps
@@ -43,6 +53,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     confirm_above_usd: float = 100.0
     typed_above_usd: float = 10_000.0
     auto_limit_usd: float | None = None
+    max_market_usd: float | None = None
+    max_total_usd: float | None = None
     confirm_timeout_s: float = 30.0
     loop_interval_s: float = 60.0
     save_interval_s: float = 60.0
@@ -54,7 +66,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
     save_every_step: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValidationError for a mode, a live mode or a stance that does not exist."""
+        """Raises ValidationError for a mode, a live mode or a stance that does not exist, and where no market is
+        carried."""
+        if not self.markets:
+            raise ValidationError("NO_MARKET", "the engine needs at least one market to carry")
         for name, words in (("mode", MODES), ("live_mode", LIVE_MODES)):
             if (word := getattr(self, name)) not in words:
                 raise ValidationError("BAD_WORD", f"{name} is '{word}'; it must be one of {', '.join(words)}")

@@ -17,6 +17,7 @@ from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
 from deltatui.engine.planner import Plan
 from deltatui.engine.standing import Standing
+from deltatui.engine.world import Facts
 from deltatui.ports import Log
 
 
@@ -33,18 +34,16 @@ class Teller:
             fields["operation_id"] = event.operation_id
         self._log(event.level, "", event.message, fields)
 
-    def funding(self, entry: LedgerEntry, market: MarketState, base_1e9: int) -> None:
-        record = market.funding
+    def funding(self, entry: LedgerEntry, facts: Facts) -> None:
+        record, base_1e9 = facts.market.funding, facts.perp.base_1e9
         if record is None:
             return
-        rate = record.rate_long if base_1e9 > 0 else record.rate_short
-        base = Decimal(base_1e9) / BASE_PRECISION
         self._log(
             *audit.funding(
                 market=entry.instrument,
-                record=market.funding_count,
-                rate=rate,
-                base=base,
+                record=record.ts_s,
+                rate=record.rate_long if base_1e9 > 0 else record.rate_short,
+                base=Decimal(base_1e9) / BASE_PRECISION,
                 amount=entry.amount,
                 market_s=entry.market_s,
             )
@@ -85,12 +84,13 @@ class Teller:
             )
         )
 
-    def rebalancer(self, plan: RebalancePlan, exposure: Exposure, market_s: float) -> None:
-        if self._last.get("rebalancer") == plan.code:
+    def rebalancer(self, market: str, plan: RebalancePlan, exposure: Exposure, market_s: float) -> None:
+        if self._last.get(f"rebalancer {market}") == plan.code:
             return
-        self._last["rebalancer"] = plan.code
+        self._last[f"rebalancer {market}"] = plan.code
         self._log(
             *audit.rebalancer(
+                market=market,
                 action=plan.correction if plan.base_1e9 else "none",
                 reason=plan.reason,
                 net_delta=exposure.net_1e9 / BASE_PRECISION,
@@ -112,7 +112,7 @@ class Teller:
             self._log(*audit.safety_passed(passed, subject=subject, market_s=market_s))
 
     def cost(self, plan: Plan, market_s: float) -> None:
-        if plan.legs:
+        if plan.spec is not None and plan.legs:
             parts = {"fees": plan.fees, "slippage": plan.slippage}
             total = plan.fees + plan.slippage
             self._log(*audit.cost(market=plan.spec.symbol, parts=parts, total=total, market_s=market_s))

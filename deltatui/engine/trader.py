@@ -12,9 +12,11 @@ from deltatui.domain.event import Level
 from deltatui.domain.ledger import TRANSFER_NOTE
 from deltatui.domain.operation import Leg, OpenOperation, Operation, OperationKind, OperationState
 from deltatui.domain.snapshot import OperationView
-from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION
-from deltatui.engine.core import BEHIND, HEDGE_CHECK, Core, encode
+from deltatui.domain.units import BASE_PRECISION, QUOTE_DECIMALS
+from deltatui.engine.core import BEHIND, Core
 from deltatui.engine.executor import Executor
+from deltatui.engine.hedge import Hedge
+from deltatui.engine.kept import check_name, encode
 from deltatui.engine.legs import Carried, Legs
 from deltatui.engine.memory import HedgeCheck
 from deltatui.engine.ownership import after_fills
@@ -30,20 +32,19 @@ _ALERT_AFTER_S = 60.0
 
 
 class Trader:
-    """Whoever calls :meth:`carry_out` has the only right to trade at that moment (the desk's lock)."""
+    """Whoever calls :meth:`carry_out` holds the lane of the plan's market."""
 
     def __init__(self, core: Core, sender: Sender, planner: Planner) -> None:
         self._core = core
         self._planner = planner
-        self._legs = Legs(core, planner)
         self._executor = Executor(core.venue, sender, core.store, core.clock, self._on_state, self._stopped)
 
     async def next_id(self, suffix: str = "") -> str:
         """A number that never repeats, with the market time for people."""
         core = self._core
         while True:
-            number = core.flags.operations + 1
-            core.set_flags(operations=number)
+            number = core.memory.operations + 1
+            core.set_memory(operations=number)
             operation_id = f"o{number}-{int(core.clock.market_s())}{suffix}"
             # A process that was killed may have used numbers that it could not keep.
             if await core.store.known_operation(operation_id) is None:
@@ -55,40 +56,54 @@ class Trader:
         Raises UnresolvedError where the outcome, or what it did, is not known, ValidationError where an unresolved
         operation forbids trading.
         """
-        core = self._core
+        core, hedge = self._core, self._core.hedges.get(plan.market)
         self._check_resolved(plan)
         operation = self._operation(operation_id, plan, source, intent_id)
-        if operation.legs:
-            check = HedgeCheck(operation, {}, counted=core.accountant.books.cursor, rest_1e9=plan.rest_1e9)
-            await core.store.save_state({HEDGE_CHECK: encode(check)})
-            core.keep_check(check)
-        core.board.emit("order_submitted", Level.INFO, describe(operation), operation_id)
+        if hedge is not None and operation.legs:
+            await self._keep(
+                hedge, HedgeCheck(operation, {}, counted=core.accountant.books.cursor, rest_1e9=plan.rest_1e9)
+            )
+        core.board.emit("order_submitted", Level.INFO, self._text(operation), operation_id)
         if core.board.tell is not None:
             core.board.tell.cost(plan, core.clock.market_s())
-        earned = core.accountant.traded
+        earned = self._earned(hedge)
         outcome = await self._run(operation)
         if operation.legs and outcome.state == OperationState.LANDED and not core.accountant.opened:
-            raise UnresolvedError("NOT_BOOKED", f"{describe(operation)}: landed, but the books are not open yet")
-        carried = await self._see_to(operation, outcome)
+            raise UnresolvedError("NOT_BOOKED", f"{self._text(operation)}: landed, but the books are not open yet")
+        carried = Carried(outcome)
+        if hedge is not None:
+            carried = await self._see_to(hedge, operation, outcome)
         await core.save()
-        return msgspec.structs.replace(carried, cost=earned - core.accountant.traded)
+        return msgspec.structs.replace(carried, cost=earned - self._earned(hedge))
+
+    def _earned(self, hedge: Hedge | None) -> Decimal:
+        """What trading this market has brought so far; nothing else trades it meanwhile."""
+        return Decimal(0) if hedge is None else self._core.accountant.traded(hedge.symbol, hedge.spec.base_symbol)
+
+    async def _keep(self, hedge: Hedge, check: HedgeCheck) -> None:
+        await self._core.store.save_state({check_name(hedge.symbol): encode(check)})
+        hedge.keep_check(check)
 
     def _check_resolved(self, plan: Plan) -> None:
         """Sizes and balances are not known while an earlier operation may still land, or has landed and was not told
         (R8.4). Halted, the operator has been told what is open and decides."""
-        core = self._core
-        if not plan.legs and plan.kind != OperationKind.WITHDRAW:
+        core, hedge = self._core, self._core.hedges.get(plan.market)
+        withdraws = plan.kind == OperationKind.WITHDRAW
+        if not plan.legs and not withdraws:
             return
         # A deposit or a settlement changes no size of what is closed (R6.11).
         harmless = () if plan.increases_risk else (OperationKind.DEPOSIT, OperationKind.SETTLE)
-        if any(each.operation.kind not in harmless for each in core.unresolved.values()):
+        # Of other markets a trade is judged with what they would be (Assessor); a withdrawal waits for all.
+        open_here = core.unresolved.values() if withdraws else core.unresolved_of(plan.market)
+        if any(each.operation.kind not in harmless for each in open_here):
             raise ValidationError("UNRESOLVED_OPEN", "an earlier operation is not resolved yet; trading has to wait")
-        if core.check is not None and not core.flags.halted:
+        unseen = any(core.checks()) if withdraws else hedge is not None and hedge.check is not None
+        if unseen and not core.memory.halted:
             raise ValidationError(
                 "UNRESOLVED_OPEN", "what an earlier trade filled is not known yet; trading has to wait"
             )
 
-    async def _see_to(self, operation: Operation, outcome: Outcome) -> Carried:
+    async def _see_to(self, hedge: Hedge, operation: Operation, outcome: Outcome) -> Carried:
         """What follows from an operation that has ended and is booked."""
         core = self._core
         trouble = ""
@@ -97,19 +112,19 @@ class Trader:
         if operation.legs:  # else the check, if there is one, is that of another operation
             try:
                 if outcome.state == OperationState.LANDED:
-                    await self._mend()
+                    await self._mend(hedge)
             except CriticalError as error:
                 trouble = error.sentence
                 core.halt(error.sentence)
-            if core.check is not None:
-                fills = core.check.fills or {}
-                if rest_1e9 := core.check.rest_1e9:
-                    legs += (Leg(core.spec.base_symbol, rest_1e9, 0, False),)
-            if not (trouble and self._still_mending()):
-                core.keep_check(None)
+            if hedge.check is not None:
+                fills = hedge.check.fills or {}
+                if rest_1e9 := hedge.check.rest_1e9:
+                    legs += (Leg(hedge.spec.base_symbol, rest_1e9, 0, False),)
+            if not (trouble and self._still_mending(hedge)):
+                hedge.keep_check(None)
         carried = Carried(outcome, legs, fills, trouble)
         if outcome.state == OperationState.LANDED:
-            after_fills(core, operation, carried)
+            after_fills(hedge, operation, carried, core.clock.market_s())
         return carried
 
     async def reconcile(self) -> None:
@@ -120,16 +135,17 @@ class Trader:
         core = self._core
         for open_operation in await core.store.open_operations():
             await self.resolve(open_operation)
-        facts = core.facts()
-        if facts is None:
+        account = core.world.account()
+        if account is None:
             return
-        await core.take_in(facts)
-        await self.see_to_legs()
+        await core.take_in(account)
+        for hedge in core.hedges.values():
+            await self.see_to_legs(hedge)
 
-    async def see_to_legs(self) -> None:
-        """What a trade leaves to do whose outcome came late. For whoever has the right to trade."""
-        core, check = self._core, self._core.check
-        if check is None or self._unresolved(check) or core.state == EngineState.RECOVERING:
+    async def see_to_legs(self, hedge: Hedge) -> None:
+        """What a trade leaves to do whose outcome came late. For whoever holds the market's lane."""
+        core, check = self._core, hedge.check
+        if check is None or self._unresolved(check) or core.state == EngineState.RECOVERING or hedge.facts() is None:
             return
         if not core.accountant.opened:
             return
@@ -137,9 +153,9 @@ class Trader:
             await core.catch_up()
             state = await core.store.known_operation(check.operation.id)
             if state is not None and state.final:
-                await self._see_to(check.operation, Outcome(state))
+                await self._see_to(hedge, check.operation, Outcome(state))
             else:
-                core.keep_check(None)
+                hedge.keep_check(None)
         except (UnresolvedError, TransientError):
             return  # the connection was lost meanwhile, or the account is told late: the next look comes back to it
         await core.save()
@@ -147,10 +163,9 @@ class Trader:
     def _unresolved(self, check: HedgeCheck) -> bool:
         return any(each in self._core.unresolved for each in (check.operation.id, *check.repairs))
 
-    def _still_mending(self) -> bool:
+    def _still_mending(self, hedge: Hedge) -> bool:
         """Whether the halt is over a repair that may still land, or has and was not told: it is looked at again."""
-        core, check = self._core, self._core.check
-        return check is not None and (core.behind or self._unresolved(check))
+        return hedge.check is not None and (self._core.behind or self._unresolved(hedge.check))
 
     async def resolve(self, open_operation: OpenOperation) -> None:
         """Ask once more how it ended; books it if it is known now, else keeps it among the unresolved."""
@@ -161,7 +176,7 @@ class Trader:
         return await self._executor.ask(open_operation)
 
     async def conclude(self, open_operation: OpenOperation, outcome: Outcome | None) -> None:
-        """Book what was found out. For whoever has the right to trade."""
+        """Book what was found out. For whoever holds the operation's lane."""
         booked = await self._executor.book(open_operation, outcome)
         await self._told(open_operation.operation, outcome if booked else None)
 
@@ -175,7 +190,7 @@ class Trader:
             return
         core.unresolved.pop(operation.id, None)
         core.board.clear(f"unresolved {operation.id}")
-        core.board.emit("resolved", Level.INFO, f"{describe(operation)}: {outcome.state}", operation.id)
+        core.board.emit("resolved", Level.INFO, f"{self._text(operation)}: {outcome.state}", operation.id)
         try:
             await core.catch_up(outcome.at)
         except TransientError as error:
@@ -184,7 +199,7 @@ class Trader:
     def _alert_unresolved(self, still_open: OpenOperation) -> None:
         """R8.4: shown at once, with the signature to look for after a minute."""
         core, operation = self._core, still_open.operation
-        text = f"unresolved: {describe(operation)}"
+        text = f"unresolved: {self._text(operation)}"
         if core.clock.operator_s() - operation.created_operator_s >= _ALERT_AFTER_S:
             text += f", after {_ALERT_AFTER_S:.0f} s and more; signature {still_open.signature or 'not made'}"
         core.board.alert(f"unresolved {operation.id}", Level.ERROR, text, "unresolved")
@@ -194,7 +209,7 @@ class Trader:
         return Operation(
             operation_id,
             plan.kind,
-            plan.spec.symbol,
+            plan.market,
             source,
             clock.market_s(),
             clock.operator_s(),
@@ -212,23 +227,25 @@ class Trader:
         except DeltatuiError as error:
             self._keep_unresolved(operation, error)
             raise
+        finally:
+            signature = self._executor.signature(operation.id)
         try:
             await core.catch_up(outcome.at)
         except TransientError as error:
             raise UnresolvedError(error.code, self._alert_behind(operation, error)) from error
         if outcome.state == OperationState.LANDED:
             fills = await self._fills_of(operation)
-            core.board.emit("order_filled", Level.INFO, landed(operation, fills), operation.id)
+            core.board.emit("order_filled", Level.INFO, self._landed(operation, fills), operation.id)
             if core.board.tell is not None:
-                core.board.tell.trades(operation, fills, self._executor.signature)
+                core.board.tell.trades(operation, fills, signature)
         else:
-            text = f"{describe(operation)}: {outcome.state.lower()}, {outcome.detail or outcome.error_code}"
+            text = f"{self._text(operation)}: {outcome.state.lower()}, {outcome.detail or outcome.error_code}"
             core.board.emit("order_failed", Level.WARNING, text, operation.id)
         await core.save()
         return outcome
 
     def _alert_behind(self, operation: Operation, error: TransientError) -> str:
-        text = f"{describe(operation)}: ended, but what it did to the account is not known: {error.sentence}"
+        text = f"{self._text(operation)}: ended, but what it did to the account is not known: {error.sentence}"
         self._core.board.alert(BEHIND, Level.ERROR, text, "unresolved")
         return text
 
@@ -248,16 +265,16 @@ class Trader:
 
     # Mending
 
-    async def _mend(self) -> None:
+    async def _mend(self, hedge: Hedge) -> None:
         """R4.8: both legs of a take must have filled alike, else the excess is undone; a leave goes on until both legs
         are closed and the rest of its spot is traded. Raises CriticalError where three tries in a row fill nothing of
         what would be an odd leg, UnresolvedError where the rest is not known to be traded."""
-        core = self._core
+        core, legs = self._core, Legs(self._core, hedge, self._planner)
         idle = 0
         for _ in range(_MOST_REPAIRS):
-            check = core.check
-            text = "" if check is None else self._legs.wrong(check)
-            if check is None or not (text or self._legs.rests_1e9(check)[1]):
+            check = hedge.check
+            text = "" if check is None else legs.wrong(check)
+            if check is None or not (text or legs.rests_1e9(check)[1]):
                 return
             if core.state == EngineState.RECOVERING:
                 what = text or "the rest of the spot is not traded"
@@ -268,35 +285,33 @@ class Trader:
                 core.board.emit("odd_leg", Level.WARNING, f"{text}; mending", check.operation.id)
             try:
                 if not text:
-                    await self._settle_for_rest(check)
-                await self._repair(check, self._legs.mending(check, text))
+                    await self._settle_for_rest(hedge, check)
+                await self._repair(hedge, check, legs.mending(check, text))
             except (TransientError, ValidationError) as error:
                 core.board.emit("odd_leg", Level.ERROR, f"not mended: {error.sentence}", check.operation.id)
             except UnresolvedError as error:
                 if not text:
                     raise
                 raise CriticalError("ODD_LEG", f"{text}; mending it is unresolved: {error.sentence}") from error
-            idle = 0 if core.check is not None and core.check.fills != check.fills else idle + 1
-        check = core.check  # the last try may have mended it
-        if check is not None and self._legs.uneven_1e9(check):
-            text = self._legs.wrong(check)
+            idle = 0 if hedge.check is not None and hedge.check.fills != check.fills else idle + 1
+        check = hedge.check  # the last try may have mended it
+        if check is not None and legs.uneven_1e9(check):
+            text = legs.wrong(check)
             raise CriticalError("ODD_LEG", f"{text}; {_TRIES} tries to mend it failed, it is still open")
 
-    async def _repair(self, check: HedgeCheck, plan: Plan) -> None:
+    async def _repair(self, hedge: Hedge, check: HedgeCheck, plan: Plan) -> None:
         """One operation towards even legs; its id is kept first, so that its fills are known for what they are."""
-        core = self._core
         operation_id = await self.next_id("-u")
         check = msgspec.structs.replace(check, repairs=(*check.repairs, operation_id))
-        await core.store.save_state({HEDGE_CHECK: encode(check)})
-        core.keep_check(check)
+        await self._keep(hedge, check)
         await self._run(self._operation(operation_id, plan, "engine", "", check.operation.id))
 
-    async def _settle_for_rest(self, check: HedgeCheck) -> None:
+    async def _settle_for_rest(self, hedge: Hedge, check: HedgeCheck) -> None:
         """Gains of the closed perp pay for the rest of the spot, which no margin rule takes for a reducing order."""
-        core, facts = self._core, self._core.known_facts()
-        if facts.account.perp_1e9 or not facts.account.unsettled:
+        facts = hedge.known_facts()
+        if facts.perp.base_1e9 or not facts.perp.unsettled:
             return
-        plan = self._planner.settle(facts.market, facts.account, core.known_book())
+        plan = self._planner.settle(facts, self._core.known_book())
         operation_id = await self.next_id()
         await self._run(self._operation(operation_id, plan, check.operation.source, "", check.operation.id))
 
@@ -313,28 +328,30 @@ class Trader:
     def _on_state(self, operation: Operation, state: OperationState, detail: str) -> None:
         core = self._core
         now = core.clock.operator_s()
-        core.operation = OperationView(operation.id, operation.kind, operation.market, state, detail, now, state.final)
+        view = OperationView(operation.id, operation.kind, operation.market, state, detail, now, state.final)
+        core.operations[core.place_of(operation.market)] = view
         core.board.changed()
 
+    # Words
 
-def describe(operation: Operation) -> str:
-    """What was planned, for while nothing else is known."""
-    parts = [f"{leg.base_1e9 / BASE_PRECISION:+g} {leg.market}" for leg in operation.legs]
-    transfer = operation.transfer
-    if transfer is not None:
-        is_base = operation.market.startswith(f"{transfer.asset}-")
-        amount = transfer.amount / (BASE_PRECISION if is_base else QUOTE_PRECISION)
-        # With legs it is no leg, and must not read like one.
-        parts.append(f"{'deposit ' if operation.legs else ''}{amount:+.10g} {transfer.asset}")
-    return f"{operation.kind.lower()} {', '.join(parts)}".strip()
+    def _text(self, operation: Operation) -> str:
+        """What was planned, for while nothing else is known."""
+        parts = [f"{leg.base_1e9 / BASE_PRECISION:+g} {leg.market}" for leg in operation.legs]
+        transfer = operation.transfer
+        if transfer is not None:
+            hedge = self._core.hedge_of_asset(transfer.asset)
+            amount = transfer.amount / 10 ** (QUOTE_DECIMALS if hedge is None else hedge.spec.base_decimals)
+            # With legs it is no leg, and must not read like one.
+            parts.append(f"{'deposit ' if operation.legs else ''}{amount:+.10g} {transfer.asset}")
+        return f"{operation.kind.lower()} {', '.join(parts)}".strip()
 
-
-def landed(operation: Operation, fills: Sequence[tuple[str, Decimal, Decimal]]) -> str:
-    """What has become of it, from its fills."""
-    if not operation.legs:
-        return f"{describe(operation)}: landed"
-    filled: dict[str, Decimal] = {}
-    for instrument, base, _ in fills:
-        filled[instrument] = filled.get(instrument, Decimal(0)) + base
-    what = ", ".join(f"{float(base):+.10g} {instrument}" for instrument, base in filled.items())
-    return f"{operation.kind.lower()} filled {what}" if what else f"{operation.kind.lower()} landed, nothing was filled"
+    def _landed(self, operation: Operation, fills: Sequence[tuple[str, Decimal, Decimal]]) -> str:
+        """What has become of it, from its fills."""
+        if not operation.legs:
+            return f"{self._text(operation)}: landed"
+        filled: dict[str, Decimal] = {}
+        for instrument, base, _ in fills:
+            filled[instrument] = filled.get(instrument, Decimal(0)) + base
+        what = ", ".join(f"{float(base):+.10g} {instrument}" for instrument, base in filled.items())
+        kind = operation.kind.lower()
+        return f"{kind} filled {what}" if what else f"{kind} landed, nothing was filled"

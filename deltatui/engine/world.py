@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
+from deltatui.domain.facts import Fact, MarketChange, Prices
 from deltatui.domain.market import MarketSpec, MarketState
 from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, PerpBalance, SpotBalance, Venue
 
