@@ -27,14 +27,13 @@ class Prices(msgspec.Struct, frozen=True, tag=True):
 
 
 class Funding(msgspec.Struct, frozen=True, tag=True):
-    """A funding record that was published, for ``interval_s`` seconds. ``priced``: its TWAPs are the prices of the
-    moment too, because the source has no others (a tape)."""
+    """A funding record that was published. ``priced``: its TWAPs are the prices of the moment too, because the source
+    has no others (a tape)."""
 
     instrument: str
     source: str
     source_s: float
     record: FundingRecord
-    interval_s: int = 3600
     priced: bool = False
     received_s: float | None = None
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from store_builders import entry, operation, record
+from store_builders import entry, operation, record, told
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.event import Event, Level
@@ -130,7 +130,7 @@ async def test_operations_and_journal_read_back_what_was_written(store: EngineSt
 async def test_ledger_keeps_decimals_exactly(store: EngineStore) -> None:
     amounts = ["0.1", "-0.123456789012345678901234567890", "1E-18", "1.50", "-0", "123456789012345678901234567890"]
     entries = [entry(number, amount) for number, amount in enumerate(amounts, 1)]
-    await store.append_ledger(entries, {"vault": b"7"})
+    await store.append_ledger(entries, {"vault": b"7"}, events=told(6))
     back = await store.ledger()
     assert back == entries
     assert [str(item.amount) for item in back] == [str(Decimal(amount)) for amount in amounts]
@@ -141,9 +141,9 @@ async def test_ledger_keeps_decimals_exactly(store: EngineStore) -> None:
 
 async def test_an_entry_is_booked_once(store: EngineStore) -> None:
     entries = [entry(1), entry(2, venue_sequence=0), entry(3, venue_sequence=0), entry(4, venue_sequence=2)]
-    await store.append_ledger(entries, {"cursor": b"1"})
+    await store.append_ledger(entries, {"cursor": b"1"}, events=told(2))
     await store.append_ledger(entries[1:], {"cursor": b"2"})
-    await store.append_ledger([*entries, entry(5)], {})
+    await store.append_ledger([*entries, entry(5)], {}, events=told(5, 2))
     assert await store.ledger() == [*entries, entry(5)]
     assert await store.load_state() == {"cursor": b"2"}
 
@@ -164,7 +164,7 @@ async def test_a_contradicting_entry_is_critical_and_changes_nothing(
     store: EngineStore, bad: object, code: str
 ) -> None:
     entries = [entry(1), entry(2)]
-    await store.append_ledger(entries, {"cursor": b"2"})
+    await store.append_ledger(entries, {"cursor": b"2"}, events=told(7))
     with pytest.raises(CriticalError, match=code):
         await store.append_ledger([entry(3), bad], {"cursor": b"3"})  # type: ignore[list-item]
     assert await store.ledger() == entries
@@ -176,13 +176,15 @@ async def test_a_contradicting_entry_is_critical_and_changes_nothing(
     [
         "UPDATE ledger SET amount = '0'",
         "DELETE FROM ledger",
+        "UPDATE venue_events SET event_id = 'other'",
+        "DELETE FROM venue_events",
         "UPDATE journal SET state = 'LANDED'",
         "DROP TABLE nothing_like_this",
     ],
 )
 async def test_ledger_and_journal_are_append_only(database: Database, store: EngineStore, statement: str) -> None:
     await bring(store, "op", S.PLANNED)
-    await store.append_ledger([entry(1)], {})
+    await store.append_ledger([entry(1)], {}, events=told(1))
     with pytest.raises(CriticalError, match="DATABASE_ERROR"):
         await database.run(lambda c: c.execute(statement))
     assert await store.ledger() == [entry(1)]
@@ -209,7 +211,7 @@ async def test_another_record_of_the_same_time_is_critical_and_changes_nothing(s
     await store.append_ledger([], {"flags": b"1"}, {"SOL-PERP": [funding_record(1)]})
     wrong = {"SOL-PERP": [funding_record(2), funding_record(1, "0.02")]}
     with pytest.raises(CriticalError, match="FUNDING_CONFLICT"):
-        await store.append_ledger([entry(1)], {"flags": b"2"}, wrong)
+        await store.append_ledger([entry(1)], {"flags": b"2"}, wrong, told(1))
     assert await store.funding("SOL-PERP", 100) == [funding_record(1)]
     assert await store.ledger() == []
     assert await store.load_state() == {"flags": b"1"}
