@@ -360,8 +360,16 @@ def _check_same_funding(market: str, records: Sequence[FundingRecord], connectio
 
 def _funding_record(row: tuple[int, str, str, str, str, str, str, int]) -> FundingRecord:
     ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue, interval_s = row
-    numbers = map(Decimal, (rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue))
-    return FundingRecord(ts_s, *numbers, interval_s=interval_s)
+    return FundingRecord(
+        ts_s,
+        Decimal(rate),
+        Decimal(rate_long),
+        Decimal(rate_short),
+        Decimal(oracle_twap),
+        Decimal(mark_twap),
+        Decimal(period_revenue),
+        interval_s,
+    )
 
 
 def _funding(market: str, newest: int, connection: sqlite3.Connection) -> list[FundingRecord]:

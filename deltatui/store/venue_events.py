@@ -27,7 +27,7 @@ def append(events: Sequence[VenueEventId], connection: sqlite3.Connection) -> No
     if last is None:
         # The books may have been opened on an account that had a history.
         last = max(1, events[0].number) - 1
-    new = []
+    new: list[tuple[object, ...]] = []
     for event in events:
         if event.number <= last and not new:
             _check_known(event, connection)

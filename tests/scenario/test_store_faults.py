@@ -88,6 +88,7 @@ async def test_killed_in_the_middle_of_a_transaction(tmp_path: Path, durability:
         OpenOperation(operation("op"), S.SIGNED, "signature-op", b"raw-op", 250_000_000)
     ]
     assert await store.ledger() == [entry(1)]
+    assert await store.venue_events() == told(1)
     assert await store.load_state() == {"cursor": b"1"}
     assert await tables.load() == PaperImage({"account": b"1"}, 1)
     assert (await tables.receipt("op-0"), await tables.receipt("op")) == (b"receipt-0", None)
@@ -112,6 +113,7 @@ async def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path,
     planned = len(await store.open_operations())
     assert acknowledged <= booked <= happened <= planned <= booked + 1
     assert await store.ledger() == [entry(number) for number in range(1, booked + 1)]
+    assert await store.venue_events() == told(booked)
     assert await store.load_state() == {"cursor": str(booked).encode()}
     assert await tables.load() == PaperImage({"account": str(happened).encode()}, happened)
     assert await tables.events_after(0) == [flow(number) for number in range(1, happened + 1)]

@@ -179,6 +179,7 @@ async def test_retention_takes_only_what_is_old_and_ended(database: Database, mo
     assert [item.operation.id for item in await store.operations()] == ["young", "old-open"]
     assert [item.event.message for item in await store.events()] == ["young"]
     assert await store.ledger() == [entry(1), entry(2)]
+    assert await store.venue_events() == told(3)
     assert await store.journal("old-3") == []
     assert await store.known_operation("old-3") is S.FAILED
     with pytest.raises(CriticalError, match="OPERATION_EXISTS"):
@@ -313,7 +314,7 @@ async def filled(database: Database) -> None:
     fee = msgspec.structs.replace(
         entry(2, "-0.1000000000000000000000001"), kind=FlowKind.FEE, note='a "note", two\nlines'
     )
-    await store.append_ledger([entry(1), fee, entry(3)], {}, events=told(3))
+    await store.append_ledger([entry(1), fee, entry(3, venue_sequence=0)], {}, events=told(2))
     await PaperTables(database).commit({}, [fill(1), flow(2), fill(3, "2")])
 
 
@@ -339,6 +340,11 @@ async def test_export_to_csv(database: Database, tmp_path: Path, monkeypatch: py
         ("3", "funding", "-1.25"),
     ]
     assert ledger[1]["note"] == 'a "note", two\nlines'
+    assert [(row["venue_sequence"], row["account"], row["event_id"]) for row in ledger] == [
+        ("1", "paper/test/0", "signature-1:0"),
+        ("2", "paper/test/0", "signature-2:0"),
+        ("0", "", ""),
+    ]
     assert [row["sequence"] for row in tables[ExportKind.FUNDING]] == ["1", "3"]
     assert [(row["sequence"], Decimal(row["base"]), row["price"]) for row in tables[ExportKind.FILLS]] == [
         ("1", Decimal("-10.5"), "151.123456"),

@@ -48,7 +48,8 @@ def of_paper(last: int) -> list[VenueEventId]:
 async def test_a_database_from_before_funding_was_kept_opens_with_all_it_had(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     old = await Database.open(path, migrations=MIGRATIONS[:1])
-    await old.run(lambda c: (book(c, entry(1)), c.execute("INSERT INTO engine_state VALUES ('flags', x'31')")))
+    await old.run(lambda c: book(c, entry(1)))
+    await old.run(lambda c: c.execute("INSERT INTO engine_state VALUES ('flags', x'31')"))
     await old.close()
     new = await Database.open(path)
     store = EngineStore(new)

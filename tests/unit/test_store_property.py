@@ -67,6 +67,7 @@ def test_any_order_of_bookings_books_each_entry_once(steps: list[tuple[int, int,
             last = max(last, first + count - 1)
             assert at_once(store.load_state()) == cursor
         assert at_once(store.ledger()) == [entry(n, f"{n}.25") for n in range(1, last + 1)]
+        assert at_once(store.venue_events()) == told(last)
     at_once(database.close())
 
 
