@@ -6,14 +6,20 @@ own folders hold them, which on Linux follow ``XDG_CONFIG_HOME`` and ``XDG_STATE
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deltatui.api.endpoint import MAX_PATH_BYTES, check_path
 from deltatui.domain.errors import ValidationError
+
+if TYPE_CHECKING:
+    from deltatui.ports import AccountId
 
 DEFAULT_PROFILE = "default"
 
@@ -22,7 +28,8 @@ _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """``theme_folders`` in rising order of precedence: shipped, then the user's own."""
+    """``theme_folders`` in rising order of precedence: shipped, then the user's own. ``account_locks`` is shared by all
+    profiles below one home."""
 
     profile: str
     config_file: Path
@@ -30,6 +37,7 @@ class Paths:
     state_folder: Path
     socket: Path
     lock: Path
+    account_locks: Path
     log_folder: Path
     database: Path
     theme_folders: tuple[Path, ...]
@@ -46,12 +54,13 @@ class Paths:
             )
         home = env.get("DELTATUI_HOME", "")
         if home:
-            config, state = Path(home).absolute() / "config", Path(home).absolute() / "state" / profile
+            config, states = Path(home).absolute() / "config", Path(home).absolute() / "state"
         else:
             import platformdirs
 
             config = platformdirs.user_config_path("deltatui")
-            state = platformdirs.user_state_path("deltatui") / profile
+            states = platformdirs.user_state_path("deltatui")
+        state = states / profile
         # A home of its own means separate engines, and a runtime folder is shared by all of a user's.
         runtime = None if home else _runtime_folder(env)
         return cls(
@@ -61,10 +70,18 @@ class Paths:
             state_folder=state,
             socket=_socket(runtime, state, profile),
             lock=state / "engine.lock",
+            # No profile can be called so.
+            account_locks=states / ".accounts",
             log_folder=state / "log",
             database=state / "deltatui.sqlite",
             theme_folders=(_shipped_themes(), config / "themes"),
         )
+
+    def account_lock(self, account: AccountId) -> Path:
+        """The lock file of an account, the same for every profile. Two accounts never have the same, whatever text an
+        authority is: its name is a digest, and who holds it stands in the file."""
+        identity = json.dumps([account.venue, account.authority, account.sub_account])
+        return self.account_locks / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.lock"
 
 
 def _runtime_folder(env: Mapping[str, str]) -> Path | None:

@@ -14,7 +14,7 @@ import msgspec
 from deltatui.domain.costs import CostModel
 from deltatui.domain.event import Event, Level
 from deltatui.domain.facts import Fact
-from deltatui.domain.ledger import LedgerEntry, VenueEvent
+from deltatui.domain.ledger import LedgerEntry, VenueEvent, VenueEventId
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import FundingRecord, MarketSpec
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState
@@ -216,9 +216,15 @@ class Store(Protocol):
         entries: Sequence[LedgerEntry],
         state: Mapping[str, bytes],
         funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+        events: Sequence[VenueEventId] = (),
     ) -> None:
-        """Entries, the named engine states (vault, cursor, stance ...) and, by market, the funding records that these
-        states have judged, in one transaction. What is there already is passed over; CriticalError where it differs."""
+        """Entries, the named engine states (vault, cursor, stance ...), by market the funding records that these states
+        have judged, and the numbers of all venue events that they contain (a fill that makes no entry too), in one
+        transaction. What is there already is passed over; CriticalError where it differs.
+
+        An entry's ``venue_sequence`` is the number of an event given here or before, or 0. Numbers grow by one and are
+        for ever: one event has one number. The first is 1, or follows what had happened before the books were opened.
+        """
 
     async def funding(self, market: str, newest: int) -> Sequence[FundingRecord]:
         """The market's ``newest`` records that were kept, oldest first."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deltatui.domain.ledger import FlowKind, LedgerEntry, VenueEvent
+from deltatui.domain.ledger import FlowKind, LedgerEntry, VenueEvent, VenueEventId
 from deltatui.domain.operation import JournalRecord, Leg, Operation, OperationKind, OperationState
 
 T = TypeVar("T")
@@ -47,6 +47,11 @@ def entry(sequence: int, amount: str = "-1.25", venue_sequence: int | None = Non
     return LedgerEntry(
         sequence, venue, 1000.0 + sequence, FlowKind.FUNDING, "SOL-PERP", Decimal(amount), "op-1", "hourly"
     )
+
+
+def told(last: int, first: int = 1) -> list[VenueEventId]:
+    """The numbers ``first`` to ``last`` of events that the venue calls otherwise."""
+    return [VenueEventId(number, "paper", "paper/test/0", f"signature-{number}:0") for number in range(first, last + 1)]
 
 
 def flow(sequence: int, amount: str = "-1.25") -> VenueEvent:

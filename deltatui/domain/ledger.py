@@ -33,9 +33,12 @@ LIQUIDATION_NOTE = "liquidation"
 class VenueEvent(msgspec.Struct, frozen=True):
     """One durable, numbered thing the venue did to the account: a fill, or a cash flow.
 
-    ``sequence`` counts from 1 without holes; ledger and vault take each number once, so a restart can neither lose
-    nor repeat one. A fill has ``base`` (signed, positive bought) and ``price``; a flow has ``kind`` and ``amount``
-    (quote, positive when we receive), never both. ``record`` numbers the funding record of a funding flow.
+    ``sequence`` is the local number under which this event is known here: it counts from 1 without holes, and ledger
+    and vault take each number once, so a restart can neither lose nor repeat one. ``event_id`` is what the venue itself
+    calls the event (on a chain a signature and the index of a log line); empty where the venue has no other name for it
+    than the number, see :attr:`id`. A fill has ``base`` (signed, positive bought) and ``price``; a flow has ``kind``
+    and ``amount`` (quote, positive when we receive), never both. ``record`` numbers the funding record of a funding
+    flow.
     """
 
     sequence: int
@@ -48,10 +51,27 @@ class VenueEvent(msgspec.Struct, frozen=True):
     price: Decimal = Decimal(0)
     record: int = 0
     note: str = ""
+    event_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """What tells this event from all others of the account: the venue's name for it, else its number as text."""
+        return self.event_id or str(self.sequence)
+
+
+class VenueEventId(msgspec.Struct, frozen=True):
+    """Which event of which account has the local ``number``. ``account`` is the whole account as text, the venue
+    included; ``event_id`` is :attr:`VenueEvent.id`, never empty. The three never change once they have a number."""
+
+    number: int
+    venue: str
+    account: str
+    event_id: str
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
-    """One append-only line of the ledger. ``amount`` in quote, positive when we receive."""
+    """One append-only line of the ledger. ``amount`` in quote, positive when we receive. ``venue_sequence`` is the
+    local number of the venue's event that it books, 0 where no event of a venue stands behind it."""
 
     sequence: int
     venue_sequence: int

@@ -44,14 +44,15 @@ class MarketSpec(msgspec.Struct, frozen=True):
 
     def base_1e9(self, native: int) -> int:
         """The spot asset's smallest units in base 1e9, exact."""
-        return native * 10 ** (9 - self.base_decimals)
+        scale: int = 10 ** (9 - self.base_decimals)
+        return native * scale
 
 
 class FundingRecord(msgspec.Struct, frozen=True):
     """One funding record as the venue published it.
 
-    ``ts_s`` unix seconds; rates in quote per base unit for the whole of ``interval_s`` (positive: longs pay); prices in
-    quote.
+    ``ts_s`` unix seconds; rates in quote per base unit for the whole interval of ``interval_s`` seconds (positive:
+    longs pay); prices in quote. The interval stands in the record because a venue may change that of its market.
     """
 
     ts_s: int
@@ -66,8 +67,8 @@ class FundingRecord(msgspec.Struct, frozen=True):
 
 class MarketState(msgspec.Struct, frozen=True):
     """What the venue says of one market now. ``as_of_s`` is market time; ``interpolated`` marks a price between two
-    records. ``funding`` is the newest record. ``paused`` is why the venue takes no orders just now, empty where it does.
-    ``ended``: no prices come any more, and the last one stands; what only reduces is still taken."""
+    records. ``funding`` is the newest record. ``paused`` is why the venue takes no orders just now, empty where it
+    does. ``ended``: no prices come any more, and the last one stands; what only reduces is still taken."""
 
     spec: MarketSpec
     as_of_s: float

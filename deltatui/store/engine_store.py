@@ -11,9 +11,10 @@ import msgspec
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.event import Event, Level
-from deltatui.domain.ledger import FlowKind, LedgerEntry
+from deltatui.domain.ledger import FlowKind, LedgerEntry, VenueEventId
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import JournalRecord, OpenOperation, Operation, OperationState, check_transition
+from deltatui.store import venue_events
 from deltatui.store.database import Database
 
 _encode_operation = msgspec.json.Encoder().encode
@@ -21,7 +22,7 @@ _decode_operation = msgspec.json.Decoder(Operation).decode
 _decode_data = msgspec.json.Decoder(dict[str, str]).decode
 
 _NO_LIMIT = -1
-_FUNDING_COLUMNS = "ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue"
+_FUNDING_COLUMNS = "ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue, interval_s"
 
 
 class StoredOperation(msgspec.Struct, frozen=True):
@@ -74,15 +75,19 @@ class EngineStore:
         entries: Sequence[LedgerEntry],
         state: Mapping[str, bytes],
         funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+        events: Sequence[VenueEventId] = (),
     ) -> None:
-        """Entries, states and funding records (by market) in one transaction. ``sequence`` grows by one from 1; an
-        entry or record that is already there, equal in every field, is passed over.
+        """Entries, states, funding records (by market) and the numbers of venue events in one transaction. The
+        ``sequence`` of entries grows by one from 1, the ``number`` of events by one from wherever the first began; what
+        is already there, equal in every field, is passed over.
 
         Raises CriticalError, and writes nothing, if ``sequence`` or a ``venue_sequence`` above 0 is already booked
-        differently (LEDGER_CONFLICT), if a number is left out (LEDGER_HOLE), an amount is not finite (BAD_AMOUNT) or
-        the market has another record of the same time (FUNDING_CONFLICT).
+        differently (LEDGER_CONFLICT), if a number is left out (LEDGER_HOLE, EVENT_NUMBER_HOLE), a number has another
+        event or an event another number (EVENT_NUMBER_CONFLICT), an entry's ``venue_sequence`` is neither 0 nor the
+        number of an event (EVENT_NUMBER_UNKNOWN), an amount is not finite (BAD_AMOUNT) or the market has another record
+        of the same time (FUNDING_CONFLICT).
         """
-        await self._database.run(partial(_append_ledger, entries, state, funding=funding))
+        await self._database.run(partial(_append_ledger, entries, state, funding=funding, events=events))
 
     async def funding(self, market: str, newest: int) -> list[FundingRecord]:
         """The market's ``newest`` records, oldest first."""
@@ -100,6 +105,10 @@ class EngineStore:
     async def ledger(self, since: int = 0, limit: int | None = None) -> list[LedgerEntry]:
         """Entries with a sequence above ``since``, oldest first."""
         return await self._database.run(partial(_ledger, since, limit))
+
+    async def venue_events(self, since: int = 0, limit: int | None = None) -> list[VenueEventId]:
+        """Venue events with a number above ``since``, oldest first."""
+        return await self._database.run(partial(venue_events.read, since, _limit(limit)))
 
     async def last_ledger_sequence(self) -> int:
         """0 while nothing is booked; the next entry takes the number after it."""
@@ -242,7 +251,10 @@ def _append_ledger(
     connection: sqlite3.Connection,
     *,
     funding: Mapping[str, Sequence[FundingRecord]] | None = None,
+    events: Sequence[VenueEventId] = (),
 ) -> None:
+    venue_events.append(events, connection)
+    venue_events.check_refers_to_known(entries, connection)
     last = _last_ledger_sequence(connection)
     for entry in entries:
         if not entry.amount.is_finite():
@@ -312,7 +324,7 @@ def _last_ledger_sequence(connection: sqlite3.Connection) -> int:
 
 def _append_funding(market: str, records: Sequence[FundingRecord], connection: sqlite3.Connection) -> None:
     inserted = connection.executemany(
-        "INSERT INTO funding VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO funding VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [
             (
                 market,
@@ -323,6 +335,7 @@ def _append_funding(market: str, records: Sequence[FundingRecord], connection: s
                 str(record.oracle_twap),
                 str(record.mark_twap),
                 str(record.period_revenue),
+                record.interval_s,
             )
             for record in records
         ],
@@ -345,9 +358,18 @@ def _check_same_funding(market: str, records: Sequence[FundingRecord], connectio
             )
 
 
-def _funding_record(row: tuple[int, str, str, str, str, str, str]) -> FundingRecord:
-    ts_s, *numbers = row
-    return FundingRecord(ts_s, *map(Decimal, numbers))
+def _funding_record(row: tuple[int, str, str, str, str, str, str, int]) -> FundingRecord:
+    ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue, interval_s = row
+    return FundingRecord(
+        ts_s,
+        Decimal(rate),
+        Decimal(rate_long),
+        Decimal(rate_short),
+        Decimal(oracle_twap),
+        Decimal(mark_twap),
+        Decimal(period_revenue),
+        interval_s,
+    )
 
 
 def _funding(market: str, newest: int, connection: sqlite3.Connection) -> list[FundingRecord]:

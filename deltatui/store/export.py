@@ -36,10 +36,17 @@ _OPERATION_COLUMNS = (
     *("number", "id", "kind", "market", "source", "created_market_s", "created_operator_s", "state"),
     *("updated_operator_s", "signature", "error_code", "detail", "body"),
 )
-_LEDGER_COLUMNS = ("sequence", "venue_sequence", "market_s", "kind", "instrument", "amount", "operation_id", "note")
+_LEDGER_COLUMNS = (
+    *("sequence", "venue_sequence", "market_s", "kind", "instrument", "amount", "operation_id", "note"),
+    *("account", "event_id"),
+)
 _FILL_COLUMNS = ("sequence", "market_s", "instrument", "operation_id", "base", "price", "note")
 
-_LEDGER = f"SELECT {', '.join(_LEDGER_COLUMNS)} FROM ledger"  # noqa: S608 - constants
+_LEDGER = (
+    "SELECT l.sequence, l.venue_sequence, l.market_s, l.kind, l.instrument, l.amount, l.operation_id, l.note,"
+    " coalesce(e.account, ''), coalesce(e.event_id, '')"
+    " FROM ledger l LEFT JOIN venue_events e ON e.number = l.venue_sequence"
+)
 
 # The first column grows with every row and pages by it. Money is text: exact in both formats.
 _QUERIES: dict[ExportKind, tuple[tuple[str, ...], str]] = {
@@ -53,11 +60,11 @@ _QUERIES: dict[ExportKind, tuple[tuple[str, ...], str]] = {
     ),
     ExportKind.LEDGER: (
         _LEDGER_COLUMNS,
-        f"{_LEDGER} WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        f"{_LEDGER} WHERE l.sequence > ? ORDER BY l.sequence LIMIT ?",
     ),
     ExportKind.FUNDING: (
         _LEDGER_COLUMNS,
-        f"{_LEDGER} WHERE kind = 'funding' AND sequence > ? ORDER BY sequence LIMIT ?",
+        f"{_LEDGER} WHERE l.kind = 'funding' AND l.sequence > ? ORDER BY l.sequence LIMIT ?",
     ),
     ExportKind.FILLS: (
         _FILL_COLUMNS,
@@ -74,9 +81,10 @@ async def export(
 ) -> int:
     """Write ``kind`` to ``path`` and return the number of rows. The file appears when it is complete.
 
-    Times are unix seconds, amounts in quote (positive when we receive), ``base`` signed, positive bought. Fills are
-    those of the paper venue. Parquet needs duckdb. Raises ValidationError (EXPORT_EXISTS, BAD_PATH, NO_PARQUET),
-    TransientError (DISK_FULL, DISK_ERROR).
+    Times are unix seconds, amounts in quote (positive when we receive), ``base`` signed, positive bought. ``account``
+    and ``event_id`` name the venue's event behind a ledger entry, empty where there is none; ``venue_sequence`` is its
+    number in this database alone. Fills are those of the paper venue. Parquet needs duckdb. Raises ValidationError
+    (EXPORT_EXISTS, BAD_PATH, NO_PARQUET), TransientError (DISK_FULL, DISK_ERROR).
     """
     duckdb = _duckdb() if form is ExportFormat.PARQUET else None
     header, query = _QUERIES[kind]

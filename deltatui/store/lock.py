@@ -1,4 +1,4 @@
-"""One engine per account (R9.5)."""
+"""One engine a profile, and one an account (R9.5)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from deltatui.store.faults import from_os
 
 
 class LockHolder(msgspec.Struct, frozen=True):
-    """Who holds a lock, in the words it wrote when it got it."""
+    """Who holds a lock, in the words it wrote when it got it. ``account`` is empty in the lock of a profile."""
 
     pid: int
     host: str
     profile: str
     started_operator_s: float
+    account: str = ""
 
 
 class EngineLock:
@@ -33,8 +34,9 @@ class EngineLock:
 
     @classmethod
     def acquire(cls, path: Path, holder: LockHolder) -> EngineLock:
-        """Take the lock file ``path``, which is created if need be, or raise ValidationError: ENGINE_RUNNING with who
-        holds it, BAD_PATH if the path cannot be used. A few microseconds of disk work."""
+        """Take the lock file ``path``, which is created if need be, or raise ValidationError: with who holds it,
+        ACCOUNT_IN_USE where ``holder`` names an account and ENGINE_RUNNING where it does not; BAD_PATH if the path
+        cannot be used. A few microseconds of disk work."""
         try:
             make_folder(path.parent)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,7 +49,8 @@ class EngineLock:
         except BlockingIOError:
             text = os.pread(descriptor, 65536, 0)
             os.close(descriptor)
-            raise ValidationError("ENGINE_RUNNING", _sentence(text, path)) from None
+            code = "ACCOUNT_IN_USE" if holder.account else "ENGINE_RUNNING"
+            raise ValidationError(code, _sentence(text, path, holder.account)) from None
         except OSError as error:
             os.close(descriptor)
             raise from_os(error, path) from error
@@ -62,8 +65,10 @@ class EngineLock:
             os.close(descriptor)
 
 
-def _sentence(text: bytes, path: Path) -> str:
+def _sentence(text: bytes, path: Path, account: str) -> str:
     advice = "stop that one first, or attach to it"
+    if account:
+        advice = f"two engines never run on one account ({account}); {advice}"
     try:
         holder = msgspec.json.decode(text, type=LockHolder)
         since = datetime.fromtimestamp(holder.started_operator_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -93,8 +93,8 @@ async def backup_config(path: Path, folder: Path, operator_s: float) -> Path | N
 async def prune(database: Database, operator_s: float, keep_days: float = RETENTION_DAYS) -> Pruned:
     """Remove operations that ended, their journal, and activity, all older than ``keep_days``, and of each market's
     funding all but the newest records: they are counted, not aged, since a replay's are as old as its tape. Open
-    operations, the ledger and the ids of all operations stay. In short transactions, so that trading never waits
-    long."""
+    operations, the ledger, the numbers of venue events and the ids of all operations stay. In short transactions, so
+    that trading never waits long."""
     cutoff = operator_s - keep_days * DAY_S
     operations = journal = activity = 0
     while True:

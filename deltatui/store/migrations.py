@@ -103,7 +103,40 @@ _SECOND: Migration = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
+_THIRD: Migration = (
+    # Which event of which account has the local number that the ledger's venue_sequence is. An event without a cash
+    # flow (a fill that realises nothing) has a number and no entry.
+    """CREATE TABLE venue_events (
+        number INTEGER PRIMARY KEY CHECK (number > 0),
+        venue TEXT NOT NULL CHECK (venue <> ''),
+        account TEXT NOT NULL CHECK (account <> ''),
+        event_id TEXT NOT NULL CHECK (event_id <> ''),
+        UNIQUE (venue, account, event_id)
+    )""",
+    # Until now there was paper alone, which calls its events by their number. How its account will be called is not
+    # known here, hence the '?', which no account is called. Numbered is what the books had taken in: of what the
+    # exchange did after that (paper_events) the engine is told at its next start.
+    """INSERT INTO venue_events
+        WITH RECURSIVE
+            books (seen) AS (
+                SELECT json_extract(CAST(value AS TEXT), '$.cursor') FROM engine_state WHERE name = 'books'
+            ),
+            booked (last) AS (
+                SELECT max(coalesce((SELECT seen FROM books), 0), coalesce((SELECT max(venue_sequence) FROM ledger), 0))
+            ),
+            numbers (number) AS (
+                SELECT 1 FROM booked WHERE last > 0 UNION ALL SELECT number + 1 FROM numbers, booked WHERE number < last
+            )
+        SELECT number, 'paper', 'paper/?/0', CAST(number AS TEXT) FROM numbers""",
+    """CREATE TRIGGER venue_events_are_append_only BEFORE UPDATE ON venue_events
+        BEGIN SELECT RAISE(ABORT, 'numbers of venue events are append-only'); END""",
+    """CREATE TRIGGER venue_events_are_kept BEFORE DELETE ON venue_events
+        BEGIN SELECT RAISE(ABORT, 'numbers of venue events are append-only'); END""",
+    # A venue may change the interval of its market; all there was until now came hourly.
+    "ALTER TABLE funding ADD COLUMN interval_s INTEGER NOT NULL DEFAULT 3600",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)
 """Append, never edit: step n brings a database of version n - 1 to version n."""
 
 

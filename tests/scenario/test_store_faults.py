@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_builders import child, entry, flow, operation, record
+from store_builders import child, entry, flow, operation, record, told
 
 from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.operation import OpenOperation, OperationState
@@ -22,7 +22,7 @@ S = OperationState
 PRELUDE = """
 import asyncio, sys
 from pathlib import Path
-from store_builders import entry, flow, record
+from store_builders import entry, flow, record, told
 from deltatui.domain.operation import OperationState as S
 from deltatui.store import engine_store, paper_tables
 from deltatui.store.database import Database, Durability
@@ -44,12 +44,12 @@ async def main():
     store, tables = EngineStore(database), PaperTables(database)
     for state in (S.PLANNED, S.SIMULATED, S.SIGNED):
         await store.append_journal(record("op", state))
-    await store.append_ledger([entry(1)], {"cursor": b"1"})
+    await store.append_ledger([entry(1)], {"cursor": b"1"}, events=told(1))
     await tables.commit({"account": b"1"}, [flow(1)], "op-0", b"receipt-0")
 
     def half_done(connection):
         engine_store._append_journal(record("op", S.SENT), connection)
-        engine_store._append_ledger([entry(2)], {"cursor": b"2"}, connection)
+        engine_store._append_ledger([entry(2)], {"cursor": b"2"}, connection, events=told(2))
         paper_tables._commit({"account": b"2"}, [flow(2)], "op", b"receipt", connection)
         # Large enough to be in the WAL file before the commit.
         connection.execute("PRAGMA cache_size = 1")
@@ -68,7 +68,7 @@ async def main():
     for number in range(1, 1_000_000):
         await store.append_journal(record(f"op-{number}", S.PLANNED))
         await tables.commit({"account": str(number).encode()}, [flow(number)], f"op-{number}", b"receipt")
-        await store.append_ledger([entry(number)], {"cursor": str(number).encode()})
+        await store.append_ledger([entry(number)], {"cursor": str(number).encode()}, events=told(number, number))
         say(number)
 
 asyncio.run(main())
@@ -88,6 +88,7 @@ async def test_killed_in_the_middle_of_a_transaction(tmp_path: Path, durability:
         OpenOperation(operation("op"), S.SIGNED, "signature-op", b"raw-op", 250_000_000)
     ]
     assert await store.ledger() == [entry(1)]
+    assert await store.venue_events() == told(1)
     assert await store.load_state() == {"cursor": b"1"}
     assert await tables.load() == PaperImage({"account": b"1"}, 1)
     assert (await tables.receipt("op-0"), await tables.receipt("op")) == (b"receipt-0", None)
@@ -112,6 +113,7 @@ async def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path,
     planned = len(await store.open_operations())
     assert acknowledged <= booked <= happened <= planned <= booked + 1
     assert await store.ledger() == [entry(number) for number in range(1, booked + 1)]
+    assert await store.venue_events() == told(booked)
     assert await store.load_state() == {"cursor": str(booked).encode()}
     assert await tables.load() == PaperImage({"account": str(happened).encode()}, happened)
     assert await tables.events_after(0) == [flow(number) for number in range(1, happened + 1)]
@@ -154,7 +156,7 @@ async def test_the_writer_waits_for_a_short_lock(tmp_path: Path) -> None:
 async def test_disk_full_loses_nothing_and_passes(tmp_path: Path, durability: Durability) -> None:
     database = await Database.open(tmp_path / "engine.db", durability)
     store, tables = EngineStore(database), PaperTables(database)
-    await store.append_ledger([entry(1)], {"cursor": b"1"})
+    await store.append_ledger([entry(1)], {"cursor": b"1"}, events=told(1))
 
     def allow(connection: sqlite3.Connection, more: int) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -162,7 +164,7 @@ async def test_disk_full_loses_nothing_and_passes(tmp_path: Path, durability: Du
 
     await database.run(lambda c: allow(c, 3))
     with pytest.raises(TransientError, match="DISK_FULL"):
-        await store.append_ledger([entry(2)], {"cursor": b"2" * 50_000})
+        await store.append_ledger([entry(2)], {"cursor": b"2" * 50_000}, events=told(2))
     with pytest.raises(TransientError, match="DISK_FULL"):
         await tables.commit({"account": b"2" * 50_000}, [flow(1)], "op", b"receipt")
     assert await store.ledger() == [entry(1)]
@@ -171,14 +173,15 @@ async def test_disk_full_loses_nothing_and_passes(tmp_path: Path, durability: Du
     assert await tables.receipt("op") is None
     await store.append_journal(record("op", S.PLANNED))
     await database.run(lambda c: allow(c, 1000))
-    await store.append_ledger([entry(2)], {"cursor": b"2" * 50_000})
+    await store.append_ledger([entry(2)], {"cursor": b"2" * 50_000}, events=told(2))
     assert await store.ledger() == [entry(1), entry(2)]
     await database.close()
 
 
 async def filled(path: Path) -> None:
     database = await Database.open(path)
-    await EngineStore(database).append_ledger([entry(number) for number in range(1, 3000)], {"vault": b"1" * 5000})
+    entries = [entry(number) for number in range(1, 3000)]
+    await EngineStore(database).append_ledger(entries, {"vault": b"1" * 5000}, events=told(2999))
     await database.close()
 
 

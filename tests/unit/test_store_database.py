@@ -7,11 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_builders import at_once, entry
+from store_builders import at_once
 
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.store.database import Database, Durability
-from deltatui.store.engine_store import EngineStore
 from deltatui.store.migrations import MIGRATIONS
 
 ON_DISK = (Durability.FULL, Durability.NORMAL)
@@ -245,17 +244,3 @@ async def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     again = await Database.open(path)
     assert await again.run(names) == ["vault"]
     await again.close()
-
-
-async def test_a_database_from_before_funding_was_kept_opens_with_all_it_had(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    old = await Database.open(path, migrations=MIGRATIONS[:1])
-    await EngineStore(old).append_ledger([entry(1)], {"flags": b"1"})
-    await old.close()
-    new = await Database.open(path)
-    store = EngineStore(new)
-    assert new.migration_backup is not None
-    assert await store.ledger() == [entry(1)]
-    assert await store.load_state() == {"flags": b"1"}
-    assert await store.funding("SOL-PERP", 100) == []
-    await new.close()

@@ -7,13 +7,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from store_builders import entry, operation, record
+from store_builders import entry, operation, record, told
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.event import Event, Level
+from deltatui.domain.ledger import VenueEvent, VenueEventId
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import TRANSITIONS, JournalRecord, OpenOperation, OperationState
 from deltatui.ports import Store
+from deltatui.store import venue_events
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 
@@ -130,7 +132,7 @@ async def test_operations_and_journal_read_back_what_was_written(store: EngineSt
 async def test_ledger_keeps_decimals_exactly(store: EngineStore) -> None:
     amounts = ["0.1", "-0.123456789012345678901234567890", "1E-18", "1.50", "-0", "123456789012345678901234567890"]
     entries = [entry(number, amount) for number, amount in enumerate(amounts, 1)]
-    await store.append_ledger(entries, {"vault": b"7"})
+    await store.append_ledger(entries, {"vault": b"7"}, events=told(6))
     back = await store.ledger()
     assert back == entries
     assert [str(item.amount) for item in back] == [str(Decimal(amount)) for amount in amounts]
@@ -141,9 +143,9 @@ async def test_ledger_keeps_decimals_exactly(store: EngineStore) -> None:
 
 async def test_an_entry_is_booked_once(store: EngineStore) -> None:
     entries = [entry(1), entry(2, venue_sequence=0), entry(3, venue_sequence=0), entry(4, venue_sequence=2)]
-    await store.append_ledger(entries, {"cursor": b"1"})
+    await store.append_ledger(entries, {"cursor": b"1"}, events=told(2))
     await store.append_ledger(entries[1:], {"cursor": b"2"})
-    await store.append_ledger([*entries, entry(5)], {})
+    await store.append_ledger([*entries, entry(5)], {}, events=told(5, 2))
     assert await store.ledger() == [*entries, entry(5)]
     assert await store.load_state() == {"cursor": b"2"}
 
@@ -164,7 +166,7 @@ async def test_a_contradicting_entry_is_critical_and_changes_nothing(
     store: EngineStore, bad: object, code: str
 ) -> None:
     entries = [entry(1), entry(2)]
-    await store.append_ledger(entries, {"cursor": b"2"})
+    await store.append_ledger(entries, {"cursor": b"2"}, events=told(7))
     with pytest.raises(CriticalError, match=code):
         await store.append_ledger([entry(3), bad], {"cursor": b"3"})  # type: ignore[list-item]
     assert await store.ledger() == entries
@@ -176,21 +178,107 @@ async def test_a_contradicting_entry_is_critical_and_changes_nothing(
     [
         "UPDATE ledger SET amount = '0'",
         "DELETE FROM ledger",
+        "UPDATE venue_events SET event_id = 'other'",
+        "DELETE FROM venue_events",
         "UPDATE journal SET state = 'LANDED'",
         "DROP TABLE nothing_like_this",
     ],
 )
 async def test_ledger_and_journal_are_append_only(database: Database, store: EngineStore, statement: str) -> None:
     await bring(store, "op", S.PLANNED)
-    await store.append_ledger([entry(1)], {})
+    await store.append_ledger([entry(1)], {}, events=told(1))
     with pytest.raises(CriticalError, match="DATABASE_ERROR"):
         await database.run(lambda c: c.execute(statement))
     assert await store.ledger() == [entry(1)]
 
 
-def funding_record(hour: int, rate: str = "0.01") -> FundingRecord:
-    number = Decimal(rate)
-    return FundingRecord(3600 * hour, number, number * 2, -number, Decimal("150.10"), Decimal("1E+2"), Decimal("-0"))
+def event_id(number: int, name: str, account: str = "paper/test/0", venue: str = "paper") -> VenueEventId:
+    return VenueEventId(number, venue, account, name)
+
+
+async def test_venue_events_keep_their_numbers(store: EngineStore) -> None:
+    await store.append_ledger([entry(1)], {"cursor": b"1"}, events=told(3))
+    await store.append_ledger([entry(2, venue_sequence=3)], {"cursor": b"2"}, events=told(3, 2))
+    await store.append_ledger([entry(3, venue_sequence=5)], {"cursor": b"3"}, events=told(5, 3))
+    # Of another account or venue the same name is another event.
+    others = [event_id(6, "signature-1:0", "paper/other/0"), event_id(7, "signature-1:0", venue="drift")]
+    await store.append_ledger([], {}, events=others)
+    assert await store.venue_events() == [*told(5), *others]
+    assert await store.venue_events(since=1, limit=2) == told(3, 2)
+    assert await store.ledger() == [entry(1), entry(2, venue_sequence=3), entry(3, venue_sequence=5)]
+
+
+async def test_books_that_open_on_an_account_with_a_history_begin_after_it(store: EngineStore) -> None:
+    await store.append_ledger([], {}, events=told(12, 11))
+    assert await store.venue_events() == told(12, 11)
+    for first, second in ((10, 12), (12, 10), (11, 13), (13, 11)):
+        with pytest.raises(CriticalError, match="EVENT_NUMBER_UNKNOWN") as unknown:
+            await store.append_ledger([entry(1, venue_sequence=first), entry(2, venue_sequence=second)], {})
+        assert "11 to 12" in unknown.value.sentence
+    assert await store.ledger() == []
+    await store.append_ledger([entry(1, venue_sequence=11), entry(2, venue_sequence=12)], {})
+
+
+@pytest.mark.parametrize(
+    ("events", "code", "said"),
+    [
+        ([event_id(2, "another")], "CONFLICT", "number 2, but 2 is event 'signature-2:0'"),
+        ([event_id(2, "signature-2:0", "paper/other/0")], "CONFLICT", "2 is event"),
+        ([event_id(2, "signature-2:0", venue="drift")], "CONFLICT", "2 is event"),
+        ([event_id(2, "signature-1:0")], "CONFLICT", "1 is event 'signature-1:0' of paper/test/0, 2 is event"),
+        ([event_id(4, "new"), event_id(5, "signature-1:0")], "CONFLICT", "number 5, but 1 is event"),
+        ([event_id(4, "new"), event_id(5, "new")], "CONFLICT", "number 5, but 4 is event"),
+        ([event_id(0, "new")], "CONFLICT", "no event has that number"),
+        ([event_id(5, "new")], "HOLE", "5 came where 4 was due"),
+        ([event_id(4, "new"), event_id(6, "newer")], "HOLE", "6 came where 5 was due"),
+        ([event_id(4, "new"), event_id(3, "signature-3:0")], "HOLE", "3 came where 5 was due"),
+        ([event_id(4, "new"), event_id(4, "new")], "HOLE", "4 came where 5 was due"),
+    ],
+)
+async def test_a_number_that_contradicts_is_critical_and_changes_nothing(
+    store: EngineStore, events: list[VenueEventId], code: str, said: str
+) -> None:
+    await store.append_ledger([entry(1)], {"cursor": b"1"}, events=told(3))
+    with pytest.raises(CriticalError, match=f"EVENT_NUMBER_{code}") as refused:
+        await store.append_ledger([entry(2)], {"cursor": b"2"}, {"SOL-PERP": [funding_record(1)]}, events)
+    assert said in refused.value.sentence
+    assert await store.venue_events() == told(3)
+    assert await store.ledger() == [entry(1)]
+    assert await store.funding("SOL-PERP", 9) == []
+    assert await store.load_state() == {"cursor": b"1"}
+
+
+@pytest.mark.parametrize("nameless", [event_id(1, ""), event_id(1, "x", account=""), event_id(1, "x", venue="")])
+async def test_an_event_without_a_name_is_refused(store: EngineStore, nameless: VenueEventId) -> None:
+    with pytest.raises(CriticalError, match="DATABASE_ERROR"):
+        await store.append_ledger([], {}, events=[nameless])
+    assert await store.venue_events() == []
+
+
+@pytest.mark.parametrize("numbered", [0, 3])
+async def test_an_entry_books_an_event_that_is_known(store: EngineStore, numbered: int) -> None:
+    await store.append_ledger([], {}, events=told(numbered))
+    for entries in ([entry(1, venue_sequence=numbered + 1)], [entry(1, venue_sequence=-1)]):
+        with pytest.raises(CriticalError, match="EVENT_NUMBER_UNKNOWN") as refused:
+            await store.append_ledger(entries, {"cursor": b"1"})
+        assert ("1 to 3" if numbered else "none") in refused.value.sentence
+    await store.append_ledger([entry(1, venue_sequence=0)], {})
+    assert await store.load_state() == {}
+
+
+def test_an_event_is_called_by_its_venue_or_by_its_number() -> None:
+    assert VenueEvent(7, 1.0, "SOL", event_id="signature:3").id == "signature:3"
+    assert VenueEvent(7, 1.0, "SOL").id == "7"
+
+
+async def test_the_ends_of_the_numbers_are_found_without_reading_them_all(database: Database) -> None:
+    rows = await database.run(lambda c: c.execute(f"EXPLAIN QUERY PLAN {venue_events._ENDS}").fetchall())
+    assert not [row[3] for row in rows if row[3].startswith("SCAN venue_events")]
+
+
+def funding_record(hour: int, rate: str = "0.01", interval_s: int = 3600) -> FundingRecord:
+    number, other = Decimal(rate), Decimal("150.10")
+    return FundingRecord(3600 * hour, number, number * 2, -number, other, Decimal("1E+2"), Decimal("-0"), interval_s)
 
 
 async def test_funding_is_kept_exactly_and_by_market(store: EngineStore) -> None:
@@ -205,11 +293,20 @@ async def test_funding_is_kept_exactly_and_by_market(store: EngineStore) -> None
     assert await store.load_state() == {"flags": b"5"}
 
 
+async def test_a_funding_record_keeps_the_interval_it_counted_for(store: EngineStore) -> None:
+    """Of the same market too: a venue may change it."""
+    records = [funding_record(8, interval_s=28_800), funding_record(12, interval_s=14_400), funding_record(13)]
+    await store.append_ledger([], {}, {"SOL-PERP": records})
+    assert [record.interval_s for record in await store.funding("SOL-PERP", 9)] == [28_800, 14_400, 3600]
+    with pytest.raises(CriticalError, match="FUNDING_CONFLICT"):
+        await store.append_ledger([], {}, {"SOL-PERP": [funding_record(8, interval_s=3600)]})
+
+
 async def test_another_record_of_the_same_time_is_critical_and_changes_nothing(store: EngineStore) -> None:
     await store.append_ledger([], {"flags": b"1"}, {"SOL-PERP": [funding_record(1)]})
     wrong = {"SOL-PERP": [funding_record(2), funding_record(1, "0.02")]}
     with pytest.raises(CriticalError, match="FUNDING_CONFLICT"):
-        await store.append_ledger([entry(1)], {"flags": b"2"}, wrong)
+        await store.append_ledger([entry(1)], {"flags": b"2"}, wrong, told(1))
     assert await store.funding("SOL-PERP", 100) == [funding_record(1)]
     assert await store.ledger() == []
     assert await store.load_state() == {"flags": b"1"}

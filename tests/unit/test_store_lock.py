@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,8 @@ import pytest
 from store_builders import child
 
 from deltatui.domain.errors import ValidationError
+from deltatui.paths import Paths
+from deltatui.ports import AccountId
 from deltatui.store.lock import EngineLock, LockHolder
 
 NAME = "engine.lock"
@@ -74,6 +77,71 @@ def test_a_holder_that_did_not_say_who_it_is(tmp_path: Path, contents: bytes) ->
     with pytest.raises(ValidationError, match="has not said who it is"):
         EngineLock.acquire(tmp_path / NAME, HOLDER)
     lock.release()
+
+
+HOLD_ACCOUNT = """
+import os, sys
+from deltatui.paths import Paths
+from deltatui.ports import AccountId
+from deltatui.store.lock import EngineLock, LockHolder
+account = AccountId("drift", "DriftKey", 2)
+path = Paths.of("one", {"DELTATUI_HOME": sys.argv[1]}).account_lock(account)
+lock = EngineLock.acquire(path, LockHolder(os.getpid(), "far-host", "one", 1750424400.0, str(account)))
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def lock_account(home: Path, profile: str, account: AccountId) -> EngineLock:
+    path = Paths.of(profile, {"DELTATUI_HOME": str(home)}).account_lock(account)
+    return EngineLock.acquire(path, LockHolder(os.getpid(), "here", profile, 1.0, str(account)))
+
+
+def test_two_profiles_cannot_run_on_one_account(tmp_path: Path) -> None:
+    account = AccountId("drift", "DriftKey", 2)
+    with child(HOLD_ACCOUNT, tmp_path) as other:
+        assert other.line() == "held"
+        with pytest.raises(ValidationError, match="ACCOUNT_IN_USE") as refused:
+            lock_account(tmp_path, "two", account)
+        for part in ("'one'", f"process {other.process.pid} ", "far-host", "drift/DriftKey/2", "stop that one first"):
+            assert part in refused.value.sentence
+        for different in (AccountId("drift", "DriftKey"), AccountId("paper", "DriftKey", 2)):
+            lock_account(tmp_path, "two", different).release()
+        other.kill()
+    lock_account(tmp_path, "two", account).release()
+
+
+def test_an_account_whose_holder_did_not_say_who_it_is(tmp_path: Path) -> None:
+    account = AccountId("drift", "DriftKey")
+    lock = lock_account(tmp_path, "one", account)
+    lock.path.write_bytes(b"")
+    with pytest.raises(ValidationError, match="ACCOUNT_IN_USE") as refused:
+        lock_account(tmp_path, "two", account)
+    assert "has not said who it is" in refused.value.sentence
+    assert "drift/DriftKey/0" in refused.value.sentence
+    lock.release()
+
+
+def test_paper_accounts_of_two_profiles_run_side_by_side(tmp_path: Path) -> None:
+    locks = [lock_account(tmp_path, profile, AccountId("paper", profile)) for profile in ("one", "two")]
+    assert locks[0].path.parent == locks[1].path.parent
+    for lock in locks:
+        lock.release()
+
+
+def test_an_account_has_one_lock_for_all_profiles(tmp_path: Path) -> None:
+    one, two = (Paths.of(name, {"DELTATUI_HOME": str(tmp_path)}) for name in ("one", "two"))
+    account = AccountId("drift", "key")
+    assert one.account_lock(account) == two.account_lock(account)
+    strange = ("", "../../x", "a/b", "a" * 5000, "\x00", "\ud800", "KEY", "Ü", "U\u0308", "key/0", 'key", 0]')
+    ids = [account, AccountId("drift/key", ""), AccountId("drift", "key", 1), *(AccountId("drift", t) for t in strange)]
+    locks = {one.account_lock(account) for account in ids}
+    assert len(locks) == len(ids)
+    for lock in locks:
+        assert lock.parent == tmp_path / "state" / ".accounts"
+        assert re.fullmatch(r"[0-9a-f]{32}\.lock", lock.name)
+    with pytest.raises(ValidationError, match="BAD_PROFILE"):
+        Paths.of(one.account_locks.name, {})
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:

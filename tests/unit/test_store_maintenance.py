@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from store_builders import entry, fill, flow, operation, record
+from store_builders import entry, fill, flow, operation, record, told
 
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.event import Event, Level
@@ -92,11 +92,11 @@ def test_rotation_step_by_step_is_rotation_at_once() -> None:
 
 async def test_a_backup_is_whole_while_the_writer_writes(database: Database, tmp_path: Path) -> None:
     store = EngineStore(database)
-    await store.append_ledger([entry(1)], {"cursor": b"1"})
+    await store.append_ledger([entry(1)], {"cursor": b"1"}, events=told(1))
 
     async def book() -> None:
         for number in range(2, 200):
-            await store.append_ledger([entry(number)], {"cursor": str(number).encode()})
+            await store.append_ledger([entry(number)], {"cursor": str(number).encode()}, events=told(number, number))
 
     writing = asyncio.ensure_future(book())
     folder = tmp_path / "backups"
@@ -171,7 +171,7 @@ async def test_retention_takes_only_what_is_old_and_ended(database: Database, mo
         await run_through(store, f"old-{number}", S.PLANNED, S.FAILED, operator_s=old)
     await run_through(store, "old-open", S.PLANNED, S.SIMULATED, S.SIGNED, S.SENT, operator_s=old)
     await run_through(store, "young", S.PLANNED, S.FAILED, operator_s=now)
-    await store.append_ledger([entry(1), entry(2)], {})
+    await store.append_ledger([entry(1), entry(2)], {}, events=told(3))
     await store.append_events([Event("x", Level.INFO, "old", 1.0, old) for _ in range(7)])
     await store.append_events([Event("x", Level.INFO, "young", 1.0, now - 89 * DAY_S)])
     assert await prune(database, now) == Pruned(7, 14, 7)
@@ -179,6 +179,7 @@ async def test_retention_takes_only_what_is_old_and_ended(database: Database, mo
     assert [item.operation.id for item in await store.operations()] == ["young", "old-open"]
     assert [item.event.message for item in await store.events()] == ["young"]
     assert await store.ledger() == [entry(1), entry(2)]
+    assert await store.venue_events() == told(3)
     assert await store.journal("old-3") == []
     assert await store.known_operation("old-3") is S.FAILED
     with pytest.raises(CriticalError, match="OPERATION_EXISTS"):
@@ -313,7 +314,7 @@ async def filled(database: Database) -> None:
     fee = msgspec.structs.replace(
         entry(2, "-0.1000000000000000000000001"), kind=FlowKind.FEE, note='a "note", two\nlines'
     )
-    await store.append_ledger([entry(1), fee, entry(3)], {})
+    await store.append_ledger([entry(1), fee, entry(3, venue_sequence=0)], {}, events=told(2))
     await PaperTables(database).commit({}, [fill(1), flow(2), fill(3, "2")])
 
 
@@ -339,6 +340,11 @@ async def test_export_to_csv(database: Database, tmp_path: Path, monkeypatch: py
         ("3", "funding", "-1.25"),
     ]
     assert ledger[1]["note"] == 'a "note", two\nlines'
+    assert [(row["venue_sequence"], row["account"], row["event_id"]) for row in ledger] == [
+        ("1", "paper/test/0", "signature-1:0"),
+        ("2", "paper/test/0", "signature-2:0"),
+        ("0", "", ""),
+    ]
     assert [row["sequence"] for row in tables[ExportKind.FUNDING]] == ["1", "3"]
     assert [(row["sequence"], Decimal(row["base"]), row["price"]) for row in tables[ExportKind.FILLS]] == [
         ("1", Decimal("-10.5"), "151.123456"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_builders import at_once, entry, flow, record
+from store_builders import at_once, entry, flow, record, told
 
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.operation import TRANSITIONS, OperationState
@@ -56,17 +56,18 @@ def test_any_order_of_bookings_books_each_entry_once(steps: list[tuple[int, int,
         if falsify and last:
             entries.append(entry(max(last, first + count - 1), "666"))
             try:
-                at_once(store.append_ledger(entries, cursor))
+                at_once(store.append_ledger(entries, cursor, events=told(first + count - 1, first)))
             except CriticalError as error:
                 assert error.code == "LEDGER_CONFLICT"  # noqa: PT017 - as many steps as hypothesis likes
             else:
                 raise AssertionError("a false entry was booked")
             assert at_once(store.load_state()) == before
         else:
-            at_once(store.append_ledger(entries, cursor))
+            at_once(store.append_ledger(entries, cursor, events=told(first + count - 1, first)))
             last = max(last, first + count - 1)
             assert at_once(store.load_state()) == cursor
         assert at_once(store.ledger()) == [entry(n, f"{n}.25") for n in range(1, last + 1)]
+        assert at_once(store.venue_events()) == told(last)
     at_once(database.close())
 
 
