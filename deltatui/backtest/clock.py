@@ -21,5 +21,9 @@ class SimulatedClock:
         self._market_s = max(self._market_s, market_s)
         self._operator_s = max(self._operator_s, market_s)
 
+    def jumped_s(self) -> float:
+        """Nothing sets this clock but :meth:`advance_to`."""
+        return 0.0
+
     async def sleep(self, operator_seconds: float) -> None:
         self._operator_s += operator_seconds

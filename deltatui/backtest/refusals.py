@@ -8,14 +8,8 @@ import msgspec
 
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import CommandResult
-from deltatui.domain.gates import blocking
+from deltatui.domain.gates import CAPITAL_CODES, blocking
 from deltatui.domain.verdict import Verdict
-
-CAPITAL_CODES = frozenset(
-    {"leverage", "health_after", "liq_distance", "margin", "quote_reserve", "InsufficientCollateral", "LeverageTooHigh"}
-)
-"""Gates, and errors of the exchange, that more capital would have passed."""
-
 
 class RefusedEntries(msgspec.Struct, frozen=True):
     """Entries into ``stance`` that one gate refused. ``code`` is the gate's, or the error's where no gate refused.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 
 from deltatui.backtest.clock import SimulatedClock
 from deltatui.backtest.refusals import Refusals, RefusedEntries, wants_capital
-from deltatui.domain.carry import CarrySettings, Stance
+from deltatui.domain.carry import Stance
 from deltatui.domain.command import ResultStatus
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import CriticalError, ValidationError
@@ -22,11 +22,16 @@ from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits, watch_losses
 from deltatui.domain.ledger import FlowKind, LedgerEntry
 from deltatui.domain.units import base_from_text, base_to_decimal
+from deltatui.engine.core import Core
 from deltatui.engine.engine import Engine
+from deltatui.engine.hedge import Hedge
+from deltatui.engine.loop import Loop
 from deltatui.engine.planner import stance_of
-from deltatui.engine.settings import EngineSettings
+from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.states import EngineState
+from deltatui.feeds.recorded import prices_at, records_in_order
 from deltatui.feeds.tape import Tape
+from deltatui.ports import NO_PERP
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
@@ -52,18 +57,18 @@ class Fees(StrEnum):
 
 
 class BacktestSettings(msgspec.Struct, frozen=True):
-    """``size_1e9`` is one leg in base. ``start_equity`` None: twice the opening notional. ``batch`` is how many records
-    go into one commit of the exchange's tables and of the ledger. ``path`` is where the database goes; with durability
-    MEMORY it is not used."""
+    """``markets`` are what is played, with the size of one leg in each. ``start_equity`` None: twice the opening
+    notionals of all. ``batch`` is how many records go into one commit of the exchange's tables and of the ledger.
+    ``path`` is where the database goes; with durability MEMORY it is not used."""
 
     policy: Policy
-    size_1e9: int
+    markets: Mapping[str, MarketSettings]
     fees: Fees = Fees.DRIFT
-    market: str = "SOL-PERP"
     start_equity: Decimal | None = None
-    carry: CarrySettings = CarrySettings()
     limits: GateLimits = GateLimits(max_leverage=10.0)
     paper: PaperSettings = PaperSettings()
+    max_market_usd: float | None = None
+    max_total_usd: float | None = None
     batch: int = 1000
     durability: Durability = Durability.MEMORY
     path: Path | None = None
@@ -88,12 +93,52 @@ class EnoughCapital(msgspec.Struct, frozen=True):
     max_drawdown_pct: float
 
 
+class MarketResult(msgspec.Struct, frozen=True):
+    """What one market brought; cash flows positive when received. ``interest_usd`` is of its spot asset, ``trading_pnl_usd``
+    realised and unrealised, of both legs; ``contribution_usd`` is the sum."""
+
+    size: float
+    funding_usd: float
+    fees_usd: float
+    trading_pnl_usd: float
+    interest_usd: float
+    contribution_usd: float
+    switches: int
+    round_trip_bps: float
+    mean_short_apr_pct: float
+
+
+class AccountResult(msgspec.Struct, frozen=True):
+    """What is of no market: ``interest_usd`` on the quote balance, and debts that were written off."""
+
+    interest_usd: float
+    write_offs_usd: float = 0.0
+
+
+class AloneResult(msgspec.Struct, frozen=True):
+    """The same policy on one market alone, over the shared span and with the basket's whole equity."""
+
+    net_usd: float
+    funding_usd: float
+    fees_usd: float
+    trading_pnl_usd: float
+    interest_usd: float
+    switches: int
+    time_in_market_pct: float
+    max_drawdown_pct: float
+    result_hash: str
+
+
 class BacktestResult(msgspec.Struct, frozen=True):
     """Cash flows positive when received (R10.4): fees are negative when paid.
 
     ``equity_end = equity_start + funding + fees + interest + trading_pnl``; trading PnL is realised and unrealised, of
     both legs. ``ledger_gap_usd`` is the difference between the exchange's equity and the ledger's, which is computed
     from the ledger's entries. A switch is a change of stance.
+
+    Of several tapes the shared span is played; ``market`` is then joined by "+", ``size`` None, ``tape_digest`` the
+    digest of the digests, and rates are weighted with the opening notionals. ``markets`` and ``account`` together are
+    the whole; ``alone`` is empty where there is one market, or nobody looked.
 
     ``refused_entries`` counts what the policy wanted to enter and was not let; ``refused`` tells it by gate.
     ``enough_capital`` None: nothing was refused for want of capital, or no multiple was enough, or nobody looked
@@ -104,7 +149,7 @@ class BacktestResult(msgspec.Struct, frozen=True):
     tape_digest: str
     policy: str
     market: str
-    size: float
+    size: float | None
     fees: str
     points: int
     first_s: int
@@ -127,9 +172,12 @@ class BacktestResult(msgspec.Struct, frozen=True):
     refused_entries: int = 0
     refused: tuple[RefusedEntries, ...] = ()
     enough_capital: EnoughCapital | None = None
+    markets: Mapping[str, MarketResult] = {}
+    account: AccountResult | None = None
+    alone: Mapping[str, AloneResult] = {}
 
 
-def size_from_text(text: str, market: str = "SOL-PERP") -> int:
+def size_from_text(text: str, market: str) -> int:
     """A size for the market, in base 1e9. Raises ValidationError for anything the market would not trade."""
     spec = MARKETS.get(market)
     if spec is None:
@@ -143,58 +191,102 @@ def size_from_text(text: str, market: str = "SOL-PERP") -> int:
     return size
 
 
-async def run_backtest(tape: Tape, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
-    """Play the whole tape. Raises ValidationError for a size or market the exchange does not take."""
-    return await _run(tape, settings, end_when_refused=False)
+Tapes = Mapping[str, Tape]
 
 
-async def run_unrefused(tape: Tape, settings: BacktestSettings) -> BacktestResult | None:
+async def run_backtest(tapes: Tapes, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
+    """Play the whole of the span that the tapes share, by market. Raises ValidationError for a size or market the
+    exchange does not take, and for tapes that share no time."""
+    return await _run(tapes, settings, end_when_refused=False)
+
+
+async def run_unrefused(tapes: Tapes, settings: BacktestSettings) -> BacktestResult | None:
     """As :func:`run_backtest`, but ends with None at the first entry that is refused for want of capital."""
-    result, _ = await _run(tape, settings, end_when_refused=True)
+    result, _ = await _run(tapes, settings, end_when_refused=True)
     return None if wants_capital(result.refused) else result
 
 
+async def run_alone(tapes: Tapes, settings: BacktestSettings, basket: BacktestResult) -> dict[str, AloneResult]:
+    """What each market of a basket would have made by itself (:class:`AloneResult`)."""
+    if len(tapes) < 2:
+        return {}
+    equity, alone = Decimal(str(basket.equity_start_usd)), {}
+    for symbol, tape in shared_span(tapes).items():
+        of_one = msgspec.structs.replace(
+            settings, markets={symbol: settings.markets[symbol]}, start_equity=equity, path=None
+        )
+        result, _ = await run_backtest({symbol: tape}, of_one)
+        alone[symbol] = AloneResult(
+            net_usd=result.equity_end_usd - result.equity_start_usd,
+            funding_usd=result.funding_usd,
+            fees_usd=result.fees_usd,
+            trading_pnl_usd=result.trading_pnl_usd,
+            interest_usd=result.interest_usd,
+            switches=result.switches,
+            time_in_market_pct=result.time_in_market_pct,
+            max_drawdown_pct=result.max_drawdown_pct,
+            result_hash=result.result_hash,
+        )
+    return alone
+
+
+def shared_span(tapes: Tapes) -> dict[str, Tape]:
+    """The tapes, by symbol, cut to the time that all of them have. Raises ValidationError where there is none."""
+    first_s, last_s = max(tape.first_s for tape in tapes.values()), min(tape.last_s for tape in tapes.values())
+    if first_s > last_s:
+        raise ValidationError("BAD_TAPE", "the tapes share no time; a backtest of several plays what they share")
+    return {symbol: tape.between(first_s, last_s) for symbol, tape in sorted(tapes.items())}
+
+
 async def _run(
-    tape: Tape, settings: BacktestSettings, *, end_when_refused: bool
+    tapes: Tapes, settings: BacktestSettings, *, end_when_refused: bool
 ) -> tuple[BacktestResult, list[EquityPoint]]:
     """``end_when_refused``: what comes back ends at the first entry that is refused for want of capital."""
-    spec = MARKETS.get(settings.market)
-    if spec is None:
-        raise ValidationError("UNKNOWN_MARKET", f"there is no market {settings.market}; listed: {', '.join(MARKETS)}")
+    for symbol in tapes:
+        if symbol not in MARKETS:
+            raise ValidationError("UNKNOWN_MARKET", f"there is no market {symbol}; listed: {', '.join(MARKETS)}")
+    tapes = shared_span(tapes)
     database = await Database.open(settings.path, settings.durability)
     try:
-        clock = SimulatedClock(float(tape.first_s))
+        clock = SimulatedClock(float(next(iter(tapes.values())).first_s))
         venue = PaperVenue(
-            spec,
+            [MARKETS[symbol] for symbol in tapes],
             msgspec.structs.replace(settings.paper, costs=settings.fees.costs, save_every=settings.batch),
             PaperTables(database),
             clock,
-            "paper",
         )
-        first = tape.records[0]
-        opening = settings.start_equity
-        if opening is None:
-            opening = 2 * base_to_decimal(settings.size_1e9) * first.oracle_twap
-        await venue.open(opening, Decimal(0))
+        await venue.open(_opening(tapes, settings), Decimal(0))
         store = EngineStore(database)
-        engine = Engine(_engine_settings(settings), clock, venue, venue, store)
-        course = await _play(tape, settings, clock, venue, engine, end_when_refused=end_when_refused)
-        return await _result(tape, settings, venue, engine, store, course), course.curve
+        engine = Engine(_engine_settings(tapes, settings), clock, venue, venue, store)
+        course = await _play(tapes, settings, Loop(engine, clock, venue), engine, end_when_refused=end_when_refused)
+        await venue.flush()
+        await engine.core.save()
+        return await _result(tapes, settings, engine, store, course), course.curve
     finally:
         await database.close()
 
 
-def _engine_settings(settings: BacktestSettings) -> EngineSettings:
+def _opening(tapes: Tapes, settings: BacktestSettings) -> Decimal:
+    if settings.start_equity is not None:
+        return settings.start_equity
+    notionals = (
+        base_to_decimal(settings.markets[symbol].size_1e9) * tape.records[0].oracle_twap
+        for symbol, tape in tapes.items()
+    )
+    return 2 * sum(notionals, Decimal(0))
+
+
+def _engine_settings(tapes: Tapes, settings: BacktestSettings) -> EngineSettings:
     hold = {Policy.ALWAYS_SHORT: Stance.CARRY, Policy.FLAT: Stance.FLAT, Policy.CARRY: None}[settings.policy]
     return EngineSettings(
         profile="backtest",
-        market=settings.market,
         mode="replay",
         limits=settings.limits,
-        carry_size_1e9=settings.size_1e9,
+        markets={symbol: settings.markets[symbol] for symbol in tapes},
         hold=hold,
-        carry=settings.carry,
         auto_limit_usd=float("inf"),
+        max_market_usd=settings.max_market_usd,
+        max_total_usd=settings.max_total_usd,
         loop_interval_s=60.0,
         save_interval_s=3600.0 * settings.batch,
         save_every_step=False,
@@ -204,74 +296,73 @@ def _engine_settings(settings: BacktestSettings) -> EngineSettings:
 class _Course:
     """What is seen of a run from record to record."""
 
-    def __init__(self, engine: Engine, venue: PaperVenue, symbol: str) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.curve: list[EquityPoint] = []
-        self.switches = self.in_market = 0
+        self.switches = dict.fromkeys(engine.core.hedges, 0)
+        self.in_market = self.points = 0
         self.max_drawdown_pct = Decimal(0)
         self.refusals = Refusals()
-        self._engine, self._venue, self._symbol = engine, venue, symbol
-        self._held = Stance.FLAT
-        self._answered = engine.desk.last_result
+        self._engine = engine
+        self._held = dict.fromkeys(engine.core.hedges, Stance.FLAT)
+        self._answered = dict(engine.desk.last_results)
 
-    def see(self, ts_s: int, held_1e9: int, held_at_step_1e9: int) -> None:
-        """After the engine took a record in: ``held_1e9`` was the perp before it, ``held_at_step_1e9`` when the engine
-        was asked."""
-        account = _known(self._venue.account(self._symbol))
-        after = stance_of(account.perp_1e9)
-        if after is not self._held:
-            self.switches += 1
-            self._held = after
-        self.in_market += held_1e9 != 0
-        self.curve.append(EquityPoint(ts_s, float(account.equity), after))
-        core, answer = self._engine.core, self._engine.desk.last_result
-        drawdown_pct = core.flags.losses.max_drawdown_pct
-        if answer is not None and answer is not self._answered:
-            self._answered = answer
+    def see(self, symbol: str, ts_s: int) -> None:
+        """After the engine took a record of that market in, and acted on it."""
+        core = self._engine.core
+        account = _known(core.world.account())
+        perp = account.perps.get(symbol, NO_PERP)
+        before, after = self._held[symbol], stance_of(perp.base_1e9)
+        if after is not before:
+            self.switches[symbol] += 1
+            self._held[symbol] = after
+        self.points += 1
+        self.in_market += before is not Stance.FLAT
+        if self.curve and self.curve[-1].market_s == ts_s:
+            self.curve.pop()  # of two markets at the same time the later one has seen both
+        self.curve.append(EquityPoint(ts_s, float(account.equity), _overall(self._held.values())))
+        answer = self._engine.desk.last_results.get(symbol)
+        drawdown_pct = core.memory.losses.max_drawdown_pct
+        if answer is not None and answer is not self._answered.get(symbol):
+            self._answered[symbol] = answer
             # The engine looked before it traded; what that trade cost is part of the curve too.
             losses, _ = watch_losses(
-                core.flags.losses, LossLimits(), account.equity, core.accountant.transfers, account.as_of_s
+                core.memory.losses, LossLimits(), account.equity, core.accountant.transfers, account.as_of_s
             )
             drawdown_pct = losses.max_drawdown_pct
             # From flat nothing but an entry is ever tried.
-            if not held_at_step_1e9 and not account.perp_1e9 and answer.status == ResultStatus.REJECTED:
-                self.refusals.add(answer, self._wanted(), ts_s)
+            if before is Stance.FLAT and after is Stance.FLAT and answer.status == ResultStatus.REJECTED:
+                self.refusals.add(answer, core.hedges[symbol].target or Stance.FLAT, ts_s)
         self.max_drawdown_pct = max(self.max_drawdown_pct, drawdown_pct)
 
-    def _wanted(self) -> Stance:
-        core = self._engine.core
-        if core.settings.hold is not None:
-            return core.settings.hold
-        return Stance.FLAT if core.decision is None else core.decision.target
+
+def _overall(held: Iterable[Stance]) -> Stance:
+    """One letter for the curve: CARRY or REVERSE where any market is held so, CARRY first."""
+    stances = set(held)
+    return next((each for each in (Stance.CARRY, Stance.REVERSE) if each in stances), Stance.FLAT)
 
 
 async def _play(
-    tape: Tape,
-    settings: BacktestSettings,
-    clock: SimulatedClock,
-    venue: PaperVenue,
-    engine: Engine,
-    *,
-    end_when_refused: bool,
+    tapes: Tapes, settings: BacktestSettings, loop: Loop, engine: Engine, *, end_when_refused: bool
 ) -> _Course:
-    first = tape.records[0]
-    await venue.on_price(float(first.ts_s), first.oracle_twap, first.mark_twap, interpolated=False)
-    await engine.start()
+    await loop.begin([prices_at(symbol, tape, float(tape.first_s)) for symbol, tape in tapes.items()])
     await engine.step()
-    if settings.policy == Policy.ALWAYS_SHORT and venue.perp_1e9 == 0:
-        reason = engine.desk.last_result.message if engine.desk.last_result is not None else "it was not tried"
-        raise ValidationError("NOT_TAKEN", f"the position could not be taken at the first record: {reason}")
-    course = _Course(engine, venue, settings.market)
-    for record in tape.records:
-        clock.advance_to(float(record.ts_s))
-        before = venue.perp_1e9
-        await venue.on_record(record)
-        at_step = venue.perp_1e9
-        await engine.step()
-        course.see(record.ts_s, before, at_step)
+    await engine.automation.rest()
+    if settings.policy == Policy.ALWAYS_SHORT:
+        for symbol, hedge in engine.core.hedges.items():
+            if hedge.held == Stance.FLAT:
+                answer = engine.desk.last_results.get(symbol)
+                reason = "it was not tried" if answer is None else answer.message
+                raise ValidationError(
+                    "NOT_TAKEN", f"the position in {symbol} could not be taken at the first record: {reason}"
+                )
+    course, automation = _Course(engine), engine.automation
+    for fact in records_in_order(tapes):
+        await loop.take(fact)
+        if not automation.resting:
+            await automation.rest()
+        course.see(fact.instrument, fact.record.ts_s)
         if end_when_refused and wants_capital(course.refusals.told()):
             break
-    await venue.flush()
-    await engine.core.save()
     return course
 
 
@@ -282,51 +373,90 @@ def _known(known: T | None) -> T:
 
 
 async def _result(
-    tape: Tape,
-    settings: BacktestSettings,
-    venue: PaperVenue,
-    engine: Engine,
-    store: EngineStore,
-    course: _Course,
+    tapes: Tapes, settings: BacktestSettings, engine: Engine, store: EngineStore, course: _Course
 ) -> BacktestResult:
-    symbol, core = settings.market, engine.core
-    account, market = _known(venue.account(symbol)), _known(venue.market(symbol))
+    core = engine.core
+    account = _known(core.world.account())
     entries = await store.ledger()
     books = core.accountant.books
     totals = _totals(entries)
-    marks = core.accountant.marks(market, account)
+    marks = core.world.marks(account)
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
     ledger_equity = books.opening_equity + sum(totals.values()) + unrealized
+    markets = {symbol: _market_result(core.hedges[symbol], tape, entries, core, marks, course) for symbol, tape in tapes.items()}
+    weights = {
+        symbol: core.hedges[symbol].size_1e9 * float(tape.records[0].oracle_twap) for symbol, tape in tapes.items()
+    }
+    quote_interest = sum(
+        (each.amount for each in entries if each.kind == FlowKind.INTEREST and each.instrument == core.venue.quote_symbol),
+        Decimal(0),
+    )
+    only = next(iter(markets.values())) if len(markets) == 1 else None
     return BacktestResult(
-        tape=tape.name,
-        tape_digest=tape.digest,
+        tape="+".join(tape.name for tape in tapes.values()),
+        tape_digest=_digest(tapes),
         policy=settings.policy,
-        market=symbol,
-        size=float(base_to_decimal(settings.size_1e9)),
+        market="+".join(tapes),
+        size=None if only is None else only.size,
         fees=settings.fees,
-        points=len(tape),
-        first_s=tape.first_s,
-        last_s=tape.last_s,
+        points=sum(len(tape) for tape in tapes.values()),
+        first_s=min(tape.first_s for tape in tapes.values()),
+        last_s=max(tape.last_s for tape in tapes.values()),
         funding_usd=float(totals[FlowKind.FUNDING]),
         fees_usd=float(fees),
         interest_usd=float(totals[FlowKind.INTEREST]),
         trading_pnl_usd=float(trading),
         equity_start_usd=float(books.opening_equity),
         equity_end_usd=float(account.equity),
-        switches=course.switches,
-        time_in_market_pct=100.0 * course.in_market / len(tape),
+        switches=sum(course.switches.values()),
+        time_in_market_pct=100.0 * course.in_market / course.points,
         max_drawdown_pct=float(course.max_drawdown_pct),
         ledger_gap_usd=abs(float(account.equity - ledger_equity)),
-        round_trip_bps=core.round_trip().total * 1e4,
-        mean_short_apr_pct=_mean_short_apr_pct(tape),
+        round_trip_bps=_weighted(weights, {symbol: each.round_trip_bps for symbol, each in markets.items()}),
+        mean_short_apr_pct=_weighted(weights, {symbol: each.mean_short_apr_pct for symbol, each in markets.items()}),
         entries=len(entries),
         state=core.state if core.state != EngineState.HALTED else f"HALTED: {core.state_reason}",
         result_hash=result_hash(entries),
         refused_entries=course.refusals.entries,
         refused=course.refusals.told(),
+        markets=markets,
+        account=AccountResult(float(quote_interest), float(totals[FlowKind.WRITE_OFF])),
     )
+
+
+def _market_result(
+    hedge: Hedge, tape: Tape, entries: Iterable[LedgerEntry], core: Core, marks: Mapping[str, Decimal], course: _Course
+) -> MarketResult:
+    ours = (hedge.symbol, hedge.spec.base_symbol)
+    totals = _totals(entry for entry in entries if entry.instrument in ours)
+    holdings = core.accountant.books.holdings
+    unrealized = sum((holdings[each].unrealized(marks[each]) for each in ours if each in holdings), Decimal(0))
+    fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
+    trading = totals[FlowKind.TRADING_PNL] + unrealized
+    return MarketResult(
+        size=float(base_to_decimal(hedge.size_1e9)),
+        funding_usd=float(totals[FlowKind.FUNDING]),
+        fees_usd=float(fees),
+        trading_pnl_usd=float(trading),
+        interest_usd=float(totals[FlowKind.INTEREST]),
+        contribution_usd=float(totals[FlowKind.FUNDING] + fees + trading + totals[FlowKind.INTEREST]),
+        switches=course.switches[hedge.symbol],
+        round_trip_bps=hedge.round_trip().total * 1e4,
+        mean_short_apr_pct=_mean_short_apr_pct(tape),
+    )
+
+
+def _weighted(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return sum(weights[symbol] * value for symbol, value in values.items()) / sum(weights.values())
+
+
+def _digest(tapes: Tapes) -> str:
+    digests = [tape.digest for tape in tapes.values()]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _mean_short_apr_pct(tape: Tape) -> float:

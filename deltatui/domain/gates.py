@@ -41,6 +41,12 @@ CODES = (
 """Every gate, in the order in which verdicts are shown."""
 
 
+CAPITAL_CODES = frozenset(
+    {"leverage", "health_after", "liq_distance", "margin", "quote_reserve", "InsufficientCollateral", "LeverageTooHigh"}
+)
+"""Gates, and errors of the venue, that more capital would have passed."""
+
+
 class GateLimits(msgspec.Struct, frozen=True):
     max_leverage: float
     min_health_after: int = 60

@@ -307,10 +307,12 @@ class AlertView(msgspec.Struct, frozen=True):
 
 
 class AmountView(msgspec.Struct, frozen=True):
-    """The most of ``asset`` that a deposit or withdrawal could move now; None: not known."""
+    """The most of ``asset`` that a deposit or withdrawal could move now, in whole units; None: not known. One unit has
+    10 ** ``decimals`` of the smallest, in which commands count."""
 
     asset: str
     max_amount: float | None
+    decimals: int
 
 
 class SourceView(msgspec.Struct, frozen=True):

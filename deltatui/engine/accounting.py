@@ -102,9 +102,7 @@ class Accountant:
                 self._traded[entry.instrument] = self._traded.get(entry.instrument, _ZERO) + entry.amount
         venue, account = self._account.venue, str(self._account)
         self.pending_ids.extend(
-            VenueEventId(event.sequence, venue, account, event.event_id or str(event.sequence))
-            for event in events
-            if event.sequence > known
+            VenueEventId(event.sequence, venue, account, event.id) for event in events if event.sequence > known
         )
         return entries
 

@@ -32,13 +32,20 @@ from deltatui.domain.snapshot import ActionView, AmountView, SourceView
 from deltatui.domain.units import BASE_PRECISION, floor_to_step
 from deltatui.engine.core import Core
 from deltatui.engine.desk import Desk
-from deltatui.engine.memory import Facts
-from deltatui.engine.planner import stance_of
+from deltatui.engine.hedge import Hedge
+from deltatui.engine.memory import ACCOUNT
+from deltatui.engine.planner import stance_of, take_sizes
 from deltatui.engine.powers import needed_by, power_refusal
-from deltatui.engine.states import refusal
-from deltatui.ports import AccountState
+from deltatui.engine.standing import closed
+from deltatui.engine.states import EngineState, refusal
+from deltatui.engine.world import Facts
+from deltatui.ports import AccountReport
 
 _NOT_OF_SIZE = frozenset({"profitability", "funding_age", "venue", "rate"})
+
+
+_Amounts = tuple[tuple[AmountView, ...], tuple[AmountView, ...]]
+"""Most that can be deposited, and withdrawn."""
 
 
 class Actions:
@@ -46,90 +53,111 @@ class Actions:
 
     def __init__(self, core: Core, desk: Desk) -> None:
         self._core, self._desk = core, desk
-        self._size_key: tuple[int, object] | None = None
-        self._max_size = 0
-        self._moved_from: tuple[MarginBook | None, AccountState | None] = (None, None)
-        self._deposits: tuple[AmountView, ...] = ()
-        self._withdrawals: tuple[AmountView, ...] = ()
+        self._largest: dict[str, tuple[tuple[AccountReport, Decimal], int]] = {}
+        self._amounts: dict[str, tuple[tuple[MarginBook, AccountReport], _Amounts]] = {}
 
-    def views(self, facts: Facts | None) -> tuple[ActionView, ...]:
+    def account(self) -> tuple[ActionView, ...]:
+        """The commands that act on no single market."""
         core = self._core
-        state, spec = core.state, core.spec
-        held = facts is not None and bool(facts.account.perp_1e9 or facts.account.spot_1e9)
-        waiting = "" if core.pending is None else "another question waits for its answer"
-        reduces_waits = waiting if core.pending is not None and core.pending.reduces else ""
-        no_data = "no prices yet" if facts is None else ""
-
-        def view(command: type[Command], *reasons: str) -> ActionView:
-            why = refusal(state, command) or power_refusal(core.settings, needed_by(command), _word(command))
-            why = why or next((reason for reason in reasons if reason), "")
-            return ActionView(str(command.__struct_config__.tag), not why, why)
-
-        self._find_amounts(facts)
-        take = view(Take, waiting, no_data)
-        rebalance = core.rebalance_plan(manual=True)
-        no_rebalance = "" if rebalance is not None and rebalance.code == "correct" else "delta is neutral"
-        unsettled = facts is not None and bool(facts.account.unsettled)
+        asked = "another question waits for its answer" if ACCOUNT in core.pending else ""
         return (
-            msgspec.structs.replace(
-                take,
-                min_size=spec.min_base_1e9 / BASE_PRECISION,
-                max_size=None if facts is None else self._largest_take(facts) / BASE_PRECISION,
-                step=spec.step_base_1e9 / BASE_PRECISION,
-                sources=() if facts is None else self._sources(facts),
-            ),
-            view(Leave, reduces_waits, no_data, "" if held else "there is no position"),
-            view(Rebalance, reduces_waits if rebalance and rebalance.reduce_only else waiting, no_data, no_rebalance),
-            view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
-            msgspec.structs.replace(view(Deposit, no_data), amounts=self._deposits),
-            msgspec.structs.replace(view(Withdraw, no_data), amounts=self._withdrawals),
-            view(Pause),
-            view(Resume),
-            view(Kill),
-            view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
-            view(SetAutomation),
-            view(ForgetLosses, waiting, "" if core.settings.losses.any_set else "there is no loss limit"),
-            view(Stop),
+            self._view(Pause),
+            self._view(Resume, asked if core.state == EngineState.HALTED else ""),
+            self._view(Kill),
+            self._view(SetSpeed, "" if core.settings.mode == "replay" else "only a replay has a speed"),
+            self._view(SetAutomation),
+            self._view(ForgetLosses, asked, "" if core.settings.losses.any_set else "there is no loss limit"),
+            self._view(Stop),
         )
 
-    def _sources(self, facts: Facts) -> tuple[SourceView, ...]:
-        capital, spec = self._desk.capital, self._core.spec
-        wallet = self._core.free_wallet_1e9(facts.account) - capital.gas_reserve(spec.base_symbol)
-        found = ((SpotSource.WALLET, wallet), (SpotSource.DEPOSITED, self._core.free_own_1e9()))
+    def market(self, hedge: Hedge) -> tuple[ActionView, ...]:
+        """The commands that act on one market; deposit and withdrawal, of its base asset or the quote asset, are there
+        because the most that can be moved takes a search for each asset."""
+        facts, pending, spec = hedge.facts(), hedge.pending, hedge.spec
+        held = facts is not None and bool(facts.perp.base_1e9 or facts.spot.base_1e9)
+        waiting = "" if pending is None else "another question waits for its answer"
+        reduces_waits = waiting if pending is not None and pending.reduces else ""
+        no_data = "no prices yet" if facts is None else ""
+        rebalance = hedge.rebalance_plan(manual=True)
+        no_rebalance = "" if rebalance is not None and rebalance.code == "correct" else "delta is neutral"
+        unsettled = facts is not None and bool(facts.perp.unsettled)
+        step, least = take_sizes(spec, SpotSource.BUY)
+        take = msgspec.structs.replace(
+            self._view(Take, waiting, no_data, "" if facts is None else closed(facts.market)),
+            min_size=least / BASE_PRECISION,
+            max_size=None if facts is None else self._largest_take(hedge, facts) / BASE_PRECISION,
+            step=step / BASE_PRECISION,
+            sources=() if facts is None else self._sources(hedge, facts),
+        )
+        widens_waits = reduces_waits if rebalance and rebalance.reduce_only else waiting
+        return (
+            take,
+            self._view(Leave, reduces_waits, no_data, "" if held else "there is no position"),
+            self._view(Rebalance, widens_waits, no_data, no_rebalance),
+            self._view(Settle, no_data, "" if unsettled else "nothing is unsettled"),
+            *self._transfers(hedge, no_data),
+        )
+
+    def _view(self, command: type[Command], *reasons: str) -> ActionView:
+        core = self._core
+        why = refusal(core.state, command) or power_refusal(core.settings, needed_by(command), _word(command))
+        why = why or next((reason for reason in reasons if reason), "")
+        return ActionView(str(command.__struct_config__.tag), not why, why)
+
+    def _sources(self, hedge: Hedge, facts: Facts) -> tuple[SourceView, ...]:
+        spec = hedge.spec
+        reserve = spec.base_1e9(self._desk.capital.gas_reserve(spec.base_symbol))
+        found = (
+            (SpotSource.WALLET, hedge.free_wallet_1e9(facts) - reserve),
+            (SpotSource.DEPOSITED, hedge.free_own_1e9()),
+        )
         return tuple(
             SourceView(source.value, floor_to_step(size, spec.step_base_1e9) / BASE_PRECISION)
             for source, size in found
             if size >= spec.min_base_1e9
         )
 
-    def _find_amounts(self, facts: Facts | None) -> None:
-        book, account = self._core.venue.margin_book(), None if facts is None else facts.account
-        known_book, known_account = self._moved_from
+    def _transfers(self, hedge: Hedge, no_data: str) -> tuple[ActionView, ActionView]:
+        deposits, withdrawals = self._movable(hedge)
+        return (
+            msgspec.structs.replace(self._view(Deposit, no_data), amounts=deposits),
+            msgspec.structs.replace(self._view(Withdraw, no_data), amounts=withdrawals),
+        )
+
+    def _movable(self, hedge: Hedge) -> _Amounts:
+        core, capital = self._core, self._desk.capital
+        assets = core.venue.quote_symbol, hedge.spec.base_symbol
+        book, account = core.venue.margin_book(), core.world.account()
+        if book is None or account is None:
+            unknown = tuple(AmountView(asset, None, capital.decimals(asset)) for asset in assets)
+            return unknown, unknown
+        known = self._amounts.get(hedge.symbol)
         # The same objects, not equal ones: what the venue has not replaced cannot have moved.
-        if book is None or book is not known_book or account is not known_account:
-            capital = self._desk.capital
-            self._deposits = self._amounts(capital.largest_deposit)
-            self._withdrawals = self._amounts(capital.largest_withdrawal)
-            self._moved_from = book, account
+        if known is None or known[0][0] is not book or known[0][1] is not account:
 
-    def _amounts(self, largest: Callable[[str], Decimal]) -> tuple[AmountView, ...]:
-        return tuple(AmountView(asset, _known(largest, asset)) for asset in self._desk.capital.assets)
+            def views(largest: Callable[[str], Decimal]) -> tuple[AmountView, ...]:
+                return tuple(AmountView(asset, _known(largest, asset), capital.decimals(asset)) for asset in assets)
 
-    def _largest_take(self, facts: Facts) -> int:
+            known = (book, account), (views(capital.largest_deposit), views(capital.largest_withdrawal))
+            self._amounts[hedge.symbol] = known
+        return known[1]
+
+    def _largest_take(self, hedge: Hedge, facts: Facts) -> int:
         """The most base units for which every gate but profitability allows, by bisection; kept while nothing moved."""
-        spec = self._core.spec
-        held = stance_of(facts.account.perp_1e9)
+        key = (facts.account, facts.market.oracle)
+        known = self._largest.get(hedge.symbol)
+        if known is not None and known[0][0] is key[0] and known[0][1] == key[1]:
+            return known[1]
+        held = stance_of(facts.perp.base_1e9)
         way = Direction.REVERSE if held == Stance.REVERSE else Direction.CARRY
-        key = (facts.account.events, facts.market.oracle)
-        if key == self._size_key:
-            return self._max_size
-        low, high = 0, int(facts.account.equity / facts.market.oracle * 12 * BASE_PRECISION) // spec.step_base_1e9
+        step, _ = take_sizes(hedge.spec, SpotSource.BUY)
+        low, high = 0, int(max(facts.account.equity, 0) / facts.market.oracle * 12 * BASE_PRECISION) // step
         while low < high:
             middle = (low + high + 1) // 2
-            command = Take(market=spec.symbol, base_1e9=middle * spec.step_base_1e9, direction=way)
-            low, high = (middle, high) if self._fits(command) else (low, middle - 1)
-        self._size_key, self._max_size = key, low * spec.step_base_1e9
-        return self._max_size
+            fits = self._fits(Take(market=hedge.symbol, base_1e9=middle * step, direction=way))
+            low, high = (middle, high) if fits else (low, middle - 1)
+        self._largest[hedge.symbol] = key, low * step
+        return low * step
 
     def _fits(self, command: Take) -> bool:
         try:

@@ -221,7 +221,9 @@ def _size_problem(plan: Plan) -> str:
     """Why the market would not take the size of an order (R4.4); empty where it would. Steps are the planner's matter,
     and what only reduces may close a rest below the minimum."""
     spec = plan.spec
-    for leg in plan.legs if spec is not None else ():
+    if spec is None:
+        return ""
+    for leg in plan.legs:
         least_1e9 = spec.min_base_1e9 if leg.market == spec.symbol else spec.spot_min_1e9
         if not leg.reduce_only and abs(leg.base_1e9) < least_1e9:
             size, least = base_to_decimal(abs(leg.base_1e9)), base_to_decimal(least_1e9)

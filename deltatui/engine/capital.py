@@ -68,7 +68,7 @@ class Capital:
         return Decimal(largest(max(0, held), room)) / unit
 
     def _unit(self, asset: str) -> int:
-        return 10 ** self.decimals(asset)
+        return int(10 ** self.decimals(asset))
 
     def _known_account(self) -> AccountReport:
         account = self._core.world.account()

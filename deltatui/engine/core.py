@@ -335,7 +335,8 @@ class Core:
 def _carried(settings: EngineSettings, venue: Venue) -> list[MarketSpec]:
     """What the engine carries, as the venue lists it. Raises ValidationError where it does not, and where two hedges
     would share a spot asset: nobody could say whose it is."""
-    listed, specs = venue.markets(), []
+    specs: list[MarketSpec] = []
+    listed = venue.markets()
     for symbol in settings.markets:
         spec = listed.get(symbol)
         if spec is None:

@@ -47,6 +47,8 @@ class Hedge:
         self.window = FundingWindow(self.settings.carry.average_records, interval_h)
         self.week = FundingWindow(_WEEK_S // spec.funding_interval_s, interval_h)
         self.unsaved_records: list[FundingRecord] = []
+        self.looked_s = float("-inf")
+        """When automation last saw to it, operator time."""
         self._hold = settings.hold
         self._clock = clock
         self._world = world

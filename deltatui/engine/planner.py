@@ -322,8 +322,8 @@ class Planner:
         )
 
     def book_with_operation(self, facts: Facts | None, book: MarginBook, operation: Operation) -> MarginBook:
-        """``book`` as it would be if ``operation`` had landed, filled whole at the present prices. ``facts`` are those of
-        its market; None: it moves the quote asset alone."""
+        """``book`` as it would be if ``operation`` had landed, filled whole at the present prices. ``facts`` are
+        those of its market; None: it moves the quote asset alone."""
         if facts is None:
             return book if operation.transfer is None else book_with(book, None, operation.transfer)
         return book_after(book, self._fills(facts, operation.legs).change(facts.market.spec, operation.transfer))

@@ -67,7 +67,8 @@ def result_of(
 
 
 def closing_result(closed: Mapping[str, CommandResult], reason: str, others: str) -> CommandResult:
-    """The answer to a kill that was to close every market: what became of each. ``others`` is what it does not touch."""
+    """The answer to a kill that was to close every market: what became of each. ``others`` is what it does
+    not touch."""
     parts = tuple(part for each in closed.values() for part in each.parts)
     if not closed:
         return done("KILLED", f"halted, automation off ({reason}); there is no position to close{others}")

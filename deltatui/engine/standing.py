@@ -28,8 +28,8 @@ class Liquidation(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """``leverage`` is None where equity is gone (no number says how bad that is). ``liquidations`` names the markets that
-    have such a price."""
+    """``leverage`` is None where equity is gone (no number says how bad that is). ``liquidations`` names the markets
+    that have such a price."""
 
     summary: MarginSummary
     leverage: float | None

@@ -9,7 +9,7 @@ import msgspec
 
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.facts import Fact, MarketChange, Prices
-from deltatui.domain.market import MarketSpec, MarketState
+from deltatui.domain.market import FundingRecord, MarketSpec, MarketState
 from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, PerpBalance, SpotBalance, Venue
 
 
@@ -31,6 +31,8 @@ class World:
         self._specs = {spec.symbol: spec for spec in carried}
         self._markets: dict[str, MarketState] = {}
         self._facts: dict[str, Facts] = {}
+        self._early: dict[str, tuple[str, bool]] = {}
+        """Markets that were paused or ended before their first price: why, and whether."""
 
     def take(self, fact: Fact) -> None:
         """Of a market that the engine does not carry nothing is kept."""
@@ -52,7 +54,8 @@ class World:
                 return  # without a price there is no market yet
             else:
                 oracle, mark, interpolated = known.oracle, known.mark, known.interpolated
-        paused, ended = ("", False) if known is None else (known.paused, known.ended)
+        early = self._early.get(fact.instrument, ("", False))
+        paused, ended = early if known is None else (known.paused, known.ended)
         self._markets[fact.instrument] = MarketState(
             spec, fact.source_s, oracle, mark, interpolated, record, paused, ended
         )
@@ -61,6 +64,9 @@ class World:
         if change.spec is not None:
             spec = self._specs[change.instrument] = change.spec
         if known is None:
+            before = self._early.get(change.instrument, ("", False))
+            paused = before[0] if change.paused is None else change.paused
+            self._early[change.instrument] = paused, before[1] if change.ended is None else change.ended
             return
         self._markets[change.instrument] = msgspec.structs.replace(
             known,
@@ -68,6 +74,12 @@ class World:
             paused=known.paused if change.paused is None else change.paused,
             ended=known.ended if change.ended is None else change.ended,
         )
+
+    def knew(self, symbol: str, record: FundingRecord) -> None:
+        """The newest record from before the first fact, where the price is known."""
+        known = self._markets.get(symbol)
+        if known is not None and known.funding is None:
+            self._markets[symbol] = msgspec.structs.replace(known, funding=record)
 
     def spec(self, symbol: str) -> MarketSpec:
         """As it is listed now."""

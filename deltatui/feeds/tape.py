@@ -58,6 +58,15 @@ class Tape:
     def last_s(self) -> int:
         return self._times[-1]
 
+    def between(self, first_s: int, last_s: int) -> Tape:
+        """The part from ``first_s`` to ``last_s``, both included; the whole tape where nothing is cut off."""
+        if first_s <= self.first_s and last_s >= self.last_s:
+            return self
+        records = tuple(record for record in self.records if first_s <= record.ts_s <= last_s)
+        if not records:
+            raise ValidationError("BAD_TAPE", f"{self.name} has no record in the time that the tapes share")
+        return Tape(self.name, records, self.digest)
+
     def index_at(self, market_s: float) -> int:
         """Number of records published up to and including ``market_s``."""
         return bisect_right(self._times, market_s)

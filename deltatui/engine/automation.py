@@ -1,0 +1,268 @@
+"""What the engine does by itself: leave, correct, settle, and spread capital over the markets that pay (R4.10, R5).
+
+Each hedge is seen to in a task of its own, and entries in one for the account, so that facts go on coming in while an
+operation waits for its outcome. Whoever can hold time back (a tape, a backtest) waits for :meth:`Automation.rest`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+from deltatui.domain.allocation import Prospect, Rivalry, ranked, worth_leaving
+from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.command import CommandResult, Direction, Leave, Rebalance, ResultStatus, Settle, Take
+from deltatui.domain.event import Level
+from deltatui.domain.gates import CAPITAL_CODES, blocking
+from deltatui.domain.principal import ENGINE
+from deltatui.engine.core import Core
+from deltatui.engine.desk import Desk, settle_due
+from deltatui.engine.hedge import Hedge
+from deltatui.engine.memory import ACCOUNT
+from deltatui.engine.planner import stance_of
+from deltatui.engine.powers import may_automate
+from deltatui.engine.states import EngineState
+
+
+class Automation:
+    """``look`` is called for what may have to be acted on; it never waits."""
+
+    def __init__(self, core: Core, desk: Desk) -> None:
+        self._core = core
+        self._desk = desk
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: dict[str, bool] = {}
+        """Tasks that have to look once more when they are done, and whether at a new record."""
+        self._recorded: set[str] = set()
+        """Markets with a record that no entry was decided on yet."""
+        self._failed: BaseException | None = None
+
+    def look(self, hedge: Hedge, *, new_record: bool) -> None:
+        """See to ``hedge``: once a record and once an interval. Where a loss limit stands or a question waits, only to
+        leave and to reduce (R6.10, R6.11)."""
+        if not self.acts:
+            return
+        if new_record:
+            self._recorded.add(hedge.symbol)
+        if self._has_work(hedge, new_record=new_record):
+            self._start(hedge.symbol, new_record)
+        if self._judged(new_record) and self._wants_entry(hedge):
+            self._start(ACCOUNT, new_record)
+
+    @property
+    def acts(self) -> bool:
+        """Whether automation does anything at all. A loss limit that is met during a pause makes the engine REDUCING,
+        and is no resume."""
+        core = self._core
+        on = core.memory.automation and may_automate(core.settings) and not core.memory.paused
+        return on and core.state in (EngineState.RUNNING, EngineState.REDUCING)
+
+    @property
+    def resting(self) -> bool:
+        return not self._tasks
+
+    async def rest(self) -> None:
+        """Return when nothing is done any more. Raises what a task died of."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+        self.raise_failed()
+
+    def raise_failed(self) -> None:
+        """For the supervisor: a task that died of something unforeseen."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+    def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    # Tasks
+
+    def _start(self, key: str, new_record: bool) -> None:
+        if key in self._tasks:
+            self._again[key] = new_record or self._again.get(key, False)
+            return
+        task = asyncio.create_task(self._run(key, new_record), name=f"automation {key or 'entries'}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    async def _run(self, key: str, new_record: bool) -> None:
+        while True:
+            await self._work(key, new_record)
+            again = self._again.pop(key, None)
+            if again is None:
+                return
+            new_record = again
+
+    def _work(self, key: str, new_record: bool) -> Coroutine[None, None, None]:
+        return self._enter() if key == ACCOUNT else self._see_to(self._core.hedges[key], new_record=new_record)
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed = error
+
+    # One hedge
+
+    def _judged(self, new_record: bool) -> bool:
+        """Whether the target is looked at: a decision once a record, a stance that is held by order always."""
+        return new_record or self._core.settings.hold is not None
+
+    def _has_work(self, hedge: Hedge, *, new_record: bool) -> bool:
+        facts = hedge.facts()
+        if facts is None:
+            return False
+        if self._judged(new_record) and self._leaves(hedge):
+            return True
+        if facts.perp.base_1e9:
+            return self._corrects(hedge) is not None
+        return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
+
+    async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
+        if self.acts and self._judged(new_record) and self._leaves(hedge):
+            await self._try(hedge, "leave", Leave(market=hedge.symbol))
+        facts = hedge.known_facts()
+        if self.acts and facts.perp.base_1e9:
+            await self._correct(hedge)
+        elif self.acts and new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote):
+            # What a close could not settle (R4.6).
+            await self._try(hedge, "settle", Settle(market=hedge.symbol))
+
+    def _leaves(self, hedge: Hedge) -> bool:
+        facts, target = hedge.facts(), hedge.target
+        if facts is None or hedge.memory.held_by == "operator":
+            return False
+        held = stance_of(facts.perp.base_1e9)
+        if facts.market.ended:
+            # There will be no better price, and no funding.
+            return held != Stance.FLAT or hedge.rests_on_spot(facts)
+        if target is None or target == held:
+            return False
+        # Spot of a hedge whose perp is gone is closed before anything is built on it.
+        return held != Stance.FLAT or hedge.rests_on_spot(facts)
+
+    def _corrects(self, hedge: Hedge) -> Rebalance | None:
+        """The correction that the hedge needs now; None where it needs none, or may have none."""
+        core, plan, exposure = self._core, hedge.rebalance_plan(), hedge.hedge_exposure()
+        if plan is None or exposure is None:
+            return None
+        if core.board.tell is not None:
+            core.board.tell.rebalancer(hedge.symbol, plan, exposure, core.clock.market_s())
+        corrects = plan.code == "correct" and (plan.reduce_only or self._may_add(hedge))
+        return Rebalance(market=hedge.symbol) if corrects else None
+
+    async def _correct(self, hedge: Hedge) -> None:
+        command = self._corrects(hedge)
+        if command is not None:
+            await self._try(hedge, "rebalance", command)
+
+    def _may_add(self, hedge: Hedge) -> bool:
+        return self._core.state == EngineState.RUNNING and hedge.pending is None
+
+    # Entries
+
+    def _wants_entry(self, hedge: Hedge) -> bool:
+        facts, target = hedge.facts(), hedge.target
+        if facts is None or target in (None, Stance.FLAT) or hedge.memory.held_by == "operator":
+            return False
+        flat = not facts.perp.base_1e9 and not hedge.rests_on_spot(facts)
+        return flat and not facts.market.ended and self._may_add(hedge)
+
+    async def _enter(self) -> None:
+        """Take what pays, the best first; where capital stands in the best one's way, leave a worse one for it."""
+        recorded, self._recorded = self._recorded, set()
+        horizon_h = next(iter(self._core.hedges.values())).settings.carry.horizon_h
+        wanted = [hedge for hedge in self._core.hedges.values() if self._wants_entry(hedge)]
+        prospects = [found for hedge in wanted if (found := self._prospect(hedge)) is not None]
+        for place, prospect in enumerate(ranked(prospects, horizon_h)):
+            hedge = self._core.hedges[prospect.market]
+            if not (self.acts and self._wants_entry(hedge)):
+                continue
+            refused = await self._take(hedge, prospect)
+            if refused and place == 0 and hedge.symbol in recorded and await self._switches(hedge, prospect, horizon_h):
+                await self._take(hedge, prospect)
+            if hedge.held != Stance.FLAT:
+                await self._correct(hedge)
+
+    def _prospect(self, hedge: Hedge) -> Prospect | None:
+        """What entering the hedge's target, or holding what is held, is expected to bring."""
+        notional, decision = hedge.notional(), hedge.memory.decision
+        if notional is None:
+            return None
+        stance = hedge.held if hedge.held != Stance.FLAT else hedge.target
+        estimate: CarryEstimate | None = None
+        if decision is not None:
+            estimate = decision.carry if stance == Stance.CARRY else decision.reverse
+        return Prospect(hedge.symbol, notional, 0.0 if estimate is None else estimate.net, hedge.round_trip().total)
+
+    async def _take(self, hedge: Hedge, prospect: Prospect) -> bool:
+        """Whether it was refused for want of capital: by a limit, or by a gate that more capital would have passed."""
+        if why := self._beyond_limit(prospect):
+            self._tell(hedge, "take", f"automatic take of {hedge.symbol} refused: {why}")
+            return True
+        way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
+        result = await self._try(
+            hedge, "take", Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")
+        )
+        codes = {verdict.code for verdict in blocking(result.verdicts)} or {result.code}
+        return result.status == ResultStatus.REJECTED and codes <= CAPITAL_CODES
+
+    def _beyond_limit(self, prospect: Prospect) -> str:
+        """Why the limits of R4.10 forbid it; empty where they do not."""
+        settings = self._core.settings
+        if settings.max_market_usd is not None and prospect.notional > settings.max_market_usd:
+            return f"${prospect.notional:,.2f} is more than max_market_usd, {settings.max_market_usd:,.2f}"
+        if settings.max_total_usd is None:
+            return ""
+        total = prospect.notional + sum(self._held_notional(hedge) for hedge in self._core.hedges.values())
+        if total > settings.max_total_usd:
+            return f"it would be ${total:,.2f} in all, more than max_total_usd, {settings.max_total_usd:,.2f}"
+        return ""
+
+    def _held_notional(self, hedge: Hedge) -> float:
+        return 0.0 if hedge.held == Stance.FLAT else hedge.notional() or 0.0
+
+    async def _switches(self, hedge: Hedge, prospect: Prospect, horizon_h: float) -> bool:
+        """Whether a worse hedge was left for this one: only after it was worth it for as many records in a row as a
+        decision takes. Once a record at most."""
+        core = self._core
+        held = [
+            found
+            for each in core.hedges.values()
+            if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
+            if (found := self._prospect(each)) is not None
+        ]
+        worst = worth_leaving(prospect, held, horizon_h)
+        if worst is None:
+            core.set_memory(rivalry=Rivalry())
+            return False
+        before = core.memory.rivalry
+        same = (before.candidate, before.held) == (prospect.market, worst.market)
+        streak = before.streak + 1 if same else 1
+        if streak < hedge.settings.carry.confirm_records:
+            core.set_memory(rivalry=Rivalry(prospect.market, worst.market, streak))
+            return False
+        core.set_memory(rivalry=Rivalry())
+        left = core.hedges[worst.market]
+        result = await self._try(left, "leave", Leave(market=left.symbol))
+        if result.status != ResultStatus.DONE:
+            return False
+        left.aside(f"left for {prospect.market}, which is expected to earn more than both round trips cost")
+        return True
+
+    # Trying
+
+    async def _try(self, hedge: Hedge, what: str, command: Take | Leave | Rebalance | Settle) -> CommandResult:
+        """One event for one reason, however often the engine tries again."""
+        result = await self._desk.submit(command, ENGINE)
+        text = ""
+        if result.status == ResultStatus.REJECTED:
+            text = f"automatic {what} refused: {result.message}"
+        elif result.status == ResultStatus.PARTLY_DONE:
+            text = f"automatic {result.message}"
+        self._tell(hedge, what, text)
+        return result
+
+    def _tell(self, hedge: Hedge, what: str, text: str) -> None:
+        self._core.board.emit_once(f"{what} {hedge.symbol}", f"{what}_refused", Level.WARNING, text)
