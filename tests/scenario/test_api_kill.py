@@ -314,6 +314,19 @@ async def test_a_kill_that_is_not_answered_in_time_leaves_the_outcome_open() -> 
         wire.engine.gate.set()
 
 
+async def test_an_old_engine_that_dies_before_it_is_told_has_done_nothing() -> None:
+    engine = OldEngine(3, None)
+    conversation = engine._conversation
+
+    async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[dict[str, Any]]:
+        return [] if engine.lines else await conversation(reader, writer)
+
+    engine._conversation = dying  # type: ignore[method-assign]
+    async with listening(engine) as path:
+        with pytest.raises(TransientError, match="NO_ANSWER"):
+            await kill(path, flatten=False, reason="")
+
+
 async def test_nobody_to_kill() -> None:
     with tempfile.TemporaryDirectory(prefix="dtui-") as folder, pytest.raises(TransientError, match="NO_ENGINE"):
         await kill(Path(folder) / "e.sock", flatten=False, reason="")
