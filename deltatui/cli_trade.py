@@ -100,7 +100,7 @@ async def all_markets(client: Client) -> tuple[Snapshot, list[MarketDetail]]:
     snapshot = await first_snapshot(client)
     details: list[MarketDetail] = []
     for hedge in snapshot.hedges:
-        client.select(hedge.market)
+        await client.select(hedge.market)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DETAIL_S):
                 async for message in client:
@@ -137,9 +137,12 @@ async def ask_and_send(
         if isinstance(said, CommandResult):
             return said
         word = said
-    result = await client.command(Confirm(intent_id=intent, operation_id=result.operation_id, force=force, word=word))
+    answer = await client.command(Confirm(intent_id=intent, operation_id=result.operation_id, force=force, word=word))
+    if answer.code == "TYPE_MARKET":
+        # It waits on for the word, and nobody here will type it.
+        await client.command(Cancel(operation_id=result.operation_id))
     # The engine knows the end of every intent: somebody was quicker, or the clock was.
-    return await client.command(command) if result.code == "NOT_PENDING" else result
+    return await client.command(command) if answer.code == "NOT_PENDING" else answer
 
 
 async def _put_question(client: Client, command: AnyCommand, operation_id: str) -> CommandResult | str:

@@ -2,7 +2,7 @@
 
     client = await Client.connect(path, name="terminal")
     result = await client.command(Pause())
-    client.select("SOL-PERP")
+    await client.select("SOL-PERP")
     async for message in client: ...   # SnapshotMessage, MarketMessage, LogBatch ...; ends when the connection does
 
 A background task reads all the time, so results arrive whether or not anybody iterates; meanwhile only the newest
@@ -253,15 +253,16 @@ class Client:
             raise ValidationError(answer.code, answer.reason)
         return answer.plan
 
-    def select(self, market: str) -> None:
+    async def select(self, market: str) -> None:
         """Have a MarketMessage about ``market`` now and with every snapshot, in place of the one before. Empty: none.
 
-        Of a market that the engine does not carry none comes. The selection ends with the connection.
+        Of a market that the engine does not carry none comes. The selection ends with the connection. Raises
+        TransientError NOT_CONNECTED and UnresolvedError CONNECTION_LOST.
         """
-        if market == self._selected or not self.connected:
+        if market == self._selected:
             return
         self._selected, self.detail, self._detail_new = market, None, False
-        self._writer.write(encode(Select(market)) + b"\n")
+        await self._send(Select(market))
 
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Round trip to the engine's event loop in seconds. Raises TransientError if none comes in time."""
@@ -291,7 +292,7 @@ class Client:
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 
-    async def _send(self, message: CommandMessage | PreviewMessage | Ping) -> None:
+    async def _send(self, message: CommandMessage | PreviewMessage | Select | Ping) -> None:
         if not self.connected:
             raise TransientError("NOT_CONNECTED", f"not connected to the engine: {self.state.reason}")
         try:
@@ -299,7 +300,7 @@ class Client:
             await self._writer.drain()
         except ConnectionError:
             self._disconnected("CONNECTION_LOST", "the connection to the engine broke")
-            raise UnresolvedError("CONNECTION_LOST", "the connection broke while the command was sent") from None
+            raise UnresolvedError("CONNECTION_LOST", "the connection broke while something was sent") from None
 
     async def _read(self) -> None:
         while line := await self._reader.readline():

@@ -150,28 +150,29 @@ async def test_only_the_newest_is_kept_for_a_client_that_reads_slowly() -> None:
 async def test_a_client_selects_and_hears_of_its_market_alone() -> None:
     async with running() as wire:
         client = await wire.client(read_only=True)
-        client.select("BTC-PERP")
+        await client.select("BTC-PERP")
         assert (await market(client)).market == "BTC-PERP"
         assert known(client) == "BTC-PERP"
-        client.select("SOL-PERP")
+        await client.select("SOL-PERP")
         assert known(client) == "", "what is known of another market says nothing of this one"
         wire.server.publish(make_snapshot(version=2))
         assert (await market(client, lambda detail: detail.version == 2)).market == "SOL-PERP"
-        client.select("")
+        await client.select("")
         wire.server.publish(make_snapshot(version=3))
         await client.ping()
         assert client.snapshot is not None
         assert client.snapshot.version == 3
         assert known(client) == ""
         await client.close()
-        client.select("BTC-PERP")  # nobody is there any more: harmless
+        with pytest.raises(TransientError, match="NOT_CONNECTED"):
+            await client.select("BTC-PERP")
 
 
 async def test_what_was_under_way_of_the_market_before_is_dropped() -> None:
     async with running() as wire:
         client = await wire.client()
-        client.select("BTC-PERP")
-        client.select("SOL-PERP")
+        await client.select("BTC-PERP")
+        await client.select("SOL-PERP")
         await client.ping()
         async with asyncio.timeout(5):
             assert (await market(client)).market == "SOL-PERP"

@@ -297,6 +297,18 @@ async def test_a_word_goes_with_a_yes_from_the_command_line() -> None:
         await client.close()
 
 
+async def test_a_question_whose_word_is_missing_does_not_go_on_waiting() -> None:
+    async with wire.running() as w:
+        asking = Asking(w.engine)
+        answer = asking.answer
+        missing = CommandResult(ResultStatus.REJECTED, "TYPE_MARKET", "type SOL-PERP to confirm this")
+        w.engine.answer = lambda command: missing if isinstance(command, Confirm) else answer(command)
+        client = await w.client()
+        assert await ask_and_send(client, TAKE, intent="i2", yes=True, force=False) == missing
+        assert w.engine.commands[-1] == Cancel(operation_id="op-0007")
+        await client.close()
+
+
 # Which market
 
 
