@@ -20,7 +20,9 @@ def test_a_status_says_mode_state_and_what_is_held() -> None:
     said = text()
     assert said.startswith("REPLAY paper profile default: RUNNING")
     assert "automation: on" in said
-    assert "record 720 of 7920" in said
+    tape = make_snapshot().clock.tape
+    assert tape is not None
+    assert f"record {tape.record} of {tape.records}" in said
     assert "position: SOL-PERP short" in said
     assert "SOL-PERP stance: CARRY, best: FLAT; a short pays" in said
     assert "SOL-PERP funding APR for a short: now -7.9 %, day -4.1 %, week +2.6 %" in said
