@@ -16,7 +16,6 @@ from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedErro
 if TYPE_CHECKING:
     from deltatui.api.client import Client
     from deltatui.domain.command import AnyCommand
-    from deltatui.domain.snapshot import Snapshot
     from deltatui.paths import Paths
 
 EXIT_REFUSED = 1
@@ -58,6 +57,13 @@ ThemeOption = Annotated[
 ]
 AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with plain ASCII characters only.")]
 MarketOption = Annotated[str, typer.Option("--market", help="The market.")]
+CarriedOption = Annotated[
+    str | None, typer.Option("--market", help="The market; without it the only one that the engine carries.")
+]
+HeldOption = Annotated[str | None, typer.Option("--market", help="The market; without it that of the only hedge held.")]
+WordOption = Annotated[
+    str, typer.Option("--word", help="With --yes: the market's symbol, where a large live command wants it typed.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Confirm without asking.")]
 
 
@@ -156,13 +162,14 @@ def status(profile: ProfileOption = "default", as_json: JsonOption = False) -> N
     """What the engine holds and thinks, as text or JSON."""
     import msgspec
 
-    snapshot = _run(_ask(_paths(profile), _first_snapshot, read_only=True))
-    if as_json:
-        typer.echo(msgspec.json.encode(snapshot).decode())
-        return
+    from deltatui.cli_trade import all_markets, first_snapshot
     from deltatui.plain import status_lines
 
-    for line in status_lines(snapshot):
+    if as_json:
+        snapshot = _run(_ask(_paths(profile), first_snapshot, read_only=True))
+        typer.echo(msgspec.json.encode(snapshot).decode())
+        return
+    for line in status_lines(*_run(_ask(_paths(profile), all_markets, read_only=True))):
         typer.echo(line)
 
 
@@ -170,12 +177,13 @@ def status(profile: ProfileOption = "default", as_json: JsonOption = False) -> N
 def take(
     size: Annotated[str, typer.Argument(help="Size of one leg in the base asset, like 1.5.")],
     profile: ProfileOption = "default",
-    market: MarketOption = "SOL-PERP",
+    market: CarriedOption = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Long perp, borrowed spot sold.")] = False,
     spot: Annotated[
         str, typer.Option("--spot", help="Where the spot leg comes from: buy, wallet or deposited.")
     ] = "buy",
     yes: YesOption = False,
+    word: WordOption = "",
     force: Annotated[
         bool, typer.Option("--force", help="Take it although it does not pay (paper and replay).")
     ] = False,
@@ -190,23 +198,44 @@ def take(
         raise ValidationError("BAD_SIZE", f"the size must be more than 0, it is {size}")
     direction = Direction.REVERSE if reverse else Direction.CARRY
     source = one_of(SpotSource, spot, "--spot")
-    command = Take(
-        intent_id=_intent(), source="api", market=market, base_1e9=base_1e9, direction=direction, spot=source
-    )
-    _send(profile, command, yes=yes, force=force, as_json=as_json)
+    command = Take(intent_id=_intent(), market=_named(market), base_1e9=base_1e9, direction=direction, spot=source)
+    _send(profile, command, yes=yes, word=word, force=force, as_json=as_json)
 
 
 @app.command()
 def leave(
     profile: ProfileOption = "default",
-    market: MarketOption = "SOL-PERP",
+    market: HeldOption = None,
     yes: YesOption = False,
+    word: WordOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Close both legs."""
     from deltatui.domain.command import Leave
 
-    _send(profile, Leave(intent_id=_intent(), source="api", market=market), yes=yes, as_json=as_json)
+    _send(profile, Leave(intent_id=_intent(), market=_named(market)), yes=yes, word=word, as_json=as_json)
+
+
+@app.command()
+def rebalance(
+    profile: ProfileOption = "default",
+    market: HeldOption = None,
+    yes: YesOption = False,
+    word: WordOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the whole exposure to the market's base asset neutral, whatever tolerance and cooldown say."""
+    from deltatui.domain.command import Rebalance
+
+    _send(profile, Rebalance(intent_id=_intent(), market=_named(market)), yes=yes, word=word, as_json=as_json)
+
+
+@app.command()
+def settle(profile: ProfileOption = "default", market: HeldOption = None, as_json: JsonOption = False) -> None:
+    """Move the perp's unsettled PnL into the quote balance."""
+    from deltatui.domain.command import Settle
+
+    _send(profile, Settle(intent_id=_intent(), market=_named(market)), as_json=as_json)
 
 
 @app.command("forget-losses")
@@ -214,7 +243,7 @@ def forget_losses(profile: ProfileOption = "default", yes: YesOption = False, as
     """Count the day's loss and the peak anew from the present equity; asks first."""
     from deltatui.domain.command import ForgetLosses
 
-    _send(profile, ForgetLosses(intent_id=_intent(), source="api"), yes=yes, as_json=as_json)
+    _send(profile, ForgetLosses(intent_id=_intent()), yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -224,10 +253,11 @@ def kill(
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")] = "command line",
     as_json: JsonOption = False,
 ) -> None:
-    """Kill switch: cancel everything, automation off, engine halted."""
-    from deltatui.domain.command import Kill
+    """Kill switch: cancel everything, automation off, engine halted. Works on an engine of any version."""
+    from deltatui.api.kill import kill as kill_engine
+    from deltatui.cli_trade import finish
 
-    _send(profile, Kill(intent_id=_intent(), source="api", flatten=flatten, reason=reason), as_json=as_json)
+    finish(_run(kill_engine(_paths(profile).socket, flatten=flatten, reason=reason)), as_json)
 
 
 @app.command()
@@ -409,23 +439,23 @@ async def _ask(paths: Paths, question: Callable[[Client], Coroutine[Any, Any, T]
         await client.close()
 
 
-async def _first_snapshot(client: Client) -> Snapshot:
-    from deltatui.api.protocol import SnapshotMessage
-
-    async for message in client:
-        if isinstance(message, SnapshotMessage):
-            return message.snapshot
-    raise TransientError("CONNECTION_LOST", f"the engine went away: {client.state.reason}")
+def _named(market: str | None) -> str:
+    """Empty where the option was left out; raises ValidationError where it was given and names nothing."""
+    if market is not None and not market.strip():
+        raise ValidationError("BAD_MARKET", "--market names no market; name one, or leave the option out")
+    return market or ""
 
 
-def _send(profile: str, command: AnyCommand, *, yes: bool = False, force: bool = False, as_json: bool) -> None:
+def _send(
+    profile: str, command: AnyCommand, *, yes: bool = False, word: str = "", force: bool = False, as_json: bool
+) -> None:
     """Send a command to the profile's engine and say its result."""
     from deltatui.cli_trade import ask_and_send, finish
 
     result = _run(
         _ask(
             _paths(profile),
-            lambda client: ask_and_send(client, command, intent=_intent(), yes=yes, force=force),
+            lambda client: ask_and_send(client, command, intent=_intent(), yes=yes, word=word, force=force),
         )
     )
     finish(result, as_json)

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from deltatui.domain.command import LegPart
-from deltatui.domain.snapshot import ConfirmationView, DeltaView, LegView, PlanView, PositionView, Snapshot
+from deltatui.domain.snapshot import (
+    ConfirmationView,
+    DeltaView,
+    HedgeView,
+    LegView,
+    MarketDetail,
+    PlanView,
+    PositionView,
+    Snapshot,
+)
 from deltatui.domain.verdict import Verdict
 
 
@@ -29,24 +38,23 @@ def _hours(value: float | None) -> str:
     return "never" if value is None else f"{value:.0f} h"
 
 
-def status_lines(snapshot: Snapshot) -> list[str]:
-    engine, account, carry, delta = snapshot.engine, snapshot.account, snapshot.carry, snapshot.delta
+def status_lines(snapshot: Snapshot, details: Iterable[MarketDetail] = ()) -> list[str]:
+    """``details`` say what blocks an increase in their markets."""
+    engine, account = snapshot.engine, snapshot.account
     tape = snapshot.clock.tape
     lines = [
         f"{engine.mode.upper()} {engine.venue} profile {engine.profile}: {engine.state}"
         + (f" ({engine.state_reason})" if engine.state_reason else ""),
         f"automation: {'on' if engine.automation else 'off'}; market time {_time(snapshot.clock.market_s)}"
         + (f", tape record {tape.record} of {tape.records}" if tape else ""),
-        f"stance: {carry.stance}, best: {carry.decision}; {carry.sentence}",
         f"health: {_number(account.health, 'd')}; leverage: {_number(account.leverage, '.2f')}x; "
         f"liquidation price: {'unknown' if account.health is None else _price(account.liq_price)}",
         f"equity: {_money(account.equity)}; free collateral: {_money(account.free_collateral)}",
         f"PnL of perps: settled {_money(account.settled_pnl)}, unsettled {_money(account.unsettled_pnl)}, "
         f"total {_money(account.total_pnl)}",
-        _delta(delta),
-        f"funding APR for a short: now {_number(carry.now_apr, '+.1f')} %, day {_number(carry.day_apr, '+.1f')} %, "
-        f"week {_number(carry.week_apr, '+.1f')} %",
     ]
+    for hedge in snapshot.hedges:
+        lines += _hedge(hedge)
     lines += [_position(position) for position in snapshot.positions]
     attribution = snapshot.attribution
     lines.append(
@@ -55,7 +63,8 @@ def status_lines(snapshot: Snapshot) -> list[str]:
         + (f"written off {attribution.write_offs:+.4f}, " if attribution.write_offs else "")
         + f"ledger gap {_number(attribution.gap, '+.6f')}"
     )
-    lines += _refusals("blocked", snapshot.gates)
+    for detail in details:
+        lines += _refusals(f"{detail.market} blocked", detail.gates)
     lines += [f"alert {alert.level}: {alert.message}" for alert in snapshot.alerts]
     return lines
 
@@ -65,11 +74,26 @@ def hedge_differs(delta: DeltaView) -> bool:
     return delta.hedge_net is not None and delta.net is not None and abs(delta.hedge_net - delta.net) > 1e-9
 
 
-def _delta(delta: DeltaView) -> str:
-    whole = f"{_number(delta.net, '+.4f')} SOL ({_number(delta.drift_pct, '+.2f')} %)"
+def _hedge(hedge: HedgeView) -> list[str]:
+    carry, name = hedge.carry, hedge.market
+    lines = [
+        f"{name} stance: {carry.stance}, best: {carry.decision}; {carry.sentence}",
+        f"{name} {_delta(hedge.delta, hedge.base_symbol)}",
+        f"{name} funding APR for a short: now {_number(carry.now_apr, '+.1f')} %, day "
+        f"{_number(carry.day_apr, '+.1f')} %, week {_number(carry.week_apr, '+.1f')} %",
+    ]
+    if hedge.paused:
+        lines.append(f"{name} takes no orders now: {hedge.paused}")
+    if hedge.ended:
+        lines.append(f"{name} has no prices any more; the last one stands")
+    return lines
+
+
+def _delta(delta: DeltaView, base: str) -> str:
+    whole = f"{_number(delta.net, '+.4f')} {base} ({_number(delta.drift_pct, '+.2f')} %)"
     if not hedge_differs(delta):
         return f"net delta: {whole}; {delta.reason}"
-    hedge = f"{_number(delta.hedge_net, '+.4f')} SOL ({_number(delta.hedge_drift_pct, '+.2f')} %)"
+    hedge = f"{_number(delta.hedge_net, '+.4f')} {base} ({_number(delta.hedge_drift_pct, '+.2f')} %)"
     return f"net delta: account {whole}, hedge {hedge}; {delta.reason}"
 
 

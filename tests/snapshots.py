@@ -10,12 +10,14 @@ from deltatui.domain.snapshot import (
     SCHEMA_VERSION,
     AccountView,
     ActionView,
+    AssetView,
     AttributionView,
     CarryView,
     ClockView,
     ConfirmationView,
     DeltaView,
     EngineView,
+    HedgeView,
     LegView,
     OpportunityView,
     PlanView,
@@ -31,10 +33,6 @@ MARKET_S = 1_735_693_200.0
 OPERATOR_S = 1_763_700_000.0
 
 _ACTIONS = (
-    "TAKE",
-    "LEAVE",
-    "REBALANCE",
-    "SETTLE",
     "DEPOSIT",
     "WITHDRAW",
     "CONFIRM",
@@ -144,68 +142,17 @@ def make_plan(**changes: Any) -> PlanView:
     return msgspec.structs.replace(as_plan(make_confirmation()), **changes)
 
 
-def make_snapshot(**changes: Any) -> Snapshot:
-    """A replay that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole (``version=7``,
-    ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
-    base = Snapshot(
-        version=1,
-        schema=SCHEMA_VERSION,
-        engine=EngineView(
-            profile="default",
-            venue="paper",
-            mode="replay",
-            live_mode="watch",
-            state="RUNNING",
-            state_reason="",
-            automation=True,
-            clients=1,
-            blocks=1,
-            loop_lag_ms=0.4,
-            pid=4242,
-            started_operator_s=OPERATOR_S - 3_600.0,
-        ),
-        clock=ClockView(
-            market_s=MARKET_S,
-            operator_s=OPERATOR_S,
-            speed=3_600,
-            paused=False,
-            tape=TapeView(
-                name="drift SOL-PERP 2025",
-                first_s=MARKET_S - 86_400.0 * 30,
-                last_s=MARKET_S + 86_400.0 * 300,
-                record=720,
-                records=7_920,
-                interpolated=True,
-                ended=False,
-            ),
-        ),
+def make_hedge(market: str = "SOL-PERP", base_symbol: str = "SOL", **changes: Any) -> HedgeView:
+    """A hedge that holds 10 of carry."""
+    base = HedgeView(
+        market=market,
+        base_symbol=base_symbol,
         prices=PricesView(
-            market="SOL-PERP",
             oracle=189.42,
             mark=189.31,
             basis_bps=-5.8,
             as_of_market_s=MARKET_S - 12.0,
             interpolated=True,
-        ),
-        account=AccountView(
-            health=97,
-            equity=3_791.37,
-            collateral_initial=3_412.2,
-            collateral_maintenance=3_601.8,
-            free_collateral=3_222.8,
-            initial_requirement=189.4,
-            maintenance_requirement=94.7,
-            leverage=0.5,
-            max_leverage=10.0,
-            liq_price=412.5,
-            liq_distance_pct=117.8,
-            quote_balance=1_897.1,
-            wallet_quote=10_000.0,
-            wallet_sol=0.5,
-            as_of_market_s=MARKET_S - 12.0,
-            settled_pnl=-31.24,
-            unsettled_pnl=18.9,
-            total_pnl=-12.34,
         ),
         delta=DeltaView(
             spot=10.0,
@@ -234,11 +181,72 @@ def make_snapshot(**changes: Any) -> Snapshot:
             horizon_h=168.0,
             next_funding_in_s=1_740.0,
         ),
+        liq_price=412.5,
+        liq_distance_pct=117.8,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def make_snapshot(**changes: Any) -> Snapshot:
+    """A replay that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole (``version=7``,
+    ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
+    base = Snapshot(
+        version=1,
+        schema=SCHEMA_VERSION,
+        engine=EngineView(
+            profile="default",
+            venue="paper",
+            mode="replay",
+            live_mode="watch",
+            state="RUNNING",
+            state_reason="",
+            automation=True,
+            clients=1,
+            loop_lag_ms=0.4,
+            pid=4242,
+            started_operator_s=OPERATOR_S - 3_600.0,
+        ),
+        clock=ClockView(
+            market_s=MARKET_S,
+            operator_s=OPERATOR_S,
+            speed=3_600,
+            paused=False,
+            tape=TapeView(
+                name="drift SOL-PERP 2025",
+                first_s=MARKET_S - 86_400.0 * 30,
+                last_s=MARKET_S + 86_400.0 * 300,
+                record=720,
+                records=7_920,
+                interpolated=True,
+                ended=False,
+            ),
+        ),
+        account=AccountView(
+            health=97,
+            equity=3_791.37,
+            collateral_initial=3_412.2,
+            collateral_maintenance=3_601.8,
+            free_collateral=3_222.8,
+            initial_requirement=189.4,
+            maintenance_requirement=94.7,
+            leverage=0.5,
+            max_leverage=10.0,
+            liq_price=412.5,
+            liq_distance_pct=117.8,
+            quote_balance=1_897.1,
+            wallet_quote=10_000.0,
+            assets=(AssetView("SOL", 10.0, 0.5),),
+            liq_market="SOL-PERP",
+            as_of_market_s=MARKET_S - 12.0,
+            settled_pnl=-31.24,
+            unsettled_pnl=18.9,
+            total_pnl=-12.34,
+        ),
+        hedges=(make_hedge(),),
         vault=VaultView(
             balance=3_222.8,
             allocated_capital=1_883.6,
             available_capital=3_222.8,
-            sol=10.0,
             realized_funding=-12.34,
             last_sync_operator_s=OPERATOR_S - 3.0,
         ),
@@ -301,12 +309,7 @@ def make_snapshot(**changes: Any) -> Snapshot:
                 age_s=12.0,
             ),
         ),
-        gates=make_verdicts(),
-        gates_subject="TAKE SOL-PERP",
         alerts=(),
-        actions=tuple(
-            ActionView(action, True, "", 0.01, 100.0, 0.01) if action == "TAKE" else ActionView(action, True)
-            for action in _ACTIONS
-        ),
+        actions=tuple(ActionView(action, True) for action in _ACTIONS),
     )
     return msgspec.structs.replace(base, **changes)

@@ -20,32 +20,61 @@ from deltatui.api.limits import ServerLimits
 from deltatui.api.protocol import PROTOCOL_VERSION, Hello, Previewed, ServerMessage, decode_server, encode
 from deltatui.api.server import Server
 from deltatui.domain.command import AnyCommand, CommandResult, ResultStatus
-from deltatui.domain.snapshot import ConfirmationView, PlanView, Snapshot
+from deltatui.domain.principal import Principal
+from deltatui.domain.snapshot import ActionView, ConfirmationView, MarketDetail, PlanView, Snapshot
+
+
+def market_detail(market: str) -> MarketDetail:
+    """Of a market in which everything is allowed."""
+    return MarketDetail(market, 0, (), f"take of {market}", (ActionView("TAKE", True),), ())
 
 
 class FakeEngine:
     """Answers DONE unless told otherwise (``answer``: a result, an error, or what makes one of a command; ``gate``:
-    wait for this event first). ``confirmation`` is in its snapshots."""
+    wait for this event first). ``confirmation`` and ``hedges`` are in its snapshots, ``details`` are
+    what it says of the markets that it carries."""
 
     def __init__(self) -> None:
         self.version = 1
         self.asked = 0
         self.commands: list[AnyCommand] = []
+        self.principals: list[Principal] = []
         self.answer: CommandResult | BaseException | Callable[[AnyCommand], CommandResult] | None = None
         self.confirmation: ConfirmationView | None = None
+        self.hedges = make_snapshot().hedges
+        self.mode = make_snapshot().engine.mode
+        self.details: dict[str, MarketDetail | BaseException] = {
+            market: market_detail(market) for market in ("SOL-PERP", "BTC-PERP")
+        }
+        self.judged: list[tuple[str, int]] = []
         self.gate: asyncio.Event | None = None
         self.previewed: list[AnyCommand] = []
         self.plan: PlanView | BaseException = make_plan()
 
     def snapshot(self) -> Snapshot:
         self.asked += 1
-        return make_snapshot(version=self.version, confirmation=self.confirmation)
+        return replace_engine(
+            make_snapshot(
+                version=self.version,
+                hedges=self.hedges,
+                confirmations=() if self.confirmation is None else (self.confirmation,),
+            ),
+            mode=self.mode,
+        )
+
+    def detail(self, market: str, version: int) -> MarketDetail | None:
+        self.judged.append((market, version))
+        detail = self.details.get(market)
+        if isinstance(detail, BaseException):
+            raise detail
+        return None if detail is None else msgspec.structs.replace(detail, version=version)
 
     def change(self) -> None:
         self.version += 1
 
-    async def submit(self, command: AnyCommand) -> CommandResult:
+    async def submit(self, command: AnyCommand, principal: Principal) -> CommandResult:
         self.commands.append(command)
+        self.principals.append(principal)
         if self.gate is not None:
             await self.gate.wait()
         if isinstance(self.answer, BaseException):
@@ -56,8 +85,9 @@ class FakeEngine:
             return self.answer
         return CommandResult(ResultStatus.DONE, "DONE", "done", intent_id=command.intent_id)
 
-    def preview(self, command: Previewed) -> PlanView:
+    def preview(self, command: Previewed, principal: Principal) -> PlanView:
         self.previewed.append(command)
+        self.principals.append(principal)
         if isinstance(self.plan, BaseException):
             raise self.plan
         return self.plan

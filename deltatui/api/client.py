@@ -2,7 +2,8 @@
 
     client = await Client.connect(path, name="terminal")
     result = await client.command(Pause())
-    async for message in client: ...   # SnapshotMessage, LogBatch, EventBatch; ends when the connection does
+    await client.select("SOL-PERP")
+    async for message in client: ...   # SnapshotMessage, MarketMessage, LogBatch ...; ends when the connection does
 
 A background task reads all the time, so results arrive whether or not anybody iterates; meanwhile only the newest
 snapshot and bounded numbers of lines and events are kept. Reconnecting is the caller's: make a new Client.
@@ -32,12 +33,14 @@ from deltatui.api.protocol import (
     Hello,
     HistoryMessage,
     LogBatch,
+    MarketMessage,
     Ping,
     Pong,
     Previewed,
     PreviewMessage,
     PreviewResult,
     ResultMessage,
+    Select,
     ServerMessage,
     SnapshotMessage,
     Welcome,
@@ -46,12 +49,12 @@ from deltatui.api.protocol import (
 )
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.errors import DeltatuiError, TransientError, UnresolvedError, ValidationError
-from deltatui.domain.snapshot import PlanView, Snapshot
+from deltatui.domain.snapshot import MarketDetail, PlanView, Snapshot
 
 _KEPT_BATCHES = 200
 _CLOSE_S = 1.0
 
-Update = SnapshotMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage
+Update = SnapshotMessage | MarketMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage
 """What iteration yields. A ResultMessage comes only for a command whose caller had stopped waiting."""
 
 
@@ -61,6 +64,24 @@ class Connection(msgspec.Struct, frozen=True):
     connected: bool
     code: str = ""
     reason: str = ""
+
+
+async def open_engine(path: Path, timeout_s: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the engine's unix socket, on which nothing has been said yet.
+
+    Raises TransientError (NO_ENGINE: nobody listens there; NO_ANSWER) or ValidationError NOT_ALLOWED.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE_BYTES)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise TransientError("NO_ENGINE", f"no engine answers at {path}") from None
+    except TimeoutError:
+        raise TransientError("NO_ANSWER", f"the engine at {path} did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise ValidationError("NOT_ALLOWED", f"the engine at {path} belongs to another user") from None
+        raise TransientError("NO_ENGINE", f"cannot connect to {path}: {error.strerror or error}") from None
 
 
 class Client:
@@ -73,6 +94,8 @@ class Client:
         """The newest snapshot received."""
         self.snapshot_received_s: float | None = None
         """When that was, on ``time.monotonic()``."""
+        self.detail: MarketDetail | None = None
+        """The newest received of the selected market."""
         self._reader, self._writer = reader, writer
         self._ids = itertools.count(1)
         self._results: dict[int, asyncio.Future[CommandResult | DeltatuiError]] = {}
@@ -80,6 +103,8 @@ class Client:
         self._previews: dict[int, asyncio.Future[PreviewResult | DeltatuiError]] = {}
         self._news = asyncio.Event()
         self._snapshot_new = False
+        self._selected = ""
+        self._detail_new = False
         self._history: HistoryMessage | None = None
         self._logs: _Batches[LogBatch] = _Batches()
         self._events: _Batches[EventBatch] = _Batches()
@@ -103,17 +128,7 @@ class Client:
         Raises TransientError (NO_ENGINE: nobody listens there; NO_ANSWER: somebody listens but does not answer) or
         ValidationError (the engine sent us away, with its own code: BAD_PROTOCOL, TOO_MANY_CLIENTS ...; NOT_ALLOWED).
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                reader, writer = await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE_BYTES)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise TransientError("NO_ENGINE", f"no engine answers at {path}") from None
-        except TimeoutError:
-            raise TransientError("NO_ANSWER", f"the engine at {path} did not answer within {timeout_s:g} s") from None
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise ValidationError("NOT_ALLOWED", f"the engine at {path} belongs to another user") from None
-            raise TransientError("NO_ENGINE", f"cannot connect to {path}: {error.strerror or error}") from None
+        reader, writer = await open_engine(path, timeout_s)
         hello = Hello(PROTOCOL_VERSION, name, read_only, log_backlog, event_backlog)
         return await cls._greet(reader, writer, hello, timeout_s)
 
@@ -180,6 +195,9 @@ class Client:
             if self._snapshot_new and self.snapshot is not None:
                 self._snapshot_new = False
                 return SnapshotMessage(self.snapshot)
+            if self._detail_new and self.detail is not None:
+                self._detail_new = False
+                return MarketMessage(self.detail)
             if (history := self._history) is not None:
                 self._history = None
                 return history
@@ -235,6 +253,17 @@ class Client:
             raise ValidationError(answer.code, answer.reason)
         return answer.plan
 
+    async def select(self, market: str) -> None:
+        """Have a MarketMessage about ``market`` now and with every snapshot, in place of the one before. Empty: none.
+
+        Of a market that the engine does not carry none comes. The selection ends with the connection. Raises
+        TransientError NOT_CONNECTED and UnresolvedError CONNECTION_LOST.
+        """
+        if market == self._selected:
+            return
+        self._selected, self.detail, self._detail_new = market, None, False
+        await self._send(Select(market))
+
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Round trip to the engine's event loop in seconds. Raises TransientError if none comes in time."""
         number = next(self._ids)
@@ -263,7 +292,7 @@ class Client:
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 
-    async def _send(self, message: CommandMessage | PreviewMessage | Ping) -> None:
+    async def _send(self, message: CommandMessage | PreviewMessage | Select | Ping) -> None:
         if not self.connected:
             raise TransientError("NOT_CONNECTED", f"not connected to the engine: {self.state.reason}")
         try:
@@ -271,7 +300,7 @@ class Client:
             await self._writer.drain()
         except ConnectionError:
             self._disconnected("CONNECTION_LOST", "the connection to the engine broke")
-            raise UnresolvedError("CONNECTION_LOST", "the connection broke while the command was sent") from None
+            raise UnresolvedError("CONNECTION_LOST", "the connection broke while something was sent") from None
 
     async def _read(self) -> None:
         while line := await self._reader.readline():
@@ -289,6 +318,10 @@ class Client:
         if isinstance(message, SnapshotMessage):
             self.snapshot, self.snapshot_received_s = message.snapshot, time.monotonic()
             self._snapshot_new = True
+        elif isinstance(message, MarketMessage):
+            # One of the market before may still be under way.
+            if message.detail.market == self._selected:
+                self.detail, self._detail_new = message.detail, True
         elif isinstance(message, HistoryMessage):
             self._history = message
         elif isinstance(message, LogBatch):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
+from deltatui.api.newest import Newest
 from deltatui.api.protocol import Bye, EventBatch, LogBatch, Pong, PreviewResult, ResultMessage, Welcome, encode
 from deltatui.domain.event import Event, LogLine
+from deltatui.domain.principal import Principal
 
 _BATCH = 500
 
@@ -54,27 +56,30 @@ class Rate:
 
 
 class Peer:
-    """``snapshot_line`` and ``history_line`` give the newest of each as a line, the same bytes for every client."""
+    """``newest`` is what all clients share. ``principal`` is who gives this client's commands."""
 
     def __init__(
         self,
         writer: asyncio.StreamWriter,
-        snapshot_line: Callable[[], bytes],
-        history_line: Callable[[], bytes],
+        newest: Newest,
         *,
+        principal: Principal,
         read_only: bool,
         queue: int,
         unread_results: int,
         write_buffer_bytes: int,
         stall_s: float,
     ) -> None:
+        self.principal = principal
         self.read_only = read_only
+        self.selected = ""
+        """The market that the client looks at; empty: none."""
         self.in_flight = 0
         self.wake = asyncio.Event()
         self._writer = writer
-        self._snapshot_line = snapshot_line
-        self._history_line = history_line
+        self._newest = newest
         self._snapshot_due = False
+        self._market_due = False
         self._history_due = False
         self._greeting: list[bytes] = []
         self._replies: deque[ResultMessage | PreviewResult | Pong] = deque()
@@ -101,7 +106,12 @@ class Peer:
         self.offer_history()
 
     def offer_snapshot(self) -> None:
+        """A snapshot, and after it what depends on the selected market."""
         self._snapshot_due = True
+        self.offer_market()
+
+    def offer_market(self) -> None:
+        self._market_due = True
         self.wake.set()
 
     def offer_history(self) -> None:
@@ -164,10 +174,13 @@ class Peer:
         # The snapshot goes before the results: it already shows what they report.
         if self._snapshot_due:
             self._snapshot_due = False
-            parts.append(self._snapshot_line())
+            parts.append(self._newest.snapshot_line())
+        if self._market_due:
+            self._market_due = False
+            parts.append(self._newest.market_line(self.selected))
         if self._history_due:
             self._history_due = False
-            parts.append(self._history_line())
+            parts.append(self._newest.history_line())
         while self._replies:
             parts.append(encode(self._replies.popleft()) + b"\n")
         events, dropped = self._events.take()

@@ -4,15 +4,15 @@ Client to server: HELLO first, then COMMAND, PREVIEW, SELECT and PING. Server to
 reason), then SNAPSHOT, MARKET (of the market that the client has selected) and HISTORY (only ever the latest), LOG and
 EVENT batches, COMMAND_RESULT, PREVIEW_RESULT, PONG, BYE.
 
-In place of HELLO a client of any version may send KILL, whose form never changes. It is answered by KILL_RESULT and the
-end of the connection.
+In place of HELLO a client of any version may send KILL. It is answered by KILL_RESULT and the end of the connection.
+The form of these two never changes, but for new fields with a default.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, Rebalance, Take, Withdraw
+from deltatui.domain.command import AnyCommand, CommandResult, Deposit, Leave, LegPart, Rebalance, Take, Withdraw
 from deltatui.domain.event import Event, LogLine
 from deltatui.domain.snapshot import HistoryView, MarketDetail, PlanView, Snapshot
 
@@ -48,13 +48,14 @@ class PreviewMessage(msgspec.Struct, frozen=True, tag="PREVIEW"):
 
 
 class Select(msgspec.Struct, frozen=True, tag="SELECT"):
-    """From now on a MARKET message about ``market`` comes with every snapshot. Empty: none."""
+    """A MARKET message about ``market`` comes at once, and from now on with every snapshot. Empty: none. Of a market
+    that the engine does not carry, or cannot judge just now, none comes."""
 
     market: str
 
 
 class KillNow(msgspec.Struct, frozen=True, tag="KILL"):
-    """The kill switch as a first line."""
+    """The kill switch as a first line. ``flatten`` closes every position as well; ``reason`` is recorded."""
 
     flatten: bool = False
     reason: str = ""
@@ -64,7 +65,8 @@ class Ping(msgspec.Struct, frozen=True, tag="PING"):
     id: int
 
 
-ClientMessage = Hello | CommandMessage | PreviewMessage | Select | Ping | KillNow
+ClientMessage = Hello | CommandMessage | PreviewMessage | Select | Ping
+"""KILL is none: it has no place after HELLO, where COMMAND has one."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="WELCOME"):
@@ -81,6 +83,8 @@ class SnapshotMessage(msgspec.Struct, frozen=True, tag="SNAPSHOT"):
 
 
 class MarketMessage(msgspec.Struct, frozen=True, tag="MARKET"):
+    """``detail.version`` is that of the snapshot that came before it."""
+
     detail: MarketDetail
 
 
@@ -120,11 +124,15 @@ class PreviewResult(msgspec.Struct, frozen=True, tag="PREVIEW_RESULT"):
 
 
 class KillResult(msgspec.Struct, frozen=True, tag="KILL_RESULT"):
-    """What became of a KILL; ``success`` only where everything that was asked is done."""
+    """What became of a KILL, as a CommandResult says it; ``success`` only where everything that was asked is done.
+    ``status`` is a ResultStatus by value, or a word of a later version."""
 
     success: bool
     code: str
     message: str
+    status: str = ""
+    operation_id: str = ""
+    parts: tuple[LegPart, ...] = ()
 
 
 class Pong(msgspec.Struct, frozen=True, tag="PONG"):
@@ -151,6 +159,12 @@ ServerMessage = (
 )
 
 
+class AnyLine(msgspec.Struct, frozen=True):
+    """What a line of any protocol version has."""
+
+    type: str = ""
+
+
 class AnyHello(msgspec.Struct, frozen=True):
     """What a HELLO of any protocol version has; read before the rest is judged."""
 
@@ -160,4 +174,6 @@ class AnyHello(msgspec.Struct, frozen=True):
 encode = msgspec.json.Encoder().encode
 decode_client = msgspec.json.Decoder(ClientMessage).decode
 decode_server = msgspec.json.Decoder(ServerMessage).decode
+decode_any_line = msgspec.json.Decoder(AnyLine).decode
+decode_kill = msgspec.json.Decoder(KillNow).decode
 decode_any_hello = msgspec.json.Decoder(AnyHello).decode

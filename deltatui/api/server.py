@@ -18,26 +18,31 @@ import msgspec
 from deltatui import __version__
 from deltatui.api.endpoint import Endpoint
 from deltatui.api.limits import ServerLimits
+from deltatui.api.newest import Newest
 from deltatui.api.peer import Peer
 from deltatui.api.protocol import (
     PROTOCOL_VERSION,
     Bye,
     CommandMessage,
     Hello,
-    HistoryMessage,
+    KillNow,
+    KillResult,
     Ping,
     Pong,
     PreviewMessage,
     PreviewResult,
     ResultMessage,
-    SnapshotMessage,
+    Select,
     Welcome,
     decode_any_hello,
+    decode_any_line,
     decode_client,
+    decode_kill,
     encode,
 )
-from deltatui.domain.command import AnyCommand, Cancel, CommandResult, Kill, Leave, Pause, ResultStatus, Stop
+from deltatui.domain.command import AnyCommand, Cancel, Command, CommandResult, Kill, Leave, Pause, ResultStatus, Stop
 from deltatui.domain.errors import DeltatuiError, ValidationError
+from deltatui.domain.principal import OPERATOR, Principal
 
 if TYPE_CHECKING:
     import socket
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
 
     from deltatui.api.protocol import Previewed
     from deltatui.domain.event import Event, LogLine
-    from deltatui.domain.snapshot import HistoryView, PlanView, Snapshot
+    from deltatui.domain.snapshot import HistoryView, MarketDetail, PlanView, Snapshot
 
 
 class Engine(Protocol):
@@ -54,18 +59,23 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot:
         """The present state; ``version`` grows with every change."""
 
-    async def submit(self, command: AnyCommand) -> CommandResult:
-        """Carry the command out. Raises one of the four kinds of error, or answers with a result."""
+    def detail(self, market: str, version: int) -> MarketDetail | None:
+        """What depends on ``market`` now, under the number of the snapshot beside it; None where the engine carries no
+        such market. Raises one of the four kinds of error where it cannot be judged."""
 
-    def preview(self, command: Previewed) -> PlanView:
-        """What the command would do now; changes nothing. Raises one of the four kinds of error where there is no such
-        trade now."""
+    async def submit(self, command: AnyCommand, principal: Principal) -> CommandResult:
+        """Carry out what ``principal`` asks. Raises one of the four kinds of error, or answers with a result."""
+
+    def preview(self, command: Previewed, principal: Principal) -> PlanView:
+        """What the command would do now if ``principal`` gave it; changes nothing. Raises one of the four kinds of
+        error where there is no such trade now."""
 
 
 _Item = TypeVar("_Item")
+_Command = TypeVar("_Command", bound=Command)
 
 _STOPPING = ("STOPPING", "the engine stops and takes no more commands")
-_BAD_SOURCE = ("BAD_SOURCE", "only the engine itself may give commands in its own name")
+_ENDING = Bye("STOPPING", "the engine stops")
 _REDUCES_RISK = (Kill, Cancel, Leave, Pause, Stop)
 
 
@@ -96,10 +106,7 @@ class Server:
         self._on_clients, self._on_fault = on_clients, on_fault
         self._peers: set[Peer] = set()
         self._connections = 0
-        self._latest: Snapshot | None = None
-        self._encoded: tuple[int, bytes] | None = None
-        self._history: HistoryView | None = None
-        self._encoded_history: tuple[int, bytes] | None = None
+        self._newest = Newest(engine.detail)
         self._logs: deque[LogLine] = deque(maxlen=self._limits.history)
         self._events: deque[Event] = deque(maxlen=self._limits.history)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,15 +159,15 @@ class Server:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand the newest snapshot to every client. Returns at once; an old version is ignored."""
-        if self._latest is not None and snapshot.version <= self._latest.version:
+        if not self._newest.put_snapshot(snapshot):
             return
-        self._latest = snapshot
         for peer in self._peers:
             peer.offer_snapshot()
+        self._newest.judge(peer.selected for peer in self._peers)
 
     def publish_history(self, history: HistoryView) -> None:
         """Hand the charts' data to every client, at the pace of the records they are made of."""
-        self._history = history
+        self._newest.put_history(history)
         for peer in self._peers:
             peer.offer_history()
 
@@ -205,20 +212,10 @@ class Server:
             self._refreshing = False
         self.publish(self._engine.snapshot())
 
-    def _snapshot_line(self) -> bytes:
-        """The newest snapshot as a line, encoded once for all clients; empty while there is none."""
-        if self._latest is None:
-            return b""
-        if self._encoded is None or self._encoded[0] != self._latest.version:
-            self._encoded = (self._latest.version, encode(SnapshotMessage(self._latest)) + b"\n")
-        return self._encoded[1]
-
-    def _history_bytes(self) -> bytes:
-        if self._history is None:
-            return b""
-        if self._encoded_history is None or self._encoded_history[0] != self._history.version:
-            self._encoded_history = (self._history.version, encode(HistoryMessage(self._history)) + b"\n")
-        return self._encoded_history[1]
+    async def _select(self, peer: Peer, market: str) -> None:
+        peer.selected = market
+        self._newest.judge((market,))
+        peer.offer_market()
 
     async def _listen(self, listener: socket.socket) -> None:
         self._listener = await asyncio.start_unix_server(self._accept, sock=listener, limit=self._limits.line_bytes)
@@ -251,16 +248,20 @@ class Server:
             met = await self._handshake(reader)
             if isinstance(met, Bye):
                 await self._dismiss(writer, met)
+            elif met is not None and self._closing:
+                await self._dismiss(writer, _ENDING)
+            elif isinstance(met, KillNow):
+                await self._dismiss(writer, await self._kill(met))
             elif met is not None:
                 await self._attend(met, reader, writer)
         finally:
             self._connections -= 1
             writer.transport.abort()
 
-    async def _handshake(self, reader: asyncio.StreamReader) -> Hello | Bye | None:
-        """HELLO, or the BYE to answer with, or None if the client has gone."""
+    async def _handshake(self, reader: asyncio.StreamReader) -> Hello | KillNow | Bye | None:
+        """HELLO or KILL, or the BYE to answer with, or None if the client has gone."""
         if self._closing:
-            return Bye("STOPPING", "the engine stops")
+            return _ENDING
         if self._connections > self._limits.clients:
             return Bye("TOO_MANY_CLIENTS", f"this engine already has {self._limits.clients} clients; close one")
         try:
@@ -275,6 +276,8 @@ class Server:
         if not line.endswith(b"\n"):
             return None
         try:
+            if decode_any_line(line).type == "KILL":
+                return decode_kill(line)
             protocol = decode_any_hello(line).protocol
             if protocol != PROTOCOL_VERSION:
                 return Bye(
@@ -289,10 +292,24 @@ class Server:
             return Bye("BAD_MESSAGE", "the first message must be HELLO")
         return message
 
-    async def _dismiss(self, writer: asyncio.StreamWriter, bye: Bye) -> None:
+    async def _kill(self, line: KillNow) -> KillResult:
+        """Stop the engine for whoever could open the socket. It goes on if he leaves before it ends."""
+        answer: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
+
+        def tell(result: CommandResult) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        command = Kill(flatten=line.flatten, reason=line.reason)
+        self._spawn("kill", self._carry_out(command, _principal(read_only=False), tell), self._commands)
+        result = await answer
+        done = result.status == ResultStatus.DONE
+        return KillResult(done, result.code, result.message, result.status, result.operation_id, result.parts)
+
+    async def _dismiss(self, writer: asyncio.StreamWriter, last: Bye | KillResult) -> None:
         try:
             async with asyncio.timeout(self._limits.close_s):
-                writer.write(encode(bye) + b"\n")
+                writer.write(encode(last) + b"\n")
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -303,8 +320,8 @@ class Server:
         limits = self._limits
         peer = Peer(
             writer,
-            self._snapshot_line,
-            self._history_bytes,
+            self._newest,
+            principal=_principal(hello.read_only),
             read_only=hello.read_only,
             queue=limits.queue,
             unread_results=limits.unread_results,
@@ -349,6 +366,8 @@ class Server:
                 peer.reply(Pong(message.id))
             elif isinstance(message, PreviewMessage):
                 self._spawn("preview", self._preview(peer, message), self._tasks)
+            elif isinstance(message, Select):
+                self._spawn("market", self._select(peer, message.market), self._tasks)
             else:
                 self._command(peer, message)
             # readline does not yield while lines are buffered.
@@ -360,7 +379,12 @@ class Server:
             peer.reply(ResultMessage(message.id, refusal))
             return
         peer.in_flight += 1
-        self._spawn("command", self._submit(peer, message), self._commands)
+
+        def tell(result: CommandResult) -> None:
+            peer.in_flight -= 1
+            peer.reply(ResultMessage(message.id, result))
+
+        self._spawn("command", self._carry_out(message.command, peer.principal, tell), self._commands)
 
     def _refuse(self, peer: Peer, command: AnyCommand) -> CommandResult | None:
         limits = self._limits
@@ -368,8 +392,6 @@ class Server:
             return _rejected(command, *_STOPPING)
         if peer.read_only:
             return _rejected(command, "READ_ONLY", "this client is attached read-only; attach without read-only to act")
-        if command.source == "engine":
-            return _rejected(command, *_BAD_SOURCE)
         if isinstance(command, _REDUCES_RISK):
             # Bounded all the same: a client that floods is told so, and a kill is never among the refused.
             if peer.in_flight >= 4 * limits.commands_in_flight and not isinstance(command, Kill):
@@ -382,8 +404,10 @@ class Server:
             return _rejected(command, "RATE_LIMIT", text)
         return None
 
-    async def _submit(self, peer: Peer, message: CommandMessage) -> None:
-        command = message.command
+    async def _carry_out(
+        self, command: AnyCommand, principal: Principal, tell: Callable[[CommandResult], None]
+    ) -> None:
+        """Submit the command as the principal's, and ``tell`` the result whatever becomes of it."""
         # What the client hears if submit dies of something unforeseen, which goes on to the supervisor.
         result = CommandResult(
             ResultStatus.UNRESOLVED,
@@ -392,20 +416,20 @@ class Server:
             intent_id=command.intent_id,
         )
         try:
-            result = await self._engine.submit(command)
+            result = await self._engine.submit(_of(principal, command), principal)
         except ValidationError as error:
             result = _rejected(command, error.code, error.sentence)
         except DeltatuiError as error:
             # Only a ValidationError promises that nothing was changed.
             result = CommandResult(ResultStatus.UNRESOLVED, error.code, error.sentence, intent_id=command.intent_id)
         finally:
-            peer.in_flight -= 1
             try:
-                if result.status != ResultStatus.REJECTED:
-                    # Nobody may act on the state from before what the result tells: the snapshot goes first.
+                # Nobody may act on the state from before what the result tells: the snapshot goes first. A kill whose
+                # closing was refused has halted the engine all the same.
+                if result.status != ResultStatus.REJECTED or isinstance(command, Kill):
                     self.publish(self._engine.snapshot())
             finally:
-                peer.reply(ResultMessage(message.id, result))
+                tell(result)
 
     async def _preview(self, peer: Peer, message: PreviewMessage) -> None:
         """Answer what a command would do. Nothing is waited for, so that what is told is of one moment."""
@@ -417,13 +441,12 @@ class Server:
         try:
             if self._closing:
                 answer = PreviewResult(number, None, *_STOPPING)
-            elif message.command.source == "engine":
-                answer = PreviewResult(number, None, *_BAD_SOURCE)
             elif not peer.previews.allow(most, asyncio.get_running_loop().time()):
                 text = f"more than {most} previews in a second from one client; slow down"
                 answer = PreviewResult(number, None, "RATE_LIMIT", text)
             else:
-                answer = PreviewResult(number, self._engine.preview(message.command))
+                # Looking needs no right to act: it is judged as the operator's, whoever looks.
+                answer = PreviewResult(number, self._engine.preview(_of(OPERATOR, message.command), OPERATOR))
         except DeltatuiError as error:
             answer = PreviewResult(number, None, error.code, error.sentence)
         finally:
@@ -453,6 +476,16 @@ class Server:
         else:
             context = {"message": f"deltatui server: {what} failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _principal(read_only: bool) -> Principal:
+    """Whoever could open the socket (0600, in a folder of the same user) is the operator."""
+    return msgspec.structs.replace(OPERATOR, power="watch") if read_only else OPERATOR
+
+
+def _of(principal: Principal, command: _Command) -> _Command:
+    """``command`` as the principal's own, whatever the client wrote there."""
+    return msgspec.structs.replace(command, source=principal.source)
 
 
 def _rejected(command: AnyCommand, code: str, sentence: str) -> CommandResult:

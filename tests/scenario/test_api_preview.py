@@ -11,6 +11,7 @@ from wire import eventually, running, settle
 from deltatui.api.protocol import Bye, PreviewMessage, PreviewResult, encode
 from deltatui.domain.command import Leave, Rebalance, SetSpeed, Take
 from deltatui.domain.errors import CriticalError, DeltatuiError, TransientError, ValidationError
+from deltatui.domain.principal import OPERATOR
 
 TAKE = Take(market="SOL-PERP", base_1e9=10**9)
 
@@ -60,11 +61,12 @@ async def test_an_unforeseen_error_is_answered_and_reported() -> None:
 
 async def test_nobody_may_look_in_the_engines_name() -> None:
     async with running() as wire:
-        client = await wire.client()
-        with pytest.raises(ValidationError, match="BAD_SOURCE"):
+        for read_only in (False, True):
+            client = await wire.client(read_only=read_only)
             await client.preview(Leave(market="SOL-PERP", source="engine"))
-        assert wire.engine.previewed == []
-        await client.close()
+            await client.close()
+        assert wire.engine.previewed == [Leave(market="SOL-PERP", source="operator")] * 2
+        assert wire.engine.principals == [OPERATOR] * 2
 
 
 async def test_a_client_that_looks_too_often_is_told_so_and_may_act_all_the_same() -> None:

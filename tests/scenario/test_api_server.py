@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,7 @@ from deltatui.api.protocol import (
 from deltatui.domain.command import CommandResult, Kill, Leave, Pause, ResultStatus, SetSpeed, Take
 from deltatui.domain.errors import CriticalError, TransientError, UnresolvedError, ValidationError
 from deltatui.domain.event import Event, Level, LogLine
+from deltatui.domain.principal import OPERATOR, Principal
 from deltatui.domain.snapshot import Snapshot
 
 
@@ -89,6 +91,20 @@ async def test_the_state_that_a_result_reports_comes_before_it() -> None:
         raw.send(encode(CommandMessage(4, Pause())))
         assert isinstance(await raw.message(), ResultMessage)
         assert wire.engine.asked == asked, "nothing was changed"
+        raw.close()
+
+
+async def test_a_kill_that_was_refused_in_part_has_changed_the_state_all_the_same() -> None:
+    async with running(min_interval_s=60.0) as wire:
+        raw = await wire.raw()
+        await raw.until(SnapshotMessage)
+        wire.engine.answer = CommandResult(ResultStatus.REJECTED, "PriceLimitNotMet", "halted, but closing failed")
+        wire.engine.change()
+        raw.send(encode(CommandMessage(1, Kill(flatten=True))))
+        first, then = await raw.message(), await raw.message()
+        assert isinstance(first, SnapshotMessage)
+        assert first.snapshot.version == 2
+        assert isinstance(then, ResultMessage)
         raw.close()
 
 
@@ -291,12 +307,15 @@ async def test_read_only_clients_watch_and_do_not_act() -> None:
         await client.close()
 
 
-async def test_nobody_may_speak_in_the_engines_name() -> None:
+@pytest.mark.parametrize("source", ["engine", "api", "operator"])
+async def test_whose_a_command_is_says_the_session_and_never_the_client(
+    source: Literal["engine", "api", "operator"],
+) -> None:
     async with running() as wire:
         client = await wire.client()
-        result = await client.command(Leave(market="SOL-PERP", source="engine"))
-        assert result.code == "BAD_SOURCE"
-        assert wire.engine.commands == []
+        assert (await client.command(Leave(intent_id="i", market="SOL-PERP", source=source))).success
+        assert wire.engine.commands == [Leave(intent_id="i", market="SOL-PERP", source="operator")]
+        assert wire.engine.principals == [OPERATOR]
         await client.close()
 
 
@@ -354,8 +373,8 @@ async def test_a_command_goes_on_when_its_client_leaves() -> None:
         ended = asyncio.Event()
         submit = wire.engine.submit
 
-        async def watched(command: Take) -> CommandResult:
-            result = await submit(command)
+        async def watched(command: Take, principal: Principal) -> CommandResult:
+            result = await submit(command, principal)
             ended.set()
             return result
 
@@ -400,7 +419,7 @@ async def test_commands_in_flight_are_bounded_and_a_kill_still_passes() -> None:
 
 
 async def test_snapshots_are_encoded_once_for_all_clients_and_never_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deltatui.api import server
+    from deltatui.api import newest as room
 
     encoded: list[int] = []
 
@@ -409,7 +428,7 @@ async def test_snapshots_are_encoded_once_for_all_clients_and_never_for_none(mon
             encoded.append(message.snapshot.version)
         return encode(message)
 
-    monkeypatch.setattr(server, "encode", counting)
+    monkeypatch.setattr(room, "encode", counting)
     async with running() as wire:
         for version in range(1, 50):
             wire.server.publish(make_snapshot(version=version))

@@ -207,7 +207,16 @@ def test_without_a_terminal(run: Run, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("status",), ("status", "--json"), ("take", "1", "--yes"), ("leave", "--yes"), ("kill",), ("attach",)]
+    "words",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("take", "1", "--yes"),
+        ("leave", "--yes"),
+        ("settle",),
+        ("kill",),
+        ("attach",),
+    ],
 )
 def test_without_an_engine(run: Run, words: tuple[str, ...]) -> None:
     code, out, err = run(*words)
@@ -282,7 +291,20 @@ def test_version_and_help(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert "Exit codes" in out
-    for command in ("engine", "attach", "status", "kill", "take", "leave", "backtest", "export", "config", "vault"):
+    for command in (
+        "engine",
+        "attach",
+        "status",
+        "kill",
+        "take",
+        "leave",
+        "settle",
+        "rebalance",
+        "backtest",
+        "export",
+        "config",
+        "vault",
+    ):
         assert command in out
 
 
@@ -347,12 +369,13 @@ def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> Non
             assert time.monotonic() < deadline
         code, out, _ = run("status")
         assert "REPLAY" in out
-        assert "stance: FLAT" in out
-        assert json.loads(run("status", "--json")[1])["account"]["wallet_sol"] == 2
+        assert "SOL-PERP stance: FLAT" in out
+        assert run("leave", "--yes") == (1, "", "no hedge is held; --market names another market: SOL-PERP\n")
+        assert json.loads(run("status", "--json")[1])["account"]["assets"][0]["wallet"] == 2
         code, out, err = run("take", "5", "--yes", "--json")
         assert code == 0, err
         assert json.loads(out)["status"] == "done"
-        assert json.loads(run("status", "--json")[1])["carry"]["stance"] == "CARRY"
+        assert json.loads(run("status", "--json")[1])["hedges"][0]["carry"]["stance"] == "CARRY"
         code, out, err = run("take", "100000", "--yes")
         assert code == 1
         assert "blocked by" in err
@@ -378,7 +401,7 @@ def test_an_engine_is_steered_from_the_command_line(run: Run, home: Path) -> Non
         assert "sell 2 SOL-PERP" in question.stderr
         assert "buy 2 SOL" in question.stderr
         assert "not confirmed, nothing was done" in question.stderr
-        assert json.loads(run("status", "--json")[1])["confirmation"] is None
+        assert json.loads(run("status", "--json")[1])["confirmations"] == []
         assert run("forget-losses", "--yes")[0] == 0
         code, out, _ = run("kill", "--flatten", "--reason", "end of test")
         assert code == 0

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 from engine_harness import World, in_world, take
-from snapshots import make_confirmation, make_snapshot
+from snapshots import make_confirmation, make_snapshot, make_verdicts
 
-from deltatui.domain.snapshot import AlertView
+from deltatui.domain.snapshot import AlertView, MarketDetail
 from deltatui.plain import confirmation_lines, status_lines
 
 
@@ -20,10 +20,27 @@ def test_a_status_says_mode_state_and_what_is_held() -> None:
     said = text()
     assert said.startswith("REPLAY paper profile default: RUNNING")
     assert "automation: on" in said
-    assert "record 720 of 7920" in said
+    tape = make_snapshot().clock.tape
+    assert tape is not None
+    assert f"record {tape.record} of {tape.records}" in said
     assert "position: SOL-PERP short" in said
-    assert "blocked by PROFITABILITY: a short pays" in said
+    assert "SOL-PERP stance: CARRY, best: FLAT; a short pays" in said
+    assert "SOL-PERP funding APR for a short: now -7.9 %, day -4.1 %, week +2.6 %" in said
     assert "ledger gap" in said
+
+
+def test_every_hedge_is_told_and_what_blocks_it() -> None:
+    sol = make_snapshot().hedges[0]
+    btc = msgspec.structs.replace(sol, market="BTC-PERP", base_symbol="wBTC", paused="the market is paused", ended=True)
+    blocked = MarketDetail("BTC-PERP", 1, make_verdicts(), "take of 0.1 wBTC", (), ())
+    said = "\n".join(status_lines(make_snapshot(hedges=(sol, btc)), [blocked]))
+    assert "SOL-PERP net delta: +0.0500 SOL" in said
+    assert "BTC-PERP net delta: +0.0500 wBTC" in said
+    assert "BTC-PERP takes no orders now: the market is paused" in said
+    assert "BTC-PERP has no prices any more" in said
+    assert "BTC-PERP blocked by PROFITABILITY: a short pays" in said
+    assert "SOL-PERP blocked" not in said
+    assert "SOL-PERP takes no orders" not in said
 
 
 def test_a_reason_and_alerts_are_said() -> None:
@@ -39,8 +56,9 @@ def test_unknown_is_neither_zero_nor_none() -> None:
     unknown = msgspec.structs.replace(
         account, health=None, equity=None, free_collateral=None, leverage=None, liq_price=None
     )
-    delta = msgspec.structs.replace(make_snapshot().delta, net=None, drift_pct=None, reason="no account data yet")
-    said = text(account=unknown, delta=delta, positions=())
+    hedge = make_snapshot().hedges[0]
+    delta = msgspec.structs.replace(hedge.delta, net=None, drift_pct=None, reason="no account data yet")
+    said = text(account=unknown, hedges=(msgspec.structs.replace(hedge, delta=delta),), positions=())
     assert "health: unknown; leverage: unknownx; liquidation price: unknown" in said
     assert "equity: unknown; free collateral: unknown" in said
     assert "net delta: unknown SOL (unknown %); no account data yet" in said
@@ -68,13 +86,12 @@ def test_a_real_engine_can_be_told_at_every_stage() -> None:
         assert "too few" in "\n".join(status_lines(w.snapshot()))
         await w.records(8, 100)
         asked = await w.give(take(5))
-        view = w.snapshot().confirmation
-        assert view is not None
+        view = w.snapshot().confirmations[0]
         assert "take SOL-PERP: short perp + buy spot; price 150.0000" in confirmation_lines(view)[0]
         assert confirmation_lines(view)[1].startswith("sell 5 SOL-PERP (limit ")
         await w.confirm(asked)
         lines = status_lines(w.snapshot())
         assert any(line.startswith("position: SOL-PERP short -5.0000, entry 149.9700") for line in lines)
-        assert any(line.startswith("stance: CARRY") for line in lines)
+        assert any(line.startswith("SOL-PERP stance: CARRY") for line in lines)
 
     in_world(scenario, primed=2)
