@@ -49,7 +49,12 @@ T = TypeVar("T")
 
 ProfileOption = Annotated[str, typer.Option("--profile", "-P", help="Name of the profile.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TapeOption = Annotated[Path | None, typer.Option("--tape", help="Tape (CSV, also gzip); default: the shipped one.")]
+TapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tape", help="Tape (CSV, also gzip), FILE or SYMBOL=FILE, once a market; SYMBOL alone: the shipped one."
+    ),
+]
 SpeedOption = Annotated[int | None, typer.Option("--speed", help="Replay speed, market seconds per second.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Put the kept account aside and begin anew.")]
 ThemeOption = Annotated[
@@ -264,9 +269,14 @@ def kill(
 def backtest(
     tape: TapeOption = None,
     policy: Annotated[str, typer.Option("--policy", help="always-short, flat or carry.")] = "carry",
-    size: Annotated[str, typer.Option("--size", help="Size of one leg in the base asset.")] = "1",
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size", help="Size of one leg in the base asset, N or SYMBOL=N; default 1, of several the settings'."
+        ),
+    ] = None,
     fees: Annotated[str, typer.Option("--fees", help="none or drift.")] = "drift",
-    market: MarketOption = "SOL-PERP",
+    market: Annotated[str, typer.Option("--market", help="The market of a tape whose name tells none.")] = "SOL-PERP",
     profile: ProfileOption = "default",
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as HTML.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the equity curve as CSV.")] = None,
@@ -275,16 +285,21 @@ def backtest(
     """The engine's verdict on a whole tape, beside holding flat and always short."""
     from deltatui.assembly import backtest_settings
     from deltatui.backtest.cases import run_case
-    from deltatui.backtest.run import Fees, Policy, size_from_text
-    from deltatui.feeds.tape import load_tape
+    from deltatui.backtest.run import Fees, Policy, sizes_from_texts
+    from deltatui.feeds.tapes import tapes_from_texts
+    from deltatui.venues.paper.settings import MARKETS
 
     if policy not in list(Policy):
         raise ValidationError("UNKNOWN_POLICY", f"there is no policy '{policy}'; {', '.join(Policy)} exist")
     if fees not in list(Fees):
         raise ValidationError("UNKNOWN_FEES", f"there is no fee preset '{fees}'; {', '.join(Fees)} exist")
     settings = _load(profile, {}).settings
-    wanted = backtest_settings(settings, Policy(policy), Fees(fees), size_from_text(size, market), market)
-    _run(run_case(wanted, load_tape(tape), as_json=as_json, html=html, csv=csv))
+    if market not in MARKETS:
+        raise ValidationError("UNKNOWN_MARKET", f"there is no market {market}; listed: {', '.join(MARKETS)}")
+    tapes = tapes_from_texts(tape or [market], MARKETS, market)
+    sizes = sizes_from_texts(size or (["1"] if len(tapes) == 1 else []), tapes)
+    wanted = backtest_settings(settings, Policy(policy), Fees(fees), tapes, sizes)
+    _run(run_case(wanted, tapes, as_json=as_json, html=html, csv=csv))
 
 
 @app.command()
@@ -377,15 +392,17 @@ def _load(profile: str, flags: dict[str, object]) -> Any:
     return load(profile, flags)
 
 
-def _flags(tape: Path | None, speed: int | None) -> dict[str, object]:
-    return {"replay.tape": None if tape is None else str(tape), "replay.speed": speed}
+def _flags(tape: list[str] | None, speed: int | None) -> dict[str, object]:
+    return {"replay.tape": tuple(tape) if tape else None, "replay.speed": speed}
 
 
-def _engine_arguments(tape: Path | None, speed: int | None, fresh: bool) -> list[str]:
+def _engine_arguments(tapes: list[str] | None, speed: int | None, fresh: bool) -> list[str]:
+    from deltatui.feeds.tapes import absolute
+
     # What it prints would go to a file that nobody rotates; its log has everything.
     arguments = ["--quiet"]
-    if tape is not None:
-        arguments += ["--tape", str(tape.absolute())]
+    for tape in tapes or ():
+        arguments += ["--tape", absolute(tape)]
     if speed is not None:
         arguments += ["--speed", str(speed)]
     return [*arguments, "--fresh"] if fresh else arguments

@@ -12,7 +12,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from deltatui.api.limits import ServerLimits
 from deltatui.domain.carry import CarrySettings as CarryDefaults
@@ -25,6 +25,7 @@ from deltatui.setting_values import (
     Addresses,
     Amount,
     FundingPeriod,
+    Listed,
     LogLevel,
     Percent,
     Place,
@@ -37,7 +38,7 @@ from deltatui.setting_values import (
     split_addresses,
 )
 from deltatui.store.retention import HOURLY_KEPT
-from deltatui.venues.paper.settings import PaperFaults
+from deltatui.venues.paper.settings import MARKETS, PaperFaults
 from deltatui.venues.paper.settings import PaperSettings as PaperDefaults
 
 PAPER_MAX_LEVERAGE: float = default_of(PaperDefaults, "max_leverage")
@@ -77,7 +78,23 @@ class EngineSettings(Section):
     carry_size_sol: Amount = Field(
         default=Decimal(10), gt=0, le=1_000_000, description="size of an automatic carry position"
     )
-    market: str = Field(default="SOL-PERP", pattern=r"^[A-Z0-9]{1,16}-PERP$", description="the market that is carried")
+    carry_size_btc: Amount = Field(
+        default=Decimal("0.0152"), gt=0, le=1_000, description="the same in BTC-PERP: at first the notional of 10 SOL"
+    )
+    markets: Listed = Field(
+        default=tuple(MARKETS),
+        min_length=1,
+        description="the markets that are carried, as far as there is data of them",
+    )
+
+    @field_validator("markets")
+    @classmethod
+    def _known_markets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [each for each in value if each not in MARKETS]:
+            raise ValueError(f"must name markets of {', '.join(MARKETS)}, not {', '.join(unknown)}")
+        if len(set(value)) != len(value):
+            raise ValueError("must name each market once")
+        return value
 
 
 class LimitSettings(Section):
@@ -133,11 +150,11 @@ class LimitSettings(Section):
         le=60,
         description="most that this machine's clock may differ from the chain's when new risk is taken",
     )
-    max_funding_age_s: float = Field(
-        default=default_of(GateLimits, "max_funding_age_s"),
+    max_funding_age_intervals: float = Field(
+        default=default_of(GateLimits, "max_funding_age_intervals"),
         gt=0,
-        le=604_800,
-        description="oldest funding record, in market seconds, at which new risk is taken",
+        le=168,
+        description="oldest funding record, in funding intervals of its market, at which new risk is taken",
     )
     max_snapshot_age_s: float = Field(
         default=default_of(EngineDefaults, "stale_snapshot_s"),
@@ -160,6 +177,16 @@ class LimitSettings(Section):
         gt=0,
         description="automatic trades up to this notional do not ask; by mode: 25000 in paper and replay; "
         "none in live, where every automatic trade above confirm_above_usd asks",
+    )
+    max_market_usd: float | None = Field(
+        default=default_of(EngineDefaults, "max_market_usd"),
+        gt=0,
+        description="most that automation opens in one market; none: as auto_limit_usd says",
+    )
+    max_total_usd: float | None = Field(
+        default=default_of(EngineDefaults, "max_total_usd"),
+        gt=0,
+        description="most that automation holds in all markets together; none: only the gates bind",
     )
     confirm_timeout_s: float = Field(
         default=default_of(EngineDefaults, "confirm_timeout_s"),
@@ -260,6 +287,12 @@ class RebalanceSettings(Section):
         description="smallest correction",
         json_schema_extra=known_as("MIN_TRADE_SIZE_SOL"),
     )
+    min_trade_btc: Amount = Field(
+        default=base_to_decimal(MARKETS["BTC-PERP"].min_base_1e9),
+        ge=0,
+        le=1_000,
+        description="the same in BTC-PERP",
+    )
     reserved_sol: Amount = Field(
         default=Decimal(str(default_of(GateLimits, "min_gas_sol"))),
         ge=0,
@@ -288,8 +321,11 @@ class CarrySettings(Section):
         default=default_of(CarryDefaults, "prediction_weight"),
         description="weight of the predicted rate against the average",
     )
-    average_h: int = Field(
-        default=default_of(CarryDefaults, "average_h"), ge=1, le=720, description="funding records in the average rate"
+    average_records: int = Field(
+        default=default_of(CarryDefaults, "average_records"),
+        ge=1,
+        le=720,
+        description="funding records in the average rate",
     )
     confirm_records: int = Field(
         default=default_of(CarryDefaults, "confirm_records"),
@@ -319,14 +355,26 @@ class CarrySettings(Section):
         le=1_000,
         description="least cost of a round trip that is reckoned with, whatever the fees are",
     )
+    btc_borrow_apr_pct: float = Field(
+        default=default_of(CarryDefaults, "base_borrow_apr_pct"),
+        ge=0,
+        le=1_000,
+        description="cost of borrowed wBTC; no record of it is known, so SOL's is reckoned with",
+    )
+    btc_lend_apr_pct: float = Field(
+        default=default_of(CarryDefaults, "base_lend_apr_pct"),
+        ge=0,
+        le=1_000,
+        description="yield of lent wBTC",
+    )
     sol_borrow_apr_pct: float = Field(
-        default=default_of(CarryDefaults, "sol_borrow_apr_pct"),
+        default=default_of(CarryDefaults, "base_borrow_apr_pct"),
         ge=0,
         le=1_000,
         description="cost of borrowed SOL where the tape has none",
     )
     sol_lend_apr_pct: float = Field(
-        default=default_of(CarryDefaults, "sol_lend_apr_pct"),
+        default=default_of(CarryDefaults, "base_lend_apr_pct"),
         ge=0,
         le=1_000,
         description="yield on deposited SOL where the tape has none",
@@ -351,10 +399,11 @@ class PaperSettings(Section):
         default=None,
         gt=0,
         le=1_000_000_000,
-        description="opening quote balance; none: twice the notional of carry_size_sol",
+        description="opening quote balance; none: twice the notionals of the carry sizes of all markets",
     )
     wallet_usd: Amount = Field(default=Decimal(10_000), ge=0, le=1_000_000_000, description="quote in the paper wallet")
     wallet_sol: Amount = Field(default=Decimal(0), ge=0, le=1_000_000, description="SOL in the paper wallet")
+    wallet_btc: Amount = Field(default=Decimal(0), ge=0, le=100_000, description="wBTC in the paper wallet")
     funding_period_s: FundingPeriod = Field(
         default=default_of(PaperDefaults, "funding_period_s"),
         description="0: each funding record is booked; 28800: the documented cycle of 8 hours",
@@ -433,7 +482,10 @@ class PaperSettings(Section):
 
 
 class ReplaySettings(Section):
-    tape: Place | None = Field(default=None, description="tape to replay; none: the one that comes with deltatui")
+    tape: Listed = Field(
+        default=(),
+        description="tapes to replay, FILE or SYMBOL=FILE; without any those that come with deltatui, one a market",
+    )
     speed: int = Field(default=3_600, ge=1, le=1_000_000, description="market seconds per operator second")
     start: UtcTime | None = Field(
         default=None, description="where on the tape to begin (2025-01-31 or with a time, UTC); none: its beginning"

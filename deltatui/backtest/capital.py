@@ -7,15 +7,21 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.backtest.refusals import wants_capital
-from deltatui.backtest.run import BacktestResult, BacktestSettings, EnoughCapital, run_unrefused
-from deltatui.domain.units import base_to_decimal
-from deltatui.feeds.tape import Tape
+from deltatui.backtest.run import (
+    BacktestResult,
+    BacktestSettings,
+    EnoughCapital,
+    Tapes,
+    opening_notional,
+    run_unrefused,
+    shared_span,
+)
 from deltatui.store.database import Durability
 
 _MOST_TENTHS = 1000
 
 
-async def with_enough_capital(tape: Tape, settings: BacktestSettings, result: BacktestResult) -> BacktestResult:
+async def with_enough_capital(tapes: Tapes, settings: BacktestSettings, result: BacktestResult) -> BacktestResult:
     """``result`` with :attr:`~BacktestResult.enough_capital`, where entries were refused for want of capital.
 
     The start equity is doubled until no entry is refused, up to a hundred times the opening notional, and then halved
@@ -24,12 +30,12 @@ async def with_enough_capital(tape: Tape, settings: BacktestSettings, result: Ba
     """
     if not wants_capital(result.refused):
         return result
-    notional = base_to_decimal(settings.size_1e9) * tape.records[0].oracle_twap
+    notional = opening_notional(shared_span(tapes), settings)
 
     async def run(tenths: int) -> BacktestResult | None:
         start = notional * tenths / 10
         return await run_unrefused(
-            tape, msgspec.structs.replace(settings, start_equity=start, durability=Durability.MEMORY, path=None)
+            tapes, msgspec.structs.replace(settings, start_equity=start, durability=Durability.MEMORY, path=None)
         )
 
     refused = int(Decimal(str(result.equity_start_usd)) / notional * 10)
@@ -50,7 +56,7 @@ async def with_enough_capital(tape: Tape, settings: BacktestSettings, result: Ba
         multiple=enough / 10,
         equity_start_usd=found.equity_start_usd,
         net_usd=found.equity_end_usd - found.equity_start_usd,
-        net_per_base_usd=(found.equity_end_usd - found.equity_start_usd) / found.size,
+        net_per_base_usd=None if found.size is None else (found.equity_end_usd - found.equity_start_usd) / found.size,
         switches=found.switches,
         max_drawdown_pct=found.max_drawdown_pct,
     )

@@ -1,4 +1,4 @@
-"""`deltatui backtest`: one policy, and beside it what flat and always-short would have made of the same tape."""
+"""`deltatui backtest`: one policy, and beside it what flat and always-short would have made of the same tapes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ import typer
 
 from deltatui.backtest.capital import with_enough_capital
 from deltatui.backtest.report import text_report, write_csv, write_html
-from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Policy, run_backtest
-from deltatui.feeds.tape import Tape
+from deltatui.backtest.run import (
+    BacktestResult,
+    BacktestSettings,
+    EquityPoint,
+    Policy,
+    Tapes,
+    run_alone,
+    run_backtest,
+)
 
 
-async def run_case(wanted: BacktestSettings, tape: Tape, *, as_json: bool, html: Path | None, csv: Path | None) -> None:
-    """Run, print, write. Raises ValidationError where the tape cannot be played or a file not be written."""
-    result, curve = await run_backtest(tape, wanted)
-    result = await with_enough_capital(tape, wanted, result)
+async def run_case(
+    wanted: BacktestSettings, tapes: Tapes, *, as_json: bool, html: Path | None, csv: Path | None
+) -> None:
+    """Run, print, write. Raises ValidationError where the tapes cannot be played or a file not be written."""
+    result, curve = await run_backtest(tapes, wanted)
+    result = await with_enough_capital(tapes, wanted, result)
+    result = msgspec.structs.replace(result, alone=await run_alone(tapes, wanted, result))
     if as_json and html is None and csv is None:
         typer.echo(msgspec.json.encode(result).decode())
         return
     results: dict[Policy, tuple[BacktestResult, list[EquityPoint]]] = {wanted.policy: (result, curve)}
     for other in Policy:
         if other not in results:
-            results[other] = await run_backtest(tape, msgspec.structs.replace(wanted, policy=other))
+            results[other] = await run_backtest(tapes, msgspec.structs.replace(wanted, policy=other))
     if csv is not None:
         write_csv(csv, curve)
     if html is not None:

@@ -11,6 +11,7 @@ from deltatui.domain.command import CommandResult
 from deltatui.domain.gates import CAPITAL_CODES, blocking
 from deltatui.domain.verdict import Verdict
 
+
 class RefusedEntries(msgspec.Struct, frozen=True):
     """Entries into ``stance`` that one gate refused. ``code`` is the gate's, or the error's where no gate refused.
 

@@ -28,7 +28,7 @@ def text_report(policy: Policy, results: Results) -> str:
     years = max(main.last_s - main.first_s, 1) / (365 * 86400)
     lines = [
         f"{main.tape}: {main.points} funding records, {_day(main.first_s)} to {_day(main.last_s)}",
-        f"{main.market}, {main.size:g} each leg, fees {main.fees}; start ${main.equity_start_usd:,.2f}",
+        f"{_sizes(main)}, fees {main.fees}; start ${main.equity_start_usd:,.2f}",
         "",
         f"{'':<14}{'net $':>11}{'a year':>9}{'funding':>11}{'fees':>10}{'interest':>10}{'trading':>10}"
         f"{'switches':>10}{'in mkt':>8}{'drawdown':>10}",
@@ -43,7 +43,8 @@ def text_report(policy: Policy, results: Results) -> str:
             f"{r.max_drawdown_pct:>9.2f}%"
         )
     best = max(results, key=lambda p: results[p][0].equity_end_usd)
-    lines += ["", _verdict(policy, best, results), _break_even(main), *_refused(main), "", *_chart(curve), ""]
+    lines += _alone(policy, results)
+    lines += ["", _verdict(policy, best, results), *_break_even(main), *_refused(main), "", *_chart(curve), ""]
     lines.append(f"ledger gap ${main.ledger_gap_usd:.6f}; {main.entries} entries; result {main.result_hash[:16]}")
     if main.state != "RUNNING":
         lines.append(f"the engine ended {main.state}")
@@ -59,11 +60,51 @@ def _verdict(policy: Policy, best: Policy, results: Results) -> str:
     return f"{best.value} did best on this tape: {net(best):+.4f} $; {policy.value} made {net(policy):+.4f} $."
 
 
-def _break_even(result: BacktestResult) -> str:
-    """How long a short would have to be held to earn its costs back at this tape's mean rate."""
-    cost_bps, apr = result.round_trip_bps, result.mean_short_apr_pct
-    hours = f"{cost_bps / 1e4 / (apr / 100 / 8760):,.0f} h" if apr > 0 else "never"
-    return f"A round trip costs {cost_bps:.1f} bp; at the tape's mean of {apr:+.2f} % APR a short breaks even: {hours}."
+def _sizes(result: BacktestResult) -> str:
+    """``SOL-PERP, 1 each leg``, or every market with its size."""
+    if len(result.markets) < 2:
+        return f"{result.market}, {result.size or 0:g} each leg"
+    return ", ".join(f"{each.size:g} {symbol}" for symbol, each in result.markets.items()) + " each leg"
+
+
+def _alone(policy: Policy, results: Results) -> list[str]:
+    """Of a basket: what each market brought in it, and would have made by itself with the same capital."""
+    main = results[policy][0]
+    if len(main.markets) < 2:
+        return []
+    lines = [
+        "",
+        f"{'market':<14}{'in the basket':>15}{'funding':>11}{'fees':>10}{'interest':>10}{'trading':>10}{'alone':>12}",
+    ]
+    for symbol, each in main.markets.items():
+        alone = f"{main.alone[symbol].net_usd:>+12.4f}" if symbol in main.alone else f"{'not run':>12}"
+        lines.append(
+            f"{symbol:<14}{each.contribution_usd:>+15.4f}{each.funding_usd:>+11.4f}{each.fees_usd:>+10.4f}"
+            f"{each.interest_usd:>+10.4f}{each.trading_pnl_usd:>+10.4f}{alone}"
+        )
+    if main.account is not None:
+        lines.append(f"{'account':<14}{main.account.interest_usd + main.account.write_offs_usd:>+15.4f}")
+    return [*lines, _best_alone(policy, main)] if main.alone else lines
+
+
+def _best_alone(policy: Policy, main: BacktestResult) -> str:
+    symbol = max(main.alone, key=lambda each: main.alone[each].net_usd)
+    net, best = main.equity_end_usd - main.equity_start_usd, main.alone[symbol].net_usd
+    word = "more" if net >= best else "less"
+    return f"The basket made {net:+.4f} $, {word} than {policy.value} on {symbol} alone with the same capital ({best:+.4f} $)."
+
+
+def _break_even(result: BacktestResult) -> list[str]:
+    """How long a short would have to be held to earn its costs back at each tape's mean rate."""
+    lines = []
+    for symbol, each in result.markets.items():
+        cost_bps, apr = each.round_trip_bps, each.mean_short_apr_pct
+        hours = f"{cost_bps / 1e4 / (apr / 100 / 8760):,.0f} h" if apr > 0 else "never"
+        of = f" of {symbol}" if len(result.markets) > 1 else ""
+        lines.append(
+            f"A round trip{of} costs {cost_bps:.1f} bp; at the tape's mean of {apr:+.2f} % APR a short breaks even: {hours}."
+        )
+    return lines
 
 
 def _refused(result: BacktestResult) -> list[str]:
@@ -82,12 +123,16 @@ def _refused(result: BacktestResult) -> list[str]:
             f"What if there had been more capital: with {enough.multiple:.1f} times the opening notional "
             f"(${enough.equity_start_usd:,.2f}) none is refused for want of it,",
             f"and {result.policy} makes {enough.net_usd:+.4f} $ instead of {net:+.4f} $: "
-            f"{enough.net_per_base_usd:+.4f} $ for each unit of a leg, {enough.switches} switches, "
+            f"{_per_unit(enough.net_per_base_usd)}{enough.switches} switches, "
             f"drawdown {enough.max_drawdown_pct:.2f}%.",
         ]
     elif wants_capital(result.refused):
         lines.append("Even a hundred times the opening notional would have left entries refused for want of capital.")
     return lines
+
+
+def _per_unit(net_usd: float | None) -> str:
+    return "" if net_usd is None else f"{net_usd:+.4f} $ for each unit of a leg, "
 
 
 def _chart(curve: Sequence[EquityPoint]) -> list[str]:

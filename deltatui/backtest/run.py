@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ import msgspec
 from deltatui.backtest.clock import SimulatedClock
 from deltatui.backtest.refusals import Refusals, RefusedEntries, wants_capital
 from deltatui.domain.carry import Stance
-from deltatui.domain.command import ResultStatus
+from deltatui.domain.command import ResultStatus, SpotSource
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.funding import fraction_to_apr_pct, hour_fractions
@@ -26,7 +26,7 @@ from deltatui.engine.core import Core
 from deltatui.engine.engine import Engine
 from deltatui.engine.hedge import Hedge
 from deltatui.engine.loop import Loop
-from deltatui.engine.planner import stance_of
+from deltatui.engine.planner import stance_of, take_sizes
 from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.states import EngineState
 from deltatui.feeds.recorded import prices_at, records_in_order
@@ -88,7 +88,7 @@ class EnoughCapital(msgspec.Struct, frozen=True):
     multiple: float
     equity_start_usd: float
     net_usd: float
-    net_per_base_usd: float
+    net_per_base_usd: float | None
     switches: int
     max_drawdown_pct: float
 
@@ -183,15 +183,39 @@ def size_from_text(text: str, market: str) -> int:
     if spec is None:
         raise ValidationError("UNKNOWN_MARKET", f"there is no market {market}; listed: {', '.join(MARKETS)}")
     size = base_from_text(text)
-    least, step = base_to_decimal(spec.min_base_1e9), base_to_decimal(spec.step_base_1e9)
-    if size < spec.min_base_1e9:
+    step_1e9, least_1e9 = take_sizes(spec, SpotSource.BUY)
+    least, step = base_to_decimal(least_1e9), base_to_decimal(step_1e9)
+    if size < least_1e9:
         raise ValidationError("BAD_SIZE", f"size {text} is too small; the least is {least:f} {spec.base_symbol}")
-    if size % spec.step_base_1e9 or base_to_decimal(size) != Decimal(text):
+    if size % step_1e9 or base_to_decimal(size) != Decimal(text):
         raise ValidationError("BAD_SIZE", f"size {text} is no multiple of the step {step:f} {spec.base_symbol}")
     return size
 
 
 Tapes = Mapping[str, Tape]
+
+
+def sizes_from_texts(texts: Iterable[str], markets: Collection[str]) -> dict[str, int]:
+    """Sizes by market from ``N`` (each market) and ``SYMBOL=N``, base 1e9; the latter wins. What no text names is
+    missing. Raises ValidationError for a market that is not played, two sizes of one, and what
+    :func:`size_from_text` refuses."""
+    each: str | None = None
+    named: dict[str, str] = {}
+    for text in texts:
+        symbol, equals, size = text.partition("=")
+        if not equals:
+            if each is not None:
+                raise ValidationError("TWO_SIZES", f"both {each} and {text} are sizes of every market; give one")
+            each = text
+        elif symbol not in markets:
+            raise ValidationError("UNKNOWN_MARKET", f"{symbol} is not played; played: {', '.join(markets)}")
+        elif symbol in named:
+            raise ValidationError("TWO_SIZES", f"there are two sizes of {symbol}; give one")
+        else:
+            named[symbol] = size
+    if each is not None:
+        named = dict.fromkeys(markets, each) | named
+    return {symbol: size_from_text(text, symbol) for symbol, text in named.items()}
 
 
 async def run_backtest(tapes: Tapes, settings: BacktestSettings) -> tuple[BacktestResult, list[EquityPoint]]:
@@ -269,11 +293,16 @@ async def _run(
 def _opening(tapes: Tapes, settings: BacktestSettings) -> Decimal:
     if settings.start_equity is not None:
         return settings.start_equity
+    return 2 * opening_notional(tapes, settings)
+
+
+def opening_notional(tapes: Tapes, settings: BacktestSettings) -> Decimal:
+    """Of one leg in every market, at the first prices."""
     notionals = (
         base_to_decimal(settings.markets[symbol].size_1e9) * tape.records[0].oracle_twap
         for symbol, tape in tapes.items()
     )
-    return 2 * sum(notionals, Decimal(0))
+    return sum(notionals, Decimal(0))
 
 
 def _engine_settings(tapes: Tapes, settings: BacktestSettings) -> EngineSettings:
@@ -385,12 +414,19 @@ async def _result(
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
     ledger_equity = books.opening_equity + sum(totals.values()) + unrealized
-    markets = {symbol: _market_result(core.hedges[symbol], tape, entries, core, marks, course) for symbol, tape in tapes.items()}
+    markets = {
+        symbol: _market_result(core.hedges[symbol], tape, entries, core, marks, course)
+        for symbol, tape in tapes.items()
+    }
     weights = {
         symbol: core.hedges[symbol].size_1e9 * float(tape.records[0].oracle_twap) for symbol, tape in tapes.items()
     }
     quote_interest = sum(
-        (each.amount for each in entries if each.kind == FlowKind.INTEREST and each.instrument == core.venue.quote_symbol),
+        (
+            each.amount
+            for each in entries
+            if each.kind == FlowKind.INTEREST and each.instrument == core.venue.quote_symbol
+        ),
         Decimal(0),
     )
     only = next(iter(markets.values())) if len(markets) == 1 else None

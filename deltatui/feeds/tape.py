@@ -29,7 +29,11 @@ COLUMNS = (
     "markPriceTwap",
     "periodRevenue",
 )
-SHIPPED = "drift_SOL-PERP_funding_hourly_20250414_20260401.csv.gz"
+SHIPPED = {
+    "SOL-PERP": "drift_SOL-PERP_funding_hourly_20250414_20260401.csv.gz",
+    "BTC-PERP": "drift_BTC-PERP_funding_hourly_20250414_20260202.csv.gz",
+}
+"""The tapes that come with deltatui, by market (data/SOURCES.md)."""
 _MAX_BYTES = 256 * 1024 * 1024
 _LEAST_PRICE, _MOST_PRICE = Decimal("0.000001"), Decimal(10**12)
 """What a price of precision 1e6 can say in 64 bits."""
@@ -89,11 +93,16 @@ class Tape:
         return oracle, mark, True
 
 
-def load_tape(path: Path | None = None) -> Tape:
-    """Read a tape (plain or gzip); the shipped one where ``path`` is None. Raises ValidationError("BAD_TAPE")."""
-    if path is None:
-        raw = resources.files("deltatui.feeds").joinpath("data", SHIPPED).read_bytes()
-        return parse_tape(raw, SHIPPED)
+def shipped_tape(symbol: str) -> Tape:
+    """The tape of a market that comes with deltatui. Raises ValidationError("BAD_TAPE") where there is none."""
+    name = SHIPPED.get(symbol)
+    if name is None:
+        raise ValidationError("BAD_TAPE", f"no tape of {symbol} comes with deltatui, only of {', '.join(SHIPPED)}")
+    return parse_tape(resources.files("deltatui.feeds").joinpath("data", name).read_bytes(), name)
+
+
+def load_tape(path: Path) -> Tape:
+    """Read a tape (plain or gzip). Raises ValidationError("BAD_TAPE")."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValidationError(
