@@ -109,10 +109,7 @@ class Markets:
     @property
     def priced(self) -> bool:
         """Whether there is any price at all."""
-        for listing in self.by_symbol.values():  # asked at every fact: no generator
-            if listing.now is not None:
-                return True
-        return False
+        return any(listing.now is not None for listing in self.by_symbol.values())
 
     def states(self) -> dict[str, PaperMarket]:
         """Of the markets that have a price."""

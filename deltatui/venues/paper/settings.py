@@ -33,8 +33,8 @@ SOL_PERP = MarketSpec(
     spot_min_1e9=100_000_000,
     spot_tick_1e6=100,
 )
-"""As on chain: perp market 0 of 2026-03-10, spot market 1 (SOL) of 2025-06-24; steps, minimums and ticks are read from the
-accounts' own bytes (docs/sources.md, Drift)."""
+"""As on chain: perp market 0 on 2026-03-10, spot market 1 (SOL) on 2025-06-24, read from the accounts' own bytes
+(docs/sources.md, Drift)."""
 
 BTC_PERP = MarketSpec(
     symbol="BTC-PERP",

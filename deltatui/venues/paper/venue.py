@@ -240,8 +240,10 @@ class PaperVenue:
         return self._liquidate_if_due()
 
     def _fund(self, listing: Listing, fact: Funding) -> bool:
-        """Prices, index, interest and booking, in this order."""
+        """Prices, index, interest and booking, in this order. A record that was taken before is passed over."""
         record, now = fact.record, listing.now
+        if now is not None and record.ts_s <= now.last_record_s:
+            return False
         if fact.priced:
             now = listing.price(record.oracle_twap, record.mark_twap)
         elif now is None:
