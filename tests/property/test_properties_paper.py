@@ -9,13 +9,27 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from engine_harness import FREE, PRICE, SOL, START_S, funding
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from paper_exchange import (
+    BOTH,
+    BTC_PRICE,
+    FREE,
+    PRICE,
+    SOL,
+    START_S,
+    Exchange,
+    order,
+    record_of,
+)
+from paper_exchange import (
+    on_exchange as on_any,
+)
 
 from deltatui.backtest.clock import SimulatedClock
 from deltatui.domain.costs import DOCUMENTED_SLIPPAGE, DRIFT_FEES, CostModel, SlippageModel
 from deltatui.domain.errors import ValidationError
+from deltatui.domain.facts import Funding, Prices
 from deltatui.domain.ledger import FlowKind
 from deltatui.domain.operation import Leg, Operation, OperationKind, OperationState, Transfer
 from deltatui.domain.units import base_to_decimal
@@ -24,81 +38,43 @@ from deltatui.store.paper_tables import PaperTables
 from deltatui.venues.paper.settings import SOL_PERP, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
-T = TypeVar("T")
-
 examples = settings(max_examples=150, deadline=None)
 
 steps = st.integers(1, 2000)
+spot_steps = st.integers(SOL_PERP.spot_min_1e9 // SOL_PERP.step_base_1e9, 2000)
+"""Steps of the perp that are enough for an order in spot too."""
 prices = st.decimals(1, 5000, places=4)
-NO_LIMIT_BUY, NO_LIMIT_SELL = 10**15, 1
+RICH = 10**9
 
-
-class Exchange:
-    def __init__(self, venue: PaperVenue) -> None:
-        self.venue = venue
-        self.number = 0
-
-    async def do(self, *legs: Leg, kind: OperationKind = OperationKind.TAKE, name: str = "",
-                 transfer: Transfer | None = None) -> tuple[str, str]:  # fmt: skip
-        """(state, error code) of one operation."""
-        self.number += 1
-        operation = Operation(name or f"op-{self.number}", kind, "SOL-PERP", "test", 0.0, 0.0, legs, transfer=transfer)
-        signed = await self.venue.sign(await self.venue.build(operation))
-        await self.venue.send(signed)
-        outcome = await self.venue.outcome(signed)
-        assert outcome is not None
-        return str(outcome.state), outcome.error_code
-
-    @property
-    def perp(self) -> int:
-        return self.venue.perp_1e9
-
-    @property
-    def equity(self) -> Decimal:
-        account = self.venue.account("SOL-PERP")
-        assert account is not None
-        return account.equity
-
-
-def perp(base_1e9: int, *, reduce_only: bool = False, limit: int | None = None) -> Leg:
-    default = NO_LIMIT_BUY if base_1e9 > 0 else NO_LIMIT_SELL
-    return Leg("SOL-PERP", base_1e9, default if limit is None else limit, reduce_only)
-
-
-def spot(base_1e9: int, *, reduce_only: bool = False) -> Leg:
-    return Leg("SOL", base_1e9, NO_LIMIT_BUY if base_1e9 > 0 else NO_LIMIT_SELL, reduce_only)
+T = TypeVar("T")
 
 
 def on_exchange(
     scenario: Callable[[Exchange], Awaitable[T]],
     paper: PaperSettings | None = None,
     *,
-    opening: int = 10**9,
+    opening: int = RICH,
     price: Decimal = PRICE,
 ) -> T:
-    async def go() -> T:
-        database = await Database.open(None, Durability.MEMORY)
-        try:
-            clock = SimulatedClock(float(START_S))
-            paper_settings = PaperSettings(costs=FREE) if paper is None else paper
-            venue = PaperVenue(SOL_PERP, paper_settings, PaperTables(database), clock, "paper")
-            await venue.open(Decimal(opening), Decimal(1000), Decimal(10))
-            await venue.on_price(float(START_S), price, price, interpolated=False)
-            return await scenario(Exchange(venue))
-        finally:
-            await database.close()
+    return on_any(scenario, paper, opening=opening, wallet={"SOL": Decimal(10)}, price=price)
 
-    return asyncio.run(go())
+
+def perp(base_1e9: int, *, reduce_only: bool = False, limit: int | None = None) -> Leg:
+    return order("SOL-PERP", base_1e9, reduce_only=reduce_only, limit=limit)
+
+
+def spot(base_1e9: int, *, reduce_only: bool = False) -> Leg:
+    return order("SOL", base_1e9, reduce_only=reduce_only)
 
 
 @examples
-@given(prices, steps, st.booleans(), st.booleans())
+@given(prices, spot_steps, st.booleans(), st.booleans())
 def test_property_03_and_54_fills_of_both_legs(price: Decimal, size: int, buy: bool, in_spot: bool) -> None:
     """0.1 to 0.3 % with the documented slippage, on the side that costs us."""
     base = size * 10_000_000 * (1 if buy else -1)
 
     async def scenario(x: Exchange) -> None:
-        assert (await x.do(spot(base) if in_spot else perp(base)))[0] == "LANDED"
+        assert (await x.tried(spot(base) if in_spot else perp(base)))[0] == "LANDED"
         (fill,) = await x.venue.events_after(0)
         slip = (fill.price / price - 1) * (1 if buy else -1)
         assert Decimal("0.001") <= slip <= Decimal("0.003")
@@ -115,16 +91,14 @@ def test_property_07_pnl_follows_each_price(size: int, long: bool, path: list[De
     base = size * 10_000_000 * (1 if long else -1)
 
     async def scenario(x: Exchange) -> None:
-        await x.do(perp(base))
-        before = x.equity
-        for number, price in enumerate(path, 1):
-            await x.venue.on_price(START_S + number, price, price, interpolated=True)
-            account = x.venue.account("SOL-PERP")
-            assert account is not None
-            assert account.perp_entry == PRICE
+        await x.tried(perp(base))
+        before = x.account.equity
+        for price in path:
+            await x.price(price, after_s=1)
+            assert x.perp().entry == PRICE
             pnl = (price - PRICE) * base_to_decimal(size * 10_000_000) * (1 if long else -1)
-            assert account.equity - before == pnl
-            assert account.unsettled == pnl
+            assert x.account.equity - before == pnl
+            assert x.perp().unsettled == pnl
 
     on_exchange(scenario)
 
@@ -137,21 +111,19 @@ def test_property_15_and_53_closing_takes_exactly_what_is_there(
     sign = 1 if long else -1
 
     async def scenario(x: Exchange) -> None:
-        await x.do(perp(sign * size * 10_000_000))
+        await x.tried(perp(sign * size * 10_000_000))
         for add in adds:
-            await x.do(perp(sign * add * 10_000_000))
-        await x.venue.on_price(START_S + 1.0, price, price, interpolated=True)
-        held = x.perp
-        assert await x.do(perp(-held - sign * 10_000_000, reduce_only=True)) == (
+            await x.tried(perp(sign * add * 10_000_000))
+        await x.price(price, after_s=1)
+        held = x.perp().base_1e9
+        assert await x.tried(perp(-held - sign * 10_000_000, reduce_only=True)) == (
             "FAILED",
             "ReduceOnlyOrderIncreasedRisk",
         )
-        assert x.perp == held
-        assert (await x.do(perp(-held, reduce_only=True)))[0] == "LANDED"
-        assert x.perp == 0
-        account = x.venue.account("SOL-PERP")
-        assert account is not None
-        assert account.perp_entry is None
+        assert x.perp().base_1e9 == held
+        assert (await x.tried(perp(-held, reduce_only=True)))[0] == "LANDED"
+        assert x.perp().base_1e9 == 0
+        assert x.perp().entry is None
 
     on_exchange(scenario)
 
@@ -163,18 +135,14 @@ def test_a_reduction_keeps_the_entry_price_and_its_share_of_it(size: int, part: 
     sign = 1 if long else -1
 
     async def scenario(x: Exchange) -> None:
-        await x.do(perp(sign * size * 10_000_000))
-        await x.venue.on_price(START_S + 1.0, Decimal(200), Decimal(200), interpolated=True)
-        await x.do(perp(-sign * part * 10_000_000, reduce_only=True))
-        account = x.venue.account("SOL-PERP")
-        assert account is not None
-        assert account.perp_entry is not None
-        assert abs(account.perp_entry - PRICE) < Decimal("1e-12")
+        await x.tried(perp(sign * size * 10_000_000))
+        await x.price(Decimal(200), after_s=1)
+        await x.tried(perp(-sign * part * 10_000_000, reduce_only=True))
+        assert x.perp().entry is not None
+        assert abs(x.perp().entry - PRICE) < Decimal("1e-12")
         # Turned round it has the price of the day.
-        await x.do(perp(-sign * (size - part + 1) * 10_000_000))
-        account = x.venue.account("SOL-PERP")
-        assert account is not None
-        assert account.perp_entry == 200
+        await x.tried(perp(-sign * (size - part + 1) * 10_000_000))
+        assert x.perp().entry == 200
 
     on_exchange(scenario)
 
@@ -189,18 +157,20 @@ def test_property_04_paper_rejects_beyond_its_leverage_and_never_a_reduction(
     fits = notional <= Decimal(str(most)) * quote
 
     async def scenario(x: Exchange) -> None:
-        state, code = await x.do(perp(base))
+        state, code = await x.tried(perp(base))
         if not fits:
             assert state == "FAILED"
             assert code in ("LeverageTooHigh", "InsufficientCollateral")
-            assert x.perp == 0
+            assert x.perp().base_1e9 == 0
             return
         assert state == "LANDED"
         # The price goes against it; adding is refused, reducing is not.
         higher = PRICE * Decimal("1.05")
-        await x.venue.on_price(START_S + 1.0, higher, higher, interpolated=True)
-        if x.perp:
-            assert (await x.do(perp(-base // 10_000_000 // 2 * 10_000_000 or -base, reduce_only=True)))[0] == "LANDED"
+        await x.price(higher, after_s=1)
+        if x.perp().base_1e9:
+            assert (await x.tried(perp(-base // 10_000_000 // 2 * 10_000_000 or -base, reduce_only=True)))[
+                0
+            ] == "LANDED"
 
     on_exchange(scenario, PaperSettings(costs=FREE, max_leverage=most), opening=quote)
 
@@ -210,8 +180,8 @@ def test_property_04_paper_rejects_beyond_its_leverage_and_never_a_reduction(
 def test_an_operation_id_is_accepted_once(names: list[str]) -> None:
     async def scenario(x: Exchange) -> None:
         for name in names:
-            assert (await x.do(perp(-10_000_000), name=name))[0] == "LANDED"
-        assert x.perp == -10_000_000 * len(set(names))
+            assert (await x.tried(perp(-10_000_000), name=name))[0] == "LANDED"
+        assert x.perp().base_1e9 == -10_000_000 * len(set(names))
 
     on_exchange(scenario)
 
@@ -226,7 +196,7 @@ def test_property_14_a_fill_beyond_the_limit_is_refused(price: Decimal, offset_b
     fits = filled * 10**6 <= limit if buy else filled * 10**6 >= limit
 
     async def scenario(x: Exchange) -> None:
-        state, code = await x.do(perp(base, limit=limit))
+        state, code = await x.tried(perp(base, limit=limit))
         assert (state == "LANDED") is fits
         assert fits or code == "PriceLimitNotMet"
 
@@ -240,17 +210,15 @@ def test_property_11_a_transfer_moves_exactly_its_amount(amount: int, in_base: b
     async def scenario(x: Exchange) -> None:
         asset = "SOL" if in_base else "USDC"
         if in_base:
-            assert (await x.do(kind=OperationKind.DEPOSIT, transfer=Transfer("SOL", 5 * SOL)))[0] == "LANDED"
-        before = x.venue.account("SOL-PERP")
+            assert (await x.tried(kind=OperationKind.DEPOSIT, transfer=Transfer("SOL", 5 * SOL)))[0] == "LANDED"
+        before, before_spot = x.account, x.spot()
         kind = OperationKind.WITHDRAW if out else OperationKind.DEPOSIT
-        assert (await x.do(kind=kind, transfer=Transfer(asset, -amount if out else amount)))[0] == "LANDED"
-        after = x.venue.account("SOL-PERP")
-        assert before is not None
-        assert after is not None
+        assert (await x.tried(kind=kind, transfer=Transfer(asset, -amount if out else amount)))[0] == "LANDED"
+        after, after_spot = x.account, x.spot()
         signed = -amount if out else amount
         if in_base:
-            assert after.spot_1e9 - before.spot_1e9 == signed
-            assert before.wallet_base_1e9 - after.wallet_base_1e9 == signed
+            assert after_spot.base_1e9 - before_spot.base_1e9 == signed
+            assert before_spot.wallet_1e9 - after_spot.wallet_1e9 == signed
         else:
             assert after.quote - before.quote == Decimal(signed) / 10**6
             assert before.wallet_quote - after.wallet_quote == Decimal(signed) / 10**6
@@ -264,7 +232,7 @@ def test_property_11_a_transfer_moves_exactly_its_amount(amount: int, in_base: b
     st.floats(0, 0.4),
     st.floats(0, 0.3),
     st.floats(0, 0.3),
-    st.integers(1, 100),
+    st.integers(10, 100),
 )
 def test_a_scenario_repeats_exactly(seed: int, fail: float, partial: float, odd: float, size: int) -> None:
     """R1.6: dice are drawn from seed and id; what does not fail fills no more than was ordered."""
@@ -272,12 +240,10 @@ def test_a_scenario_repeats_exactly(seed: int, fail: float, partial: float, odd:
     async def scenario(x: Exchange) -> list[tuple[tuple[str, str], int, int]]:
         told = []
         for _ in range(5):
-            before = x.perp
-            outcome = await x.do(perp(-size * 10_000_000), spot(size * 10_000_000))
-            account = x.venue.account("SOL-PERP")
-            assert account is not None
-            told.append((outcome, account.perp_1e9, account.spot_1e9))
-            moved = before - account.perp_1e9
+            before = x.perp().base_1e9
+            outcome = await x.tried(perp(-size * 10_000_000), spot(size * 10_000_000))
+            told.append((outcome, x.perp().base_1e9, x.spot().base_1e9))
+            moved = before - x.perp().base_1e9
             assert 0 <= moved <= size * 10_000_000
             assert (moved == 0) is (outcome[0] == "FAILED")
         return told
@@ -294,9 +260,9 @@ def test_property_01_the_documented_period_can_be_set(size: int, rates: list[Dec
 
     def booked(period_s: int) -> list[Decimal]:
         async def scenario(x: Exchange) -> list[Decimal]:
-            await x.do(perp(base))
+            await x.tried(perp(base))
             for number, rate in enumerate(rates, 1):
-                await x.venue.on_record(funding(START_S + 3600 * number, rate))
+                await x.record(record_of(START_S + 3600 * number, rate))
             return [e.amount for e in await x.venue.events_after(0) if e.kind is FlowKind.FUNDING]
 
         return on_exchange(scenario, PaperSettings(costs=FREE, funding_period_s=period_s))
@@ -309,14 +275,14 @@ def test_property_01_the_documented_period_can_be_set(size: int, rates: list[Dec
 
 
 @examples
-@given(st.decimals(0, 50, places=2), st.integers(1, 100), st.integers(1, 100_000))
+@given(st.decimals(0, 50, places=2), st.integers(10, 100), st.integers(1, 100_000))
 def test_borrowed_sol_costs_its_rate_over_time(apr: Decimal, size: int, seconds: int) -> None:
     async def scenario(x: Exchange) -> None:
-        await x.do(perp(size * SOL // 100), spot(-size * SOL // 100))
-        before = x.equity
-        await x.venue.on_record(funding(START_S + seconds, Decimal(0)))
+        await x.tried(perp(size * SOL // 100), spot(-size * SOL // 100))
+        before = x.account.equity
+        await x.record(record_of(START_S + seconds, Decimal(0)))
         cost = base_to_decimal(size * SOL // 100) * PRICE * apr / 100 * seconds / (365 * 86_400)
-        assert abs(before - x.equity - cost) < Decimal("1e-12")
+        assert abs(before - x.account.equity - cost) < Decimal("1e-12")
 
     on_exchange(scenario, PaperSettings(costs=FREE, base_borrow_apr_pct=apr))
 
@@ -329,9 +295,9 @@ def test_a_market_without_a_maintenance_ratio_has_the_fallback() -> None:
         try:
             spec = msgspec.structs.replace(SOL_PERP, margin_maintenance_1e4=own_1e4)
             paper = PaperSettings(maintenance_fallback_1e4=fallback_1e4)
-            venue = PaperVenue(spec, paper, PaperTables(database), SimulatedClock(float(START_S)), "paper")
+            venue = PaperVenue([spec], paper, PaperTables(database), SimulatedClock(float(START_S)))
             await venue.open(Decimal(1000), Decimal(0))
-            await venue.on_price(float(START_S), PRICE, PRICE, interpolated=False)
+            await venue.take(Prices("SOL-PERP", "test", float(START_S), PRICE, PRICE))
             book = venue.margin_book()
             assert book is not None
             return book.perp_markets[spec.perp_index].margin_ratio_maintenance_1e4
@@ -351,10 +317,10 @@ def test_interest_does_not_begin_before_the_account() -> None:
     async def scenario() -> Decimal:
         database = await Database.open(None, Durability.MEMORY)
         paper = PaperSettings(quote_lend_apr_pct=Decimal(10))
-        venue = PaperVenue(SOL_PERP, paper, PaperTables(database), SimulatedClock(float(START_S)), "paper")
+        venue = PaperVenue([SOL_PERP], paper, PaperTables(database), SimulatedClock(float(START_S)))
         await venue.open(Decimal(1000), Decimal(0))
-        await venue.on_record(funding(START_S, Decimal(0)))
-        account = venue.account("SOL-PERP")
+        await venue.take(Funding("SOL-PERP", "test", float(START_S), record_of(START_S), priced=True))
+        account = venue.account()
         await database.close()
         assert account is not None
         return account.equity
@@ -366,8 +332,12 @@ def test_interest_does_not_begin_before_the_account() -> None:
     ("legs", "code"),
     [
         ((Leg("BTC-PERP", SOL, 1),), "MarketNotFound"),
-        ((perp(1),), "InvalidOrderStepSize"),
+        ((perp(1),), "InvalidOrderNotStepSizeMultiple"),
+        ((perp(SOL + 1, reduce_only=True),), "InvalidOrderNotStepSizeMultiple"),
         ((perp(0),), "InvalidOrderSizeTooSmall"),
+        ((spot(SOL + 99_999),), "InvalidOrderNotStepSizeMultiple"),
+        ((spot(-99_900_000),), "InvalidOrderMinOrderSize"),
+        ((perp(SOL), spot(99_900_000)), "InvalidOrderMinOrderSize"),
         ((perp(SOL, reduce_only=True),), "ReduceOnlyOrderIncreasedRisk"),
         ((spot(SOL, reduce_only=True),), "ReduceOnlyOrderIncreasedRisk"),
         ((perp(SOL), spot(0)), "InvalidOrderSizeTooSmall"),
@@ -375,9 +345,9 @@ def test_interest_does_not_begin_before_the_account() -> None:
 )
 def test_orders_that_the_exchange_refuses_change_nothing(legs: tuple[Leg, ...], code: str) -> None:
     async def scenario(x: Exchange) -> None:
-        before = x.venue.account("SOL-PERP")
-        assert await x.do(*legs) == ("FAILED", code)
-        assert x.venue.account("SOL-PERP") == before
+        before = x.account
+        assert await x.tried(*legs) == ("FAILED", code)
+        assert x.account is before
         assert await x.venue.events_after(0) == ()
 
     on_exchange(scenario)
@@ -393,7 +363,7 @@ def test_orders_that_the_exchange_refuses_change_nothing(legs: tuple[Leg, ...], 
 )
 def test_transfers_that_the_exchange_refuses(transfer: Transfer, code: str) -> None:
     async def scenario(x: Exchange) -> None:
-        assert (await x.do(kind=OperationKind.DEPOSIT, transfer=transfer))[1] == code
+        assert (await x.tried(kind=OperationKind.DEPOSIT, transfer=transfer))[1] == code
 
     on_exchange(scenario)
 
@@ -401,24 +371,34 @@ def test_transfers_that_the_exchange_refuses(transfer: Transfer, code: str) -> N
 def test_without_a_price_nothing_is_known_and_nothing_trades() -> None:
     async def scenario() -> None:
         database = await Database.open(None, Durability.MEMORY)
-        venue = PaperVenue(SOL_PERP, PaperSettings(), PaperTables(database), SimulatedClock(), "paper")
-        await venue.open(Decimal(1), Decimal(0))
-        assert venue.market("SOL-PERP") is None
-        assert venue.account("SOL-PERP") is None
+        venue = PaperVenue(BOTH, PaperSettings(), PaperTables(database), SimulatedClock())
+        await venue.open(Decimal(1000), Decimal(0))
+        assert venue.account() is None
         assert venue.margin_book() is None
+        assert venue.health() is None
         operation = Operation("op", OperationKind.TAKE, "SOL-PERP", "test", 0.0, 0.0, (perp(SOL),))
-        with pytest.raises(ValidationError, match="MarketNotActive"):
+        with pytest.raises(ValidationError, match="MarketNotActive: the paper exchange has no price yet"):
+            await venue.simulate(await venue.build(operation))
+        # The price of one market is enough to know the account, and not to trade in another.
+        await venue.take(Prices("BTC-PERP", "test", 1.0, BTC_PRICE, BTC_PRICE))
+        account = venue.account()
+        assert account is not None
+        assert (account.equity, account.perps, account.spots) == (1000, {}, {})
+        with pytest.raises(ValidationError, match="MarketNotActive: the paper exchange has no price of SOL-PERP yet"):
             await venue.simulate(await venue.build(operation))
         await database.close()
 
     asyncio.run(scenario())
 
 
-def test_another_market_is_unknown() -> None:
+def test_what_is_not_listed_is_unknown() -> None:
     async def scenario(x: Exchange) -> None:
-        assert x.venue.market("BTC-PERP") is None
-        assert x.venue.account("BTC-PERP") is None
         assert list(x.venue.markets()) == ["SOL-PERP"]
+        before = x.account
+        await x.price(1, market="BTC-PERP")
+        await x.record(record_of(START_S + 3600), market="DOGE-PERP")
+        assert x.account is before
+        assert await x.tried(Leg("BTC-PERP", SOL, 1), market="BTC-PERP") == ("FAILED", "MarketNotFound")
 
     on_exchange(scenario)
 
@@ -427,7 +407,7 @@ def test_fees_of_the_drift_preset() -> None:
     """3.5 bp on the perp leg, 5 bp on the spot leg, of the notional filled."""
 
     async def scenario(x: Exchange) -> None:
-        await x.do(perp(-10 * SOL), spot(10 * SOL))
+        await x.tried(perp(-10 * SOL), spot(10 * SOL))
         fees = [e.amount for e in await x.venue.events_after(0) if e.kind is FlowKind.FEE]
         assert fees == [Decimal("-0.525"), Decimal("-0.75")]
 

@@ -7,62 +7,21 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
-from engine_harness import FREE, PRICE, SOL, START_S, funding
+from paper_exchange import BOTH, BTC, FREE, PRICE, SOL, START_S, Exchange, order, record_of
+from paper_exchange import exchange as opened
 
-from deltatui.backtest.clock import SimulatedClock
 from deltatui.domain.errors import TransientError
 from deltatui.domain.operation import Leg, Operation, OperationKind, OperationState
-from deltatui.ports import AccountState, Mark, Outcome
-from deltatui.store.database import Database, Durability
-from deltatui.store.paper_tables import PaperTables
-from deltatui.venues.paper.settings import SOL_PERP, PaperFaults, PaperSettings
-from deltatui.venues.paper.venue import PaperVenue
+from deltatui.venues.paper.settings import BTC_PERP, SOL_PERP, PaperFaults, PaperSettings
+from deltatui.venues.paper.told import Commits
 
 STEP = SOL_PERP.step_base_1e9
 
 
-class Exchange:
-    def __init__(self, venue: PaperVenue, clock: SimulatedClock) -> None:
-        self.venue = venue
-        self.clock = clock
-        self.number = 0
-
-    async def do(self, *legs: Leg, name: str = "") -> Outcome:
-        self.number += 1
-        operation = Operation(name or f"op-{self.number}", OperationKind.TAKE, "SOL-PERP", "test", 0.0, 0.0, legs)
-        signed = await self.venue.sign(await self.venue.build(operation))
-        await self.venue.send(signed)
-        outcome = await self.venue.outcome(signed)
-        assert outcome is not None
-        return outcome
-
-    async def price(self, price: Decimal) -> None:
-        await self.venue.on_price(self.clock.market_s(), price, price, interpolated=True)
-
-    @property
-    def account(self) -> AccountState:
-        account = self.venue.account("SOL-PERP")
-        assert account is not None
-        return account
-
-    @property
-    def legs(self) -> tuple[int, int]:
-        return self.account.spot_1e9, self.account.perp_1e9
-
-
 @asynccontextmanager
 async def exchange(**faults: object) -> AsyncIterator[Exchange]:
-    database = await Database.open(None, Durability.MEMORY)
-    clock = SimulatedClock(float(START_S))
-    paper = PaperSettings(costs=FREE, faults=PaperFaults(**faults))  # type: ignore[arg-type]
-    venue = PaperVenue(SOL_PERP, paper, PaperTables(database), clock, "paper")
-    await venue.open(Decimal(100_000), Decimal(1000))
-    x = Exchange(venue, clock)
-    await x.price(PRICE)
-    try:
+    async with opened(PaperSettings(costs=FREE, faults=PaperFaults(**faults))) as x:  # type: ignore[arg-type]
         yield x
-    finally:
-        await database.close()
 
 
 def pair(size: int) -> tuple[Leg, Leg]:
@@ -98,6 +57,19 @@ async def test_any_leg_means_now_one_and_now_the_other() -> None:
         assert short == {0, 1}
 
 
+@pytest.mark.parametrize("leg", ["perp", "spot"])
+async def test_a_partial_fill_of_another_market_falls_on_its_own_legs(leg: str) -> None:
+    paper = PaperSettings(costs=FREE, faults=PaperFaults(partial_rate=1.0, partial_leg=leg))  # type: ignore[arg-type]
+    async with opened(paper, specs=BOTH) as x:
+        await x.do(order("BTC-PERP", -BTC // 10), order("wBTC", BTC // 10), market="BTC-PERP")
+        filled = {"perp": -x.perp("BTC-PERP").base_1e9, "spot": x.spot("wBTC").base_1e9}
+        part = filled.pop(leg)
+        assert set(filled.values()) == {BTC // 10}
+        assert BTC // 50 - BTC_PERP.step_base_1e9 < part <= BTC // 10 * 9 // 10
+        assert part % BTC_PERP.step_base_1e9 == 0
+        assert x.legs == (0, 0)
+
+
 async def test_an_operation_without_that_leg_is_filled_whole() -> None:
     async with exchange(partial_rate=1.0, partial_leg="spot") as x:
         await x.do(Leg("SOL-PERP", -5 * SOL, 1))
@@ -130,7 +102,7 @@ async def test_an_account_that_is_told_late_is_the_account_as_it_was() -> None:
         outcome = await x.do(*pair(5 * SOL))
         assert outcome.state is OperationState.LANDED
         assert outcome.at is not None
-        assert x.venue.perp_1e9 == -5 * SOL
+        assert x.venue.perp_1e9("SOL-PERP") == -5 * SOL
         for _ in range(9):
             assert x.account == before
             assert not x.account.mark.covers(outcome.at)
@@ -152,10 +124,8 @@ async def test_prices_are_never_late() -> None:
         await x.do(Leg("SOL-PERP", -SOL, 1))
         await x.price(PRICE * 2)
         assert x.legs == (5 * SOL, -5 * SOL)
-        market = x.venue.market("SOL-PERP")
-        assert market is not None
-        assert market.mark == PRICE * 2
-        assert x.account.unsettled == -5 * PRICE
+        assert x.perp().mark == PRICE * 2
+        assert x.perp().unsettled == -5 * PRICE
 
 
 async def test_each_commit_is_told_in_its_turn() -> None:
@@ -201,23 +171,23 @@ async def test_a_report_waits_on_the_clock_until_it_covers_what_was_asked() -> N
     async with exchange(report_late_s=10.0) as x:
         outcome = await x.do(*pair(5 * SOL))
         began_s = x.clock.operator_s()
-        told = await x.venue.report("SOL-PERP", outcome.at)
-        assert told.perp_1e9 == -5 * SOL
+        told = await x.venue.report(outcome.at)
+        assert told.perps["SOL-PERP"].base_1e9 == -5 * SOL
         assert told == x.account
         assert x.clock.operator_s() - began_s == pytest.approx(10.0, abs=0.11)
         assert x.clock.market_s() == START_S
         # What is there already is told at once.
         began_s = x.clock.operator_s()
-        assert await x.venue.report("SOL-PERP", outcome.at) == told
-        assert await x.venue.report("SOL-PERP", None) == told
+        assert await x.venue.report(outcome.at) == told
+        assert await x.venue.report(None) == told
         assert x.clock.operator_s() == began_s
 
 
 async def test_without_the_fault_a_report_does_not_wait() -> None:
     async with exchange() as x:
         outcome = await x.do(*pair(5 * SOL))
-        told = await x.venue.report("SOL-PERP", outcome.at)
-        assert told.perp_1e9 == -5 * SOL
+        told = await x.venue.report(outcome.at)
+        assert told.perps["SOL-PERP"].base_1e9 == -5 * SOL
         assert x.clock.operator_s() == START_S
 
 
@@ -226,15 +196,15 @@ async def test_a_report_that_does_not_come_ends_at_the_deadline() -> None:
         outcome = await x.do(*pair(5 * SOL))
         began_s = x.clock.operator_s()
         with pytest.raises(TransientError) as late:
-            await x.venue.report("SOL-PERP", outcome.at)
+            await x.venue.report(outcome.at)
         assert late.value.code == "NOT_REPORTED"
         assert late.value.sentence == "the exchange has not told the account anew for 30 s"
         assert x.clock.operator_s() - began_s == pytest.approx(30.0, abs=0.11)
         # It comes later.
         await x.clock.sleep(30.0)
-        assert (await x.venue.report("SOL-PERP", outcome.at)).perp_1e9 == -5 * SOL
+        assert (await x.venue.report(outcome.at)).perps["SOL-PERP"].base_1e9 == -5 * SOL
         with pytest.raises(TransientError):
-            await x.venue.report("SOL-PERP", Mark(10**6))
+            await x.venue.report(Commits(10**6))
 
 
 async def test_a_liquidation_looks_at_the_account_as_it_is() -> None:
@@ -242,8 +212,8 @@ async def test_a_liquidation_looks_at_the_account_as_it_is() -> None:
     async with exchange(report_late_s=10.0) as x:
         await x.do(Leg("SOL-PERP", -5000 * SOL, 1))
         await x.price(PRICE * 2)
-        assert x.venue.perp_1e9 == 0
-        assert x.account.perp_1e9 == 0
+        assert x.venue.perp_1e9("SOL-PERP") == 0
+        assert x.perp().base_1e9 == 0
         assert x.account.liquidations == 0
         await x.clock.sleep(10.0)
         assert x.account.liquidations == 1
@@ -255,9 +225,53 @@ async def test_funding_that_is_booked_is_told_late_too() -> None:
         await x.do(*pair(5 * SOL))
         await x.clock.sleep(10.0)
         before = x.account
-        await x.venue.on_record(funding(START_S + 3600, "0.5"))
+        await x.record(record_of(int(x.clock.market_s()) + 3600, "0.5"))
         assert x.account.events == before.events
-        assert x.account.unsettled == before.unsettled
+        assert x.perp().unsettled == before.perps["SOL-PERP"].unsettled
         await x.clock.sleep(10.0)
         assert x.account.events == before.events + 1
-        assert x.account.unsettled == before.unsettled + Decimal("2.5")
+        assert x.perp().unsettled == before.perps["SOL-PERP"].unsettled + Decimal("2.5")
+
+
+async def test_what_another_program_trades_is_told_late_too() -> None:
+    async with exchange(report_late_s=10.0) as x:
+        await x.venue.fill_from_elsewhere("SOL", 2 * SOL, PRICE)
+        assert x.legs == (0, 0)
+        await x.clock.sleep(10.0)
+        assert x.legs == (2 * SOL, 0)
+
+
+class OtherMark:
+    """Of another kind of venue."""
+
+    def covers(self, other: object, /) -> bool:
+        return True
+
+
+async def test_a_mark_that_will_never_come_does_not_hang_the_engine() -> None:
+    """After a failover the engine may ask for what another endpoint had told: the count of another process, the mark
+    of another kind."""
+    async with exchange() as x:
+        for never in (Commits(10**6), OtherMark()):
+            began_s = x.clock.operator_s()
+            with pytest.raises(TransientError, match="NOT_REPORTED"):
+                await x.venue.report(never)
+            assert x.clock.operator_s() - began_s == pytest.approx(30.0, abs=0.11)
+        assert x.account.mark.covers(x.account.mark)
+        assert not x.account.mark.covers(OtherMark())
+
+
+async def test_the_same_report_is_told_until_something_changes() -> None:
+    """Who keeps it may compare by identity."""
+    async with exchange() as x:
+        told = x.account
+        assert x.account is told
+        assert await x.venue.report(told.mark) is told
+        await x.price(PRICE + 1)
+        assert x.account is not told
+        assert x.account.mark == told.mark
+        told = x.account
+        await x.do(*pair(SOL))
+        assert x.account is not told
+        assert x.account.mark.covers(told.mark)
+        assert not told.mark.covers(x.account.mark)

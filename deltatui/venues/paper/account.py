@@ -1,12 +1,11 @@
 """The paper account: balances, and what fills, funding, interest and transfers do to it.
 
-Values are frozen; every change gives a new account and the events that tell it. Quote and base in Decimal units,
-unrounded (R1.2); sizes of orders are integers.
+Quote and base in Decimal units, unrounded (R1.2); sizes of orders are integers. An account is changed in place, and
+each change adds the events that tell it; what may still be refused is tried on a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 
 import msgspec
@@ -15,14 +14,15 @@ from deltatui.domain.funding import DOCUMENTED_PERIOD_S, documented_cycle, docum
 from deltatui.domain.ledger import LIQUIDATION_NOTE, TRANSFER_NOTE, FlowKind, VenueEvent
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.units import BASE_PRECISION, SECONDS_PER_YEAR, base_to_decimal
-from deltatui.venues.paper.settings import PaperSettings
+from deltatui.venues.paper.markets import Listing, Markets
+from deltatui.venues.paper.settings import QUOTE_ASSET, PaperSettings
 
 _ZERO = Decimal(0)
 _YEAR_PCT = Decimal(SECONDS_PER_YEAR * 100)
-_LAMPORT = Decimal(1) / BASE_PRECISION
+_LEAST = Decimal(1) / BASE_PRECISION
 
 
-class PaperPerp(msgspec.Struct, frozen=True):
+class PaperPerp(msgspec.Struct, forbid_unknown_fields=True):
     """A perp position. ``quote`` is what was paid (-) or received (+) for the base, plus booked funding and fees: the
     position is worth ``base * price + quote``. ``entry_quote`` is the part that the entry price comes from."""
 
@@ -38,226 +38,218 @@ class PaperPerp(msgspec.Struct, frozen=True):
     def entry_price(self) -> Decimal | None:
         return -self.entry_quote / base_to_decimal(self.base_1e9) if self.base_1e9 else None
 
+    def worth(self, price: Decimal) -> Decimal:
+        """PnL at ``price`` that has not been moved into the quote balance."""
+        return base_to_decimal(self.base_1e9) * price + self.quote
 
-class PaperMarket(msgspec.Struct, frozen=True):
-    """The exchange's own state of one perp market: prices and cumulative funding per side."""
+    def fill(self, base_1e9: int, price: Decimal, fee: Decimal) -> None:
+        """A fill of signed ``base_1e9``; ``fee`` is positive when paid."""
+        cash = -base_to_decimal(base_1e9) * price
+        before, after = self.base_1e9, self.base_1e9 + base_1e9
+        if before == 0 or (before > 0) == (base_1e9 > 0):
+            self.entry_quote += cash
+        elif abs(base_1e9) <= abs(before):
+            self.entry_quote = self.entry_quote * after / before
+        else:
+            self.entry_quote = -base_to_decimal(after) * price
+        if not before:
+            self.settled = _ZERO
+        self.base_1e9 = after
+        self.quote = self.quote + cash - fee
 
-    oracle: Decimal
-    mark: Decimal
-    index_long: Decimal = _ZERO
-    index_short: Decimal = _ZERO
-    records: int = 0
-    last_record_s: int = 0
 
-
-class PaperAccount(msgspec.Struct, frozen=True):
-    """``quote`` and ``spot`` are deposits, negative where borrowed. ``sequence`` numbers the last event. ``settled`` is
-    the PnL that was moved into the quote balance so far, ``others`` the positions in markets without a tape."""
+class PaperAccount(msgspec.Struct, forbid_unknown_fields=True):
+    """``quote`` and ``spots`` (by asset) are deposits, negative where borrowed; ``perps`` are by market, ``wallet`` by
+    asset. ``sequence`` numbers the last event, ``accrued_s`` is the time up to which interest is booked (0: none yet),
+    ``settled`` the PnL that was moved into the quote balance so far."""
 
     quote: Decimal = _ZERO
-    spot: Decimal = _ZERO
-    perp: PaperPerp = PaperPerp()
     wallet_quote: Decimal = _ZERO
-    wallet_spot: Decimal = _ZERO
+    spots: dict[str, Decimal] = {}
+    wallet: dict[str, Decimal] = {}
+    perps: dict[str, PaperPerp] = {}
     accrued_s: int = 0
     sequence: int = 0
     liquidations: int = 0
     settled: Decimal = _ZERO
-    others: Mapping[str, PaperPerp] = {}
 
-    def equity(self, market: PaperMarket, other_marks: Mapping[str, Decimal]) -> Decimal:
-        """By balances: spot at the oracle, perps at the mark (R1.8)."""
-        perps = base_to_decimal(self.perp.base_1e9) * market.mark + self.perp.quote
-        for symbol, other in self.others.items():
-            perps += base_to_decimal(other.base_1e9) * other_marks[symbol] + other.quote
-        return self.quote + self.spot * market.oracle + perps
+    def copy(self) -> PaperAccount:
+        """One that nothing done to this one changes, nor the other way round."""
+        perps = {symbol: msgspec.structs.replace(perp) for symbol, perp in self.perps.items()}
+        return msgspec.structs.replace(self, spots=dict(self.spots), wallet=dict(self.wallet), perps=perps)
 
-    def unsettled(self, market: PaperMarket) -> Decimal:
-        """PnL of the perp at the oracle price that has not been moved into the quote balance."""
-        return base_to_decimal(self.perp.base_1e9) * market.oracle + self.perp.quote
+    def equity(self, markets: Markets) -> Decimal | None:
+        """By balances: spot at the oracle, perps at the mark (R1.8). None where something held has no price."""
+        perps = _ZERO
+        for symbol, perp in self.perps.items():
+            if perp.base_1e9 or perp.quote:
+                now = markets.by_symbol[symbol].now
+                if now is None:
+                    return None
+                perps += perp.worth(now.mark)
+        total = self.quote
+        for asset, tokens in self.spots.items():
+            if tokens:
+                now = markets.by_base[asset].now
+                if now is None:
+                    return None
+                total += tokens * now.oracle
+        return total + perps
 
 
 class Change:
-    """Collects one change of the account: the new values and the events that explain them."""
+    """Changes an account in place and collects the events that explain it."""
 
-    def __init__(
-        self, account: PaperAccount, market_s: float, symbol: str, base_symbol: str, quote_symbol: str
-    ) -> None:
+    __slots__ = ("_market_s", "_markets", "account", "events")
+
+    def __init__(self, account: PaperAccount, market_s: float, markets: Markets) -> None:
         self.account = account
         self.events: list[VenueEvent] = []
         self._market_s = market_s
-        self._symbol = symbol
-        self._base_symbol = base_symbol
-        self._quote_symbol = quote_symbol
+        self._markets = markets
 
     def _flow(
         self, kind: FlowKind, instrument: str, amount: Decimal, operation_id: str = "", record: int = 0, note: str = ""
     ) -> None:
+        self.account.sequence = sequence = self.account.sequence + 1
         self.events.append(
-            VenueEvent(self._next(), self._market_s, instrument, operation_id, kind, amount, _ZERO, _ZERO, record, note)
+            VenueEvent(sequence, self._market_s, instrument, operation_id, kind, amount, _ZERO, _ZERO, record, note)
         )
 
     def _fill(self, instrument: str, base: Decimal, price: Decimal, operation_id: str = "", note: str = "") -> None:
+        self.account.sequence = sequence = self.account.sequence + 1
         self.events.append(
-            VenueEvent(self._next(), self._market_s, instrument, operation_id, None, _ZERO, base, price, 0, note)
+            VenueEvent(sequence, self._market_s, instrument, operation_id, None, _ZERO, base, price, 0, note)
         )
 
-    def _next(self) -> int:
-        self.account = msgspec.structs.replace(self.account, sequence=self.account.sequence + 1)
-        return self.account.sequence
-
-    def fund(self, market: PaperMarket, record: FundingRecord, period_s: int) -> None:
-        """Book one funding record on the open position; ``market`` has the record's index already."""
-        perp = self.account.perp
-        if not perp.base_1e9:
+    def fund(self, listing: Listing, record: FundingRecord, period_s: int) -> None:
+        """Book one funding record on the open position; the market has the record's index already."""
+        symbol, now = listing.spec.symbol, listing.now
+        perp = self.account.perps.get(symbol)
+        if now is None or perp is None or not perp.base_1e9:
             return
-        index = market.index_long if perp.base_1e9 > 0 else market.index_short
+        index = now.index_long if perp.base_1e9 > 0 else now.index_short
         cycle = documented_cycle(record.ts_s, period_s or DOCUMENTED_PERIOD_S)
         if period_s:
             if cycle == perp.booked_cycle:
                 return
-            hours = Decimal(period_s) / 3600
-            rate = record.rate / record.oracle_twap * hours
+            intervals = Decimal(period_s) / listing.spec.funding_interval_s
+            rate = record.rate / record.oracle_twap * intervals
             cash = documented_funding_cash(base_to_decimal(perp.base_1e9), record.mark_twap, rate)
         else:
             cash = funding_cash(perp.base_1e9, index, perp.booked_index)
-        self._flow(FlowKind.FUNDING, self._symbol, cash, record=market.records)
-        perp = msgspec.structs.replace(perp, quote=perp.quote + cash, booked_index=index, booked_cycle=cycle)
-        self.account = msgspec.structs.replace(self.account, perp=perp)
+        self._flow(FlowKind.FUNDING, symbol, cash, record=now.records)
+        perp.quote += cash
+        perp.booked_index, perp.booked_cycle = index, cycle
 
-    def accrue(self, now_s: int, oracle: Decimal, settings: PaperSettings) -> None:
-        """Interest on deposits and borrows since it was last accrued. Base interest is paid in base."""
+    def accrue(self, now_s: int, settings: PaperSettings) -> None:
+        """Interest on deposits and borrows since it was last accrued, of each asset once. Base interest is paid in base
+        and booked at the oracle price. A time that lies before the last one changes nothing."""
         account = self.account
+        elapsed_s = now_s - account.accrued_s
         if not account.accrued_s:
-            self.account = msgspec.structs.replace(account, accrued_s=now_s)
+            account.accrued_s = now_s
             return
-        elapsed = now_s - account.accrued_s
-        if elapsed <= 0:
+        if elapsed_s <= 0:
             return
-        years_pct = Decimal(elapsed) / _YEAR_PCT
-        base_rate = settings.base_lend_apr_pct if account.spot > 0 else settings.base_borrow_apr_pct
-        quote_rate = settings.quote_lend_apr_pct if account.quote > 0 else settings.quote_borrow_apr_pct
-        base_interest = account.spot * base_rate * years_pct
-        quote_interest = account.quote * quote_rate * years_pct
-        self.account = msgspec.structs.replace(
-            account,
-            spot=account.spot + base_interest,
-            quote=account.quote + quote_interest,
-            accrued_s=now_s,
-        )
-        if base_interest:
-            self._flow(FlowKind.INTEREST, self._base_symbol, base_interest * oracle)
-            self._fill(self._base_symbol, base_interest, oracle, note="interest")
+        account.accrued_s = now_s
+        years_pct = Decimal(elapsed_s) / _YEAR_PCT
+        quote_interest = account.quote * settings.quote_apr_pct(account.quote) * years_pct
+        for asset, tokens in account.spots.items():
+            interest = tokens * settings.base_apr_pct(asset, tokens) * years_pct
+            # Nothing is added for a rate of 0 either, but the digits: the sums of the ledger show them.
+            account.spots[asset] = tokens + interest
+            now = self._markets.by_base[asset].now
+            if interest and now is not None:
+                self._flow(FlowKind.INTEREST, asset, interest * now.oracle)
+                self._fill(asset, interest, now.oracle, note="interest")
+        account.quote += quote_interest
         if quote_interest:
-            self._flow(FlowKind.INTEREST, self._quote_symbol, quote_interest)
+            self._flow(FlowKind.INTEREST, QUOTE_ASSET, quote_interest)
 
-    def trade_perp(
-        self, base_1e9: int, price: Decimal, fee: Decimal, index_long: Decimal, index_short: Decimal, operation_id: str
-    ) -> None:
+    def trade_perp(self, listing: Listing, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
         """Fill ``base_1e9`` (signed) at ``price``; the fee (positive: paid) is taken from the position's quote."""
-        perp = self.account.perp
-        after = filled(perp, base_1e9, price, fee)
-        index = index_long if after.base_1e9 > 0 else index_short
-        cycle = perp.booked_cycle if perp.base_1e9 else documented_cycle(self._market_s)
-        after = msgspec.structs.replace(after, booked_index=index, booked_cycle=cycle)
-        self.account = msgspec.structs.replace(self.account, perp=after)
-        self._tell_perp(self._symbol, base_1e9, price, fee, operation_id)
-
-    def trade_other(self, symbol: str, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
-        """The same in a market without a tape, which pays no funding."""
-        others = dict(self.account.others)
-        others[symbol] = filled(others.get(symbol, PaperPerp()), base_1e9, price, fee)
-        self.account = msgspec.structs.replace(self.account, others=others)
-        self._tell_perp(symbol, base_1e9, price, fee, operation_id)
-
-    def _tell_perp(self, symbol: str, base_1e9: int, price: Decimal, fee: Decimal, operation_id: str) -> None:
+        symbol, now = listing.spec.symbol, listing.state()
+        perp = self.account.perps.setdefault(symbol, PaperPerp())
+        if not perp.base_1e9:
+            perp.booked_cycle = documented_cycle(self._market_s)
+        perp.fill(base_1e9, price, fee)
+        perp.booked_index = now.index_long if perp.base_1e9 > 0 else now.index_short
         self._fill(symbol, base_to_decimal(base_1e9), price, operation_id)
         if fee:
             self._flow(FlowKind.FEE, symbol, -fee, operation_id)
 
-    def trade_spot(self, base: Decimal, price: Decimal, fee: Decimal, operation_id: str, note: str = "") -> None:
-        """Fill ``base`` (signed) at ``price`` against the quote balance. A rest below one lamport goes along."""
-        rest = self.account.spot + base
-        if abs(rest) < _LAMPORT:
-            base, rest = -self.account.spot, _ZERO
-        self.account = msgspec.structs.replace(self.account, spot=rest, quote=self.account.quote - base * price - fee)
-        self._fill(self._base_symbol, base, price, operation_id, note)
+    def trade_spot(
+        self, asset: str, base: Decimal, price: Decimal, fee: Decimal, operation_id: str, note: str = ""
+    ) -> None:
+        """Fill ``base`` (signed) at ``price`` against the quote balance. A rest below 1e-9 goes along."""
+        account = self.account
+        held = account.spots.get(asset, _ZERO)
+        rest = held + base
+        if abs(rest) < _LEAST:
+            base, rest = -held, _ZERO
+        account.spots[asset] = rest
+        account.quote = account.quote - base * price - fee
+        self._fill(asset, base, price, operation_id, note)
         if fee:
-            self._flow(FlowKind.FEE, self._base_symbol, -fee, operation_id)
+            self._flow(FlowKind.FEE, asset, -fee, operation_id)
 
-    def settle(self, market: PaperMarket) -> Decimal:
-        """Move the unsettled PnL into the quote balance; equity does not change. Returns the amount moved."""
-        account, amount = self.account, self.account.unsettled(market)
-        perp = account.perp
-        moved = msgspec.structs.replace(perp, quote=perp.quote - amount, settled=perp.settled + amount)
-        self.account = msgspec.structs.replace(
-            account, perp=moved, quote=account.quote + amount, settled=account.settled + amount
-        )
+    def settle(self, listing: Listing) -> Decimal:
+        """Move the unsettled PnL of one market into the quote balance; equity does not change. Returns the amount."""
+        perp = self.account.perps.get(listing.spec.symbol)
+        if perp is None:
+            return _ZERO
+        amount = perp.worth(listing.state().oracle)
+        perp.quote -= amount
+        perp.settled += amount
+        self.account.quote += amount
+        self.account.settled += amount
         return amount
 
     def transfer_quote(self, amount: Decimal, operation_id: str) -> None:
         """Wallet to account (positive) or back."""
-        account = self.account
-        self.account = msgspec.structs.replace(
-            account, quote=account.quote + amount, wallet_quote=account.wallet_quote - amount
-        )
+        self.account.quote += amount
+        self.account.wallet_quote -= amount
         kind = FlowKind.DEPOSIT if amount > 0 else FlowKind.WITHDRAWAL
-        self._flow(kind, self._quote_symbol, amount, operation_id)
+        self._flow(kind, QUOTE_ASSET, amount, operation_id)
 
-    def transfer_spot(self, amount: Decimal, oracle: Decimal, operation_id: str) -> None:
+    def transfer_spot(self, listing: Listing, amount: Decimal, operation_id: str) -> None:
         """Wallet to account (positive) or back; booked at the oracle price."""
-        account = self.account
-        self.account = msgspec.structs.replace(
-            account, spot=account.spot + amount, wallet_spot=account.wallet_spot - amount
-        )
+        account, asset, oracle = self.account, listing.spec.base_symbol, listing.state().oracle
+        account.spots[asset] = account.spots.get(asset, _ZERO) + amount
+        account.wallet[asset] = account.wallet.get(asset, _ZERO) - amount
         kind = FlowKind.DEPOSIT if amount > 0 else FlowKind.WITHDRAWAL
-        self._flow(kind, self._base_symbol, amount * oracle, operation_id)
-        self._fill(self._base_symbol, amount, oracle, operation_id, TRANSFER_NOTE)
+        self._flow(kind, asset, amount * oracle, operation_id)
+        self._fill(asset, amount, oracle, operation_id, TRANSFER_NOTE)
 
-    def liquidate(self, market: PaperMarket, other_marks: Mapping[str, Decimal], fee_1e5: Decimal) -> None:
-        """As an exchange does at health 0: close every perp at its price, settle, pay debts out of deposits, all with
-        the liquidation fee. A debt that nothing is left for is written off."""
-        self._close_perps(market, other_marks, fee_1e5)
-        self.settle(market)
-        rate = fee_1e5 / 100_000
-        account, price = self.account, market.oracle
-        base = _ZERO
-        if account.spot < 0:
-            base = -account.spot
-        elif account.quote < 0 < account.spot:
-            base = -min(account.spot, (-account.quote / (price * (1 - rate))).quantize(_LAMPORT, ROUND_UP))
-        if base:
-            self.trade_spot(base, price, abs(base) * price * rate, LIQUIDATION_NOTE, LIQUIDATION_NOTE)
-        if self.account.quote < 0 and self.account.spot <= 0:
-            self._flow(FlowKind.WRITE_OFF, self._quote_symbol, -self.account.quote, LIQUIDATION_NOTE)
-            self.account = msgspec.structs.replace(self.account, quote=_ZERO)
-        self.account = msgspec.structs.replace(self.account, liquidations=self.account.liquidations + 1)
+    def liquidate(self, fee_1e5: Decimal) -> None:
+        """As an exchange does at health 0: close every perp at its oracle price, settle, pay debts out of deposits,
+        asset by asset, all with the liquidation fee. A debt that nothing is left for is written off."""
+        account, rate = self.account, fee_1e5 / 100_000
+        for symbol, listing in self._markets.by_symbol.items():
+            perp = account.perps.get(symbol)
+            if perp is None:
+                continue
+            if perp.base_1e9:
+                oracle = listing.state().oracle
+                fee = abs(base_to_decimal(perp.base_1e9)) * oracle * fee_1e5 / 100_000
+                self.trade_perp(listing, -perp.base_1e9, oracle, fee, LIQUIDATION_NOTE)
+            if perp.quote:
+                self.settle(listing)
+        for asset in self._markets.by_base:
+            debt = -account.spots.get(asset, _ZERO)
+            if debt > 0:
+                self._force(asset, debt, rate)
+        for asset, listing in self._markets.by_base.items():
+            tokens = account.spots.get(asset, _ZERO)
+            if account.quote < 0 < tokens:
+                needed = (-account.quote / (listing.state().oracle * (1 - rate))).quantize(_LEAST, ROUND_UP)
+                self._force(asset, -min(tokens, needed), rate)
+        if account.quote < 0 and not any(tokens > 0 for tokens in account.spots.values()):
+            self._flow(FlowKind.WRITE_OFF, QUOTE_ASSET, -account.quote, LIQUIDATION_NOTE)
+            account.quote = _ZERO
+        account.liquidations += 1
 
-    def _close_perps(self, market: PaperMarket, other_marks: Mapping[str, Decimal], fee_1e5: Decimal) -> None:
-        perp_base = self.account.perp.base_1e9
-        if perp_base:
-            fee = abs(base_to_decimal(perp_base)) * market.oracle * fee_1e5 / 100_000
-            self.trade_perp(-perp_base, market.oracle, fee, market.index_long, market.index_short, LIQUIDATION_NOTE)
-        for symbol, other in self.account.others.items():
-            mark = other_marks[symbol]
-            fee = abs(base_to_decimal(other.base_1e9)) * mark * fee_1e5 / 100_000
-            self.trade_other(symbol, -other.base_1e9, mark, fee, LIQUIDATION_NOTE)
-            pnl = self.account.others[symbol].quote
-            self.account = msgspec.structs.replace(
-                self.account, quote=self.account.quote + pnl, settled=self.account.settled + pnl
-            )
-        self.account = msgspec.structs.replace(self.account, others={})
-
-
-def filled(perp: PaperPerp, base_1e9: int, price: Decimal, fee: Decimal) -> PaperPerp:
-    """``perp`` after a fill of signed ``base_1e9``; ``fee`` is positive when paid."""
-    cash = -base_to_decimal(base_1e9) * price
-    after = perp.base_1e9 + base_1e9
-    if perp.base_1e9 == 0 or (perp.base_1e9 > 0) == (base_1e9 > 0):
-        entry = perp.entry_quote + cash
-    elif abs(base_1e9) <= abs(perp.base_1e9):
-        entry = perp.entry_quote * after / perp.base_1e9
-    else:
-        entry = -base_to_decimal(after) * price
-    settled = perp.settled if perp.base_1e9 else _ZERO
-    return PaperPerp(after, perp.quote + cash - fee, entry, perp.booked_index, perp.booked_cycle, settled)
+    def _force(self, asset: str, base: Decimal, rate: Decimal) -> None:
+        price = self._markets.by_base[asset].state().oracle
+        self.trade_spot(asset, base, price, abs(base) * price * rate, LIQUIDATION_NOTE, LIQUIDATION_NOTE)

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 
 from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotMarket, SpotPosition, UserAccount
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.margin import MarginBook
+from deltatui.domain.margin import Category, MarginBook, margin_requirement_1e6, total_collateral_1e6
 from deltatui.domain.market import MarketSpec
-from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION, price_to_1e6
-from deltatui.venues.paper.account import PaperAccount, PaperMarket, PaperPerp
-from deltatui.venues.paper.settings import OTHER_PERPS, QUOTE_ASSET, QUOTE_INDEX
+from deltatui.domain.units import (
+    BASE_PRECISION,
+    MARGIN_PRECISION,
+    QUOTE_PRECISION,
+    WEIGHT_PRECISION,
+    base_to_decimal,
+    price_to_1e6,
+)
+from deltatui.venues.paper.account import PaperAccount, PaperPerp
+from deltatui.venues.paper.markets import Markets
+from deltatui.venues.paper.settings import QUOTE_ASSET, QUOTE_INDEX
 
 _QUOTE_KEY = b"paper oracle of the quote asset."
-_BASE_KEY = b"paper oracle of the base asset.."
 _PAR = OraclePrice(QUOTE_PRECISION)
 """The paper quote asset is worth exactly 1."""
 
+_ROUNDING = Decimal("0.01")
+_ROUNDING_OF_PRICE = Decimal("0.000002")
+"""By how much the integer formulas may differ from exact ones: per balance, and per unit of base."""
+
 
 class PaperMargin:
-    """What the exchange lists, ready for margin. ``fallback_1e4`` is the maintenance margin of a market without one."""
+    """Everything that the exchange knows, ready for margin: a market's perp and the spot asset beside it share one
+    oracle. ``fallback_1e4`` is the maintenance margin of a market without one of its own."""
 
-    def __init__(self, spec: MarketSpec, fallback_1e4: int) -> None:
+    def __init__(self, markets: Markets, fallback_1e4: int) -> None:
         """Raises ValidationError BAD_MARGIN for a maintenance margin above the initial one, which no account could
         open."""
-        maintenance_1e4 = fallback_1e4 if spec.margin_maintenance_1e4 is None else spec.margin_maintenance_1e4
+        self._markets = markets
+        self._fallback_1e4 = fallback_1e4
+        self._perps: dict[int, PerpMarket] = {}
+        self._spots = {QUOTE_INDEX: SpotMarket(QUOTE_INDEX, _QUOTE_KEY, 6, name=QUOTE_ASSET)}
+        self._ratios: dict[str, Decimal] = {}
+        self._weights: dict[str, tuple[Decimal, Decimal]] = {}
+        for listing in markets.by_symbol.values():
+            self.relist(listing.spec)
+
+    def check(self, spec: MarketSpec) -> int:
+        """The maintenance margin 1e4 of ``spec``. Raises ValidationError BAD_MARGIN where no account could open one."""
+        own_1e4 = spec.margin_maintenance_1e4
+        maintenance_1e4 = self._fallback_1e4 if own_1e4 is None else own_1e4
         if maintenance_1e4 > spec.margin_initial_1e4:
             text = f"{maintenance_1e4 / 100:g} % is above its initial margin of {spec.margin_initial_1e4 / 100:g} %"
             raise ValidationError("BAD_MARGIN", f"{spec.symbol}: a maintenance margin of {text}")
-        self._perp_index, self._spot_index = spec.perp_index, spec.spot_index
-        perp = PerpMarket(
+        return maintenance_1e4
+
+    def relist(self, spec: MarketSpec) -> None:
+        """``spec`` is how its market is listed from now on. Raises what :meth:`check` raises."""
+        maintenance_1e4 = self.check(spec)
+        # A new table: books that were told before keep the old one.
+        self._perps = dict(self._perps)
+        self._perps[spec.perp_index] = PerpMarket(
             spec.perp_index,
-            _BASE_KEY,
+            _key(spec.symbol),
             spec.margin_initial_1e4,
             maintenance_1e4,
             order_step_1e9=spec.step_base_1e9,
@@ -40,42 +69,70 @@ class PaperMargin:
             min_order_1e9=spec.min_base_1e9,
             name=spec.symbol,
         )
-        base = SpotMarket(
+        self._spots = dict(self._spots)
+        self._spots[spec.spot_index] = SpotMarket(
             spec.spot_index,
-            _BASE_KEY,
-            9,
+            _key(spec.symbol),
+            spec.base_decimals,
             initial_asset_weight_1e4=spec.spot_asset_weight_initial_1e4,
             maintenance_asset_weight_1e4=spec.spot_asset_weight_maintenance_1e4,
             initial_liability_weight_1e4=spec.spot_liability_weight_initial_1e4,
             maintenance_liability_weight_1e4=spec.spot_liability_weight_maintenance_1e4,
+            order_step=spec.native(spec.spot_step_1e9),
+            order_tick_1e6=spec.spot_tick_1e6,
+            min_order=spec.native(spec.spot_min_1e9),
             name=spec.base_symbol,
         )
-        quote = SpotMarket(QUOTE_INDEX, _QUOTE_KEY, 6, name=QUOTE_ASSET)
-        self._perps = {spec.perp_index: perp}
-        for other in OTHER_PERPS.values():
-            self._perps[other.perp_index] = PerpMarket(
-                other.perp_index,
-                _key(other.symbol),
-                other.margin_initial_1e4,
-                other.margin_maintenance_1e4,
-                name=other.symbol,
-            )
-        self._spots = {QUOTE_INDEX: quote, spec.spot_index: base}
+        self._ratios[spec.symbol] = Decimal(maintenance_1e4) / MARGIN_PRECISION
+        self._weights[spec.base_symbol] = (
+            Decimal(spec.spot_asset_weight_maintenance_1e4) / WEIGHT_PRECISION,
+            Decimal(spec.spot_liability_weight_maintenance_1e4) / WEIGHT_PRECISION,
+        )
 
-    def book(self, account: PaperAccount, market: PaperMarket, other_marks: Mapping[str, Decimal]) -> MarginBook:
+    def book(self, account: PaperAccount) -> MarginBook:
         """The account at the present prices."""
-        oracles = {_QUOTE_KEY: _PAR, _BASE_KEY: OraclePrice(price_to_1e6(market.oracle))}
+        markets = self._markets
         spots = [_spot_position(QUOTE_INDEX, account.quote)]
-        if account.spot:
-            spots.append(_spot_position(self._spot_index, account.spot))
+        for asset, tokens in account.spots.items():
+            if tokens:
+                spots.append(_spot_position(markets.by_base[asset].spec.spot_index, tokens))
         perps = []
-        if account.perp.base_1e9 or account.perp.quote:
-            perps.append(_perp_position(self._perp_index, account.perp))
-        for symbol, position in account.others.items():
-            perps.append(_perp_position(OTHER_PERPS[symbol].perp_index, position))
-            oracles[_key(symbol)] = OraclePrice(price_to_1e6(other_marks[symbol]))
+        for symbol, perp in account.perps.items():
+            if perp.base_1e9 or perp.quote:
+                perps.append(_perp_position(markets.by_symbol[symbol].spec.perp_index, perp))
+        oracles = {_key(symbol): OraclePrice(price_to_1e6(now.oracle)) for symbol, now in markets.states().items()}
+        oracles[_QUOTE_KEY] = _PAR
         user = UserAccount(spot_positions=tuple(spots), perp_positions=tuple(perps))
         return MarginBook(user, self._perps, self._spots, oracles)
+
+    def must_liquidate(self, account: PaperAccount) -> bool:
+        """Whether the account is below its maintenance margin."""
+        if self._clearly_covered(account):
+            return False
+        book = self.book(account)
+        return total_collateral_1e6(book, Category.MAINTENANCE) < margin_requirement_1e6(book, Category.MAINTENANCE)
+
+    def _clearly_covered(self, account: PaperAccount) -> bool:
+        """The same sum without the formulas' rounding: true only where that cannot matter. It is asked at every price,
+        the exact one only near a liquidation."""
+        free = account.quote
+        for asset, tokens in account.spots.items():
+            if tokens:
+                now = self._markets.by_base[asset].now
+                if now is None:
+                    return False
+                asset_weight, liability_weight = self._weights[asset]
+                weight = asset_weight if tokens > 0 else liability_weight
+                free += tokens * now.oracle * weight - abs(tokens) * _ROUNDING_OF_PRICE - _ROUNDING
+        for symbol, perp in account.perps.items():
+            if perp.base_1e9 or perp.quote:
+                now = self._markets.by_symbol[symbol].now
+                if now is None:
+                    return False
+                base = base_to_decimal(perp.base_1e9)
+                margin = abs(base) * (now.oracle * self._ratios[symbol] + _ROUNDING_OF_PRICE)
+                free += base * now.oracle + perp.quote - margin - _ROUNDING
+        return free > _ROUNDING
 
 
 def _key(symbol: str) -> bytes:
