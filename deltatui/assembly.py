@@ -199,7 +199,10 @@ def paper_opening(settings: Settings, oracles: Mapping[str, Decimal]) -> Opening
     if quote is None:
         notionals = (base_to_decimal(markets[symbol].size_1e9) * oracle for symbol, oracle in oracles.items())
         quote = 2 * sum(notionals, Decimal(0))
-    return Opening(quote, paper.wallet_usd, {"SOL": paper.wallet_sol, "wBTC": paper.wallet_btc})
+    wallets = {"SOL-PERP": paper.wallet_sol, "BTC-PERP": paper.wallet_btc}
+    return Opening(
+        quote, paper.wallet_usd, {MARKETS[symbol].base_symbol: wallets[symbol] for symbol in oracles if wallets[symbol]}
+    )
 
 
 def server_limits(settings: Settings) -> ServerLimits:

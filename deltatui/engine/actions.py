@@ -151,7 +151,7 @@ class Actions:
         held = stance_of(facts.perp.base_1e9)
         way = Direction.REVERSE if held == Stance.REVERSE else Direction.CARRY
         step, _ = take_sizes(hedge.spec, SpotSource.BUY)
-        low, high = 0, int(max(facts.account.equity, 0) / facts.market.oracle * 12 * BASE_PRECISION) // step
+        low, high = 0, int(max(facts.account.equity, Decimal(0)) / facts.market.oracle * 12 * BASE_PRECISION) // step
         while low < high:
             middle = (low + high + 1) // 2
             fits = self._fits(Take(market=hedge.symbol, base_1e9=middle * step, direction=way))

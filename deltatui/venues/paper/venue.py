@@ -89,7 +89,7 @@ class PaperVenue:
         authority: str = "paper",
     ) -> None:
         """Raises ValidationError for markets that cannot stand side by side, for a maintenance margin that no account
-        could open, and for a rate of an asset that is not taken here."""
+        could open, and for a rate of an asset that is not known here."""
         self.name = name
         self.quote_symbol = QUOTE_ASSET
         self.account_id = AccountId("paper", authority)
@@ -103,8 +103,8 @@ class PaperVenue:
         self._listed = self._markets.listed()
         self._margin = PaperMargin(self._markets, settings.maintenance_fallback_1e4)
         for asset in {**settings.borrow_apr_pct, **settings.lend_apr_pct}:
-            if asset != QUOTE_ASSET:
-                self._markets.spot(asset)
+            if asset != QUOTE_ASSET and asset not in self._markets.by_base:
+                raise ValidationError("SpotMarketNotFound", f"the paper exchange does not know {asset}")
         self._account = PaperAccount()
         self._commits = 0
         self._past = Past()
