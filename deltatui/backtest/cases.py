@@ -33,7 +33,11 @@ async def run_case(
     results: dict[Policy, tuple[BacktestResult, list[EquityPoint]]] = {wanted.policy: (result, curve)}
     for other in Policy:
         if other not in results:
-            results[other] = await run_backtest(tapes, msgspec.structs.replace(wanted, policy=other))
+            beside = msgspec.structs.replace(wanted, policy=other)
+            played, points = await run_backtest(tapes, beside)
+            if other == Policy.ALWAYS_SHORT:
+                played = msgspec.structs.replace(played, alone=await run_alone(tapes, beside, result))
+            results[other] = played, points
     if csv is not None:
         write_csv(csv, curve)
     if html is not None:

@@ -42,22 +42,32 @@ def text_report(policy: Policy, results: Results) -> str:
             f"{r.interest_usd:>+10.4f}{r.trading_pnl_usd:>+10.4f}{r.switches:>10}{r.time_in_market_pct:>7.1f}%"
             f"{r.max_drawdown_pct:>9.2f}%"
         )
-    best = max(results, key=lambda p: results[p][0].equity_end_usd)
     lines += _alone(policy, results)
-    lines += ["", _verdict(policy, best, results), *_break_even(main), *_refused(main), "", *_chart(curve), ""]
+    lines += ["", _verdict(policy, results), *_break_even(main), *_refused(main), "", *_chart(curve), ""]
     lines.append(f"ledger gap ${main.ledger_gap_usd:.6f}; {main.entries} entries; result {main.result_hash[:16]}")
     if main.state != "RUNNING":
         lines.append(f"the engine ended {main.state}")
     return "\n".join(lines)
 
 
-def _verdict(policy: Policy, best: Policy, results: Results) -> str:
-    def net(p: Policy) -> float:
-        return results[p][0].equity_end_usd - results[p][0].equity_start_usd
+def _verdict(policy: Policy, results: Results) -> str:
+    """Which made the most of these tapes, whatever it was: a policy on all of them, or on one alone."""
+    main = results[policy][0]
+    of = " on the basket" if len(main.markets) > 1 else ""
+    made = {f"{each.value}{of if each is not Policy.FLAT else ''}": _net(results[each][0]) for each in results}
+    for each in (policy, Policy.ALWAYS_SHORT):
+        alone = results[each][0].alone
+        made |= {f"{each.value} on {symbol} alone": single.net_usd for symbol, single in alone.items()}
+    own = f"{policy.value}{of if policy is not Policy.FLAT else ''}"
+    best = max(made, key=lambda name: (made[name], name == own))
+    tapes = "these tapes" if of else "this tape"
+    if best == own:
+        return f"{best} did best on {tapes}: {made[best]:+.4f} $."
+    return f"{best} did best on {tapes}: {made[best]:+.4f} $; {own} made {made[own]:+.4f} $."
 
-    if best is policy:
-        return f"{policy.value} did best on this tape: {net(policy):+.4f} $."
-    return f"{best.value} did best on this tape: {net(best):+.4f} $; {policy.value} made {net(policy):+.4f} $."
+
+def _net(result: BacktestResult) -> float:
+    return result.equity_end_usd - result.equity_start_usd
 
 
 def _sizes(result: BacktestResult) -> str:
@@ -68,30 +78,25 @@ def _sizes(result: BacktestResult) -> str:
 
 
 def _alone(policy: Policy, results: Results) -> list[str]:
-    """Of a basket: what each market brought in it, and would have made by itself with the same capital."""
+    """Of a basket: what each market brought in it, and what it would have made by itself with the same capital."""
     main = results[policy][0]
     if len(main.markets) < 2:
         return []
+    others = [each for each in (policy, Policy.ALWAYS_SHORT) if results[each][0].alone]
     lines = [
         "",
-        f"{'market':<14}{'in the basket':>15}{'funding':>11}{'fees':>10}{'interest':>10}{'trading':>10}{'alone':>12}",
+        f"{'market':<14}{'in the basket':>15}{'funding':>11}{'fees':>10}{'interest':>10}{'trading':>10}"
+        + "".join(f"{f'{each.value} alone':>20}" for each in dict.fromkeys(others)),
     ]
     for symbol, each in main.markets.items():
-        alone = f"{main.alone[symbol].net_usd:>+12.4f}" if symbol in main.alone else f"{'not run':>12}"
+        alone = "".join(f"{results[other][0].alone[symbol].net_usd:>+20.4f}" for other in dict.fromkeys(others))
         lines.append(
             f"{symbol:<14}{each.contribution_usd:>+15.4f}{each.funding_usd:>+11.4f}{each.fees_usd:>+10.4f}"
             f"{each.interest_usd:>+10.4f}{each.trading_pnl_usd:>+10.4f}{alone}"
         )
     if main.account is not None:
         lines.append(f"{'account':<14}{main.account.interest_usd + main.account.write_offs_usd:>+15.4f}")
-    return [*lines, _best_alone(policy, main)] if main.alone else lines
-
-
-def _best_alone(policy: Policy, main: BacktestResult) -> str:
-    symbol = max(main.alone, key=lambda each: main.alone[each].net_usd)
-    net, best = main.equity_end_usd - main.equity_start_usd, main.alone[symbol].net_usd
-    word = "more" if net >= best else "less"
-    return f"The basket made {net:+.4f} $, {word} than {policy.value} on {symbol} alone with the same capital ({best:+.4f} $)."
+    return lines
 
 
 def _break_even(result: BacktestResult) -> list[str]:

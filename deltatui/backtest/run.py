@@ -333,6 +333,8 @@ class _Course:
         self.refusals = Refusals()
         self._engine = engine
         self._held = dict.fromkeys(engine.core.hedges, Stance.FLAT)
+        self._in = {symbol: hedge.held for symbol, hedge in engine.core.hedges.items()}
+        """What was held when the record came; at first what was taken before there was any."""
         self._answered = dict(engine.desk.last_results)
 
     def see(self, symbol: str, ts_s: int) -> None:
@@ -340,8 +342,9 @@ class _Course:
         core = self._engine.core
         account = _known(core.world.account())
         perp = account.perps.get(symbol, NO_PERP)
-        before, after = self._held[symbol], stance_of(perp.base_1e9)
-        if after is not before:
+        before, after = self._in[symbol], stance_of(perp.base_1e9)
+        self._in[symbol] = after
+        if after is not self._held[symbol]:
             self.switches[symbol] += 1
             self._held[symbol] = after
         self.points += 1
