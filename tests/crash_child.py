@@ -408,10 +408,10 @@ async def _state(session: Session) -> State:
         ledger_gap=account.equity - ledger_equity,
         ledger_cursor=books.cursor,
         events=len(events),
-        held_by=core.flags.held_by,
-        held_since_s=core.flags.held_since_s,
-        automation=core.flags.automation,
-        rebalanced=core.flags.last_rebalance_s is not None,
+        held_by=hedge.memory.held_by,
+        held_since_s=hedge.memory.held_since_s,
+        automation=core.memory.automation,
+        rebalanced=hedge.memory.last_rebalance_s is not None,
         alerts=[alert.message for alert in core.board.alerts.values()],
     )
 

@@ -27,6 +27,7 @@ from deltatui.domain.command import (
     Leave,
     Rebalance,
     ResultStatus,
+    Resume,
     Take,
     Withdraw,
 )
@@ -34,17 +35,21 @@ from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.gates import GateLimits
+from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import OperationState
-from deltatui.domain.snapshot import Snapshot
+from deltatui.domain.principal import ENGINE, OPERATOR, Principal
+from deltatui.domain.snapshot import MarketDetail, Snapshot
 from deltatui.engine.engine import Engine
-from deltatui.engine.settings import EngineSettings
+from deltatui.engine.hedge import Hedge
+from deltatui.engine.loop import Loop
+from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
-from deltatui.ports import AccountState, Outcome, Signed, Unsigned
+from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, Outcome, PerpBalance, Signed, SpotBalance, Unsigned
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
-from deltatui.venues.paper.settings import SOL_PERP, PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
 T = TypeVar("T")
@@ -54,6 +59,7 @@ USD = 10**6
 START_S = 1_700_000_000 // 28_800 * 28_800
 HOUR_S = 3600
 PRICE = Decimal(150)
+PRICES = {"SOL-PERP": PRICE, "BTC-PERP": Decimal(100_000)}
 FREE = CostModel(NO_FEES, NO_SLIPPAGE)
 
 GAP = Decimal("1e-9")
@@ -170,6 +176,70 @@ class TroubledSender:
         return None if self.mute else await self._venue.outcome(signed)
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """The account as the exchange tells it, looked at from one market."""
+
+    report: AccountReport
+    perp: PerpBalance
+    spot: SpotBalance
+
+    @property
+    def perp_1e9(self) -> int:
+        return self.perp.base_1e9
+
+    @property
+    def spot_1e9(self) -> int:
+        return self.spot.base_1e9
+
+    @property
+    def wallet_base_1e9(self) -> int:
+        return self.spot.wallet_1e9
+
+    @property
+    def equity(self) -> Decimal:
+        return self.report.equity
+
+    @property
+    def quote(self) -> Decimal:
+        return self.report.quote
+
+    @property
+    def wallet_quote(self) -> Decimal:
+        return self.report.wallet_quote
+
+    @property
+    def unsettled(self) -> Decimal:
+        return self.perp.unsettled
+
+    @property
+    def events(self) -> int:
+        return self.report.events
+
+    @property
+    def liquidations(self) -> int:
+        return self.report.liquidations
+
+
+class Shown:
+    """A snapshot with the detail of one market: what a terminal that has selected it shows."""
+
+    def __init__(self, snapshot: Snapshot, detail: MarketDetail) -> None:
+        hedge = snapshot.hedge(detail.market)
+        assert hedge is not None
+        self.snapshot = snapshot
+        self.hedge = hedge
+        self.detail = detail
+        self.prices, self.delta, self.carry = hedge.prices, hedge.delta, hedge.carry
+        self.gates, self.gates_subject, self.cards = detail.gates, detail.gates_subject, detail.cards
+        self.actions = (*detail.actions, *snapshot.actions)
+        self.confirmation = next(iter(snapshot.confirmations), None)
+        self.operation = next(iter(snapshot.operations), None)
+        self.account, self.vault, self.attribution = snapshot.account, snapshot.vault, snapshot.attribution
+        self.engine, self.clock, self.alerts = snapshot.engine, snapshot.clock, snapshot.alerts
+        self.positions, self.opportunities = snapshot.positions, snapshot.opportunities
+        self.version = snapshot.version
+
+
 class Line(msgspec.Struct, frozen=True):
     level: Level
     tag: str
@@ -186,7 +256,7 @@ class World:
         paper: PaperSettings,
         database: HauntedDatabase,
         opening: Decimal,
-        wallet_sol: Decimal,
+        wallet: Mapping[str, Decimal],
         start_s: int,
     ) -> None:
         self.settings = settings
@@ -195,10 +265,13 @@ class World:
         self.gremlin = database.gremlin
         self.opening = opening
         self.wallet_quote = Decimal(1000)
-        self.wallet_spot = wallet_sol
+        self.wallet = wallet
+        self.specs = [MARKETS[symbol] for symbol in settings.markets]
         self.clock = SimulatedClock(float(start_s))
-        self.price = PRICE
-        self.history: list[FundingRecord] = []
+        self.prices = {symbol: PRICES[symbol] for symbol in settings.markets}
+        self.marks: dict[str, Decimal] = {}
+        self.history: list[Funding] = []
+        self.owed: Fact | None = None
         self.lines: list[Line] = []
         self.events: list[Event] = []
         self.logging = True
@@ -207,7 +280,7 @@ class World:
 
     def _build(self) -> None:
         self.store = EngineStore(self.database)
-        self.venue = PaperVenue(SOL_PERP, self.paper, PaperTables(self.database), self.clock, "paper")
+        self.venue = PaperVenue(self.specs, self.paper, PaperTables(self.database), self.clock)
         self.sender = TroubledSender(self.venue)
         self.engine = Engine(
             self.settings,
@@ -220,6 +293,7 @@ class World:
             speed=1,
         )
         self.core = self.engine.core
+        self.loop = Loop(self.engine, self.clock, self.venue)
         self.snapshots = SnapshotBuilder(self.engine)
 
     def _log(self, level: Level, tag: str, message: str, fields: Mapping[str, object] | None = None) -> None:
@@ -227,22 +301,36 @@ class World:
 
     async def start(self) -> None:
         """As the assembly and the replay do it: what the exchange has not kept of the tape is played again."""
-        reached_s = await self.venue.open(self.opening, self.wallet_quote, self.wallet_spot)
+        reached_s = await self.venue.open(self.opening, self.wallet_quote, self.wallet)
         if reached_s is None:
             reached_s = self.clock.market_s()
-            await self.venue.on_price(reached_s, self.price, self.price, interpolated=False)
-        await self.engine.start()
-        self.engine.prime_funding([record for record in self.history if record.ts_s <= reached_s])
+        await self.loop.begin(
+            Prices(symbol, "test", reached_s, price, self.marks.get(symbol, price))
+            for symbol, price in self.prices.items()
+        )
+        for symbol in self.prices:
+            self.engine.prime(
+                symbol, [f.record for f in self.history if f.instrument == symbol and f.source_s <= reached_s]
+            )
+        await self.step()
+        for fact in self.history:
+            if fact.source_s > reached_s:
+                await self.take(fact)
+
+    async def step(self) -> None:
+        """The engine looks at the account, and whatever follows is done."""
         await self.engine.step()
-        for record in self.history:
-            if record.ts_s > reached_s:
-                await self.venue.on_record(record)
-                await self.engine.step()
+        await self.engine.automation.rest()
+
+    async def take(self, fact: Fact) -> None:
+        """A fact, and whatever the engine does about it."""
+        await self.loop.take(fact)
+        await self.engine.automation.rest()
 
     async def restart(self, **settings: Any) -> None:
         """The process died and comes back over what is in the database, perhaps with other settings."""
         self.gremlin.quiet()
-        self.settings = msgspec.structs.replace(self.settings, **settings)
+        self.settings = msgspec.structs.replace(self.settings, **of_markets(settings, self.settings.markets))
         self._build()
         await self.start()
 
@@ -252,29 +340,58 @@ class World:
         """Operator time goes on, the market stands still."""
         at_once(self.clock.sleep(operator_s))
 
-    async def to_price(self, price: Decimal | str, *, mark: Decimal | str | None = None, after_s: float = 60.0) -> None:
+    @property
+    def price(self) -> Decimal:
+        return self.prices["SOL-PERP"]
+
+    async def to_price(
+        self,
+        price: Decimal | str,
+        *,
+        mark: Decimal | str | None = None,
+        after_s: float = 60.0,
+        market: str = "SOL-PERP",
+    ) -> None:
         """A new price ``after_s`` later, and what the engine does about it. As in a replay, time waits for a disk that
         refuses."""
         if not await self._saved():
             return
-        self.price = Decimal(price)
+        oracle = self.prices[market] = Decimal(price)
+        self.marks[market] = oracle if mark is None else Decimal(mark)
         self.clock.advance_to(self.clock.market_s() + after_s)
-        mark = self.price if mark is None else Decimal(mark)
-        await self.venue.on_price(self.clock.market_s(), self.price, mark, interpolated=True)
-        await self.engine.step()
+        await self._play(Prices(market, "test", self.clock.market_s(), oracle, self.marks[market], True))
 
-    async def record(self, rate: Decimal | str = "0", *, price: Decimal | str | None = None) -> None:
-        """The next hourly funding record, and what the engine does about it."""
+    async def record(
+        self,
+        rate: Decimal | str = "0",
+        *,
+        price: Decimal | str | None = None,
+        market: str = "SOL-PERP",
+        same_hour: bool = False,
+    ) -> None:
+        """The next hourly funding record, and what the engine does about it. ``same_hour``: at the time of the record
+        that another market has just had."""
         if not await self._saved():
             return
         if price is not None:
-            self.price = Decimal(price)
-        next_s = int(self.clock.market_s()) // HOUR_S * HOUR_S + HOUR_S
+            self.prices[market] = Decimal(price)
+        self.marks.pop(market, None)
+        now_s = int(self.clock.market_s())
+        next_s = now_s if same_hour else now_s // HOUR_S * HOUR_S + HOUR_S
         self.clock.advance_to(float(next_s))
-        self.history.append(funding(next_s, rate, self.price))
-        await self.venue.on_record(self.history[-1])
-        if not self.venue.trouble:
-            await self.engine.step()
+        record = funding(next_s, rate, self.prices[market])
+        self.history.append(Funding(market, "test", float(next_s), record, priced=True))
+        await self._play(self.history[-1])
+
+    async def _play(self, fact: Fact) -> None:
+        """As :meth:`take`; but the engine learns of nothing that the exchange could not save."""
+        self.clock.advance_to(fact.source_s)
+        await self.venue.take(fact)
+        if self.venue.trouble:
+            self.owed = fact
+            return
+        await self.engine.take(fact)
+        await self.engine.automation.rest()
 
     async def _saved(self) -> bool:
         if self.venue.trouble:
@@ -282,21 +399,30 @@ class World:
                 await self.venue.flush()
             except TransientError:
                 return False
-            await self.engine.step()
+        if self.owed is not None:
+            owed, self.owed = self.owed, None
+            await self.engine.take(owed)
+            await self.engine.automation.rest()
         return True
 
-    async def records(self, count: int, apr_pct: float) -> None:
+    async def records(self, count: int, apr_pct: float, *, market: str = "SOL-PERP") -> None:
         for _ in range(count):
-            await self.record(rate_of(apr_pct, self.price))
+            await self.record(rate_of(apr_pct, self.prices[market]), market=market)
 
     # Commands
 
     async def give(self, command: AnyCommand) -> CommandResult:
-        return await self.engine.submit(command)
+        """By the operator; or by whom ``source`` names."""
+        principal = {"engine": ENGINE, "api": Principal("api", "api")}.get(command.source, OPERATOR)
+        return await self.engine.submit(command, principal)
 
     async def confirm(self, result: CommandResult, *, force: bool = False) -> CommandResult:
         assert result.status is ResultStatus.NEEDS_CONFIRMATION, result
         return await self.give(Confirm(operation_id=result.operation_id, force=force))
+
+    async def resume(self) -> CommandResult:
+        """Resume, and confirm it where the engine is halted and asks."""
+        return await self.sure(Resume())
 
     async def sure(self, command: AnyCommand, *, force: bool = True) -> CommandResult:
         """Give it and confirm it if asked to."""
@@ -316,10 +442,18 @@ class World:
     # What is so
 
     @property
-    def account(self) -> AccountState:
-        account = self.venue.account("SOL-PERP")
+    def hedge(self) -> Hedge:
+        return self.core.hedges["SOL-PERP"]
+
+    def seen(self, market: str) -> Seen:
+        account = self.venue.account()
         assert account is not None
-        return account
+        perp = account.perps.get(market, NO_PERP)
+        return Seen(account, perp, account.spots.get(self.venue.markets()[market].base_symbol, NO_SPOT))
+
+    @property
+    def account(self) -> Seen:
+        return self.seen("SOL-PERP")
 
     @property
     def state(self) -> str:
@@ -330,20 +464,22 @@ class World:
         """(spot, perp) in SOL."""
         return self.account.spot_1e9 / SOL, self.account.perp_1e9 / SOL
 
-    def snapshot(self) -> Snapshot:
-        return self.snapshots.build(self.around)
+    def snapshot(self, market: str = "SOL-PERP") -> Shown:
+        snapshot = self.snapshots.build(self.around)
+        detail = self.snapshots.detail(market, snapshot.version)
+        assert detail is not None
+        return Shown(snapshot, detail)
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
 
     async def gap(self) -> Decimal:
         """Venue's equity less what the ledger makes of its own entries; both after everything is booked."""
-        await self.core.take_in(self.core.known_facts())
-        market = self.venue.market("SOL-PERP")
-        assert market is not None
-        return self.account.equity - self.core.accountant.books.closing_equity(
-            self.core.accountant.marks(market, self.account)
-        )
+        account = self.venue.account()
+        assert account is not None
+        await self.core.take_in(account)
+        marks = self.core.world.marks(account)
+        return account.equity - self.core.accountant.books.closing_equity(marks)
 
     async def check(self) -> None:
         """What must hold whenever nothing is under way: a balanced ledger, on disk as in memory, and one outcome for
@@ -370,16 +506,16 @@ class World:
         return [(str(o.operation.kind), str(o.state)) for o in reversed(await self.store.operations())]
 
 
-def take(size: float, way: Direction = Direction.CARRY, **more: Any) -> Take:
-    return Take(market="SOL-PERP", base_1e9=round(size * SOL), direction=way, **more)
+def take(size: float, way: Direction = Direction.CARRY, *, market: str = "SOL-PERP", **more: Any) -> Take:
+    return Take(market=market, base_1e9=round(size * SOL), direction=way, **more)
 
 
-def leave(**more: Any) -> Leave:
-    return Leave(market="SOL-PERP", **more)
+def leave(market: str = "SOL-PERP", **more: Any) -> Leave:
+    return Leave(market=market, **more)
 
 
-def rebalance(**more: Any) -> Rebalance:
-    return Rebalance(market="SOL-PERP", **more)
+def rebalance(market: str = "SOL-PERP", **more: Any) -> Rebalance:
+    return Rebalance(market=market, **more)
 
 
 def deposit(amount: int, asset: str = "USDC") -> Deposit:
@@ -391,18 +527,31 @@ def withdraw(amount: int, asset: str = "USDC") -> Withdraw:
 
 
 def engine_settings(**changes: Any) -> EngineSettings:
-    """Manual unless told otherwise: automation off, 5 SOL a leg."""
-    values: dict[str, Any] = {
-        "profile": "test",
-        "market": "SOL-PERP",
-        "mode": "replay",
-        "limits": GateLimits(max_leverage=10.0),
-        "carry_size_1e9": 5 * SOL,
-        "automation": False,
-        "auto_limit_usd": 25_000.0,
-        **changes,
-    }
-    return EngineSettings(**values)
+    """Manual unless told otherwise: automation off, SOL-PERP alone with 5 SOL a leg. ``carry_size_1e9``, ``carry`` and
+    ``rebalance`` are those of every market that ``markets`` does not give settings of its own."""
+    return EngineSettings(
+        **{
+            "profile": "test",
+            "mode": "replay",
+            "limits": GateLimits(max_leverage=10.0),
+            "automation": False,
+            "auto_limit_usd": 25_000.0,
+            **of_markets(changes, {"SOL-PERP": MarketSettings(5 * SOL)}),
+        }
+    )
+
+
+def of_markets(changes: dict[str, Any], markets: Mapping[str, MarketSettings]) -> dict[str, Any]:
+    """``changes`` with ``carry_size_1e9``, ``carry`` and ``rebalance`` put into the settings of each market."""
+    changes = dict(changes)
+    markets = changes.pop("markets", markets)
+    names = {"carry_size_1e9": "size_1e9", "carry": "carry", "rebalance": "rebalance"}
+    own = {field: changes.pop(name) for name, field in names.items() if name in changes}
+    return {**changes, "markets": {symbol: msgspec.structs.replace(each, **own) for symbol, each in markets.items()}}
+
+
+BOTH = {"SOL-PERP": MarketSettings(5 * SOL), "BTC-PERP": MarketSettings(SOL // 100)}
+"""SOL-PERP with 5 SOL a leg and BTC-PERP with 0.01 wBTC, $750 and $1,000."""
 
 
 @asynccontextmanager
@@ -429,13 +578,16 @@ async def world(
     )
     assert isinstance(database, HauntedDatabase)
     database.gremlin = Gremlin()
-    w = World(engine_settings(**settings), paper, database, Decimal(opening), Decimal(wallet_sol), start_s)
+    wallet = {"SOL": Decimal(wallet_sol)} if wallet_sol else {}
+    w = World(engine_settings(**settings), paper, database, Decimal(opening), wallet, start_s)
     if not logging:
         w.logging = False
         w._build()
     try:
         await w.start()
-        await w.records(primed, apr_pct)
+        for _ in range(primed):
+            for number, symbol in enumerate(w.prices):
+                await w.record(rate_of(apr_pct, w.prices[symbol]), market=symbol, same_hour=number > 0)
         w.clock.advance_to(w.clock.market_s())
         yield w
     finally:

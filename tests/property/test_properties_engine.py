@@ -373,7 +373,7 @@ def test_property_20_within_the_cooldown_the_signal_is_skipped_and_the_rest_logg
         await w.take(5)
         await drift(w, cents)
         assert (await w.give(Rebalance(market="SOL-PERP", source="engine"))).status is ResultStatus.DONE
-        stamped = w.core.flags.last_rebalance_s
+        stamped = w.hedge.memory.last_rebalance_s
         assert stamped == w.clock.market_s()
         assert w.legs == (5.0, -5.0)
         await drift(w, cents)
@@ -381,11 +381,11 @@ def test_property_20_within_the_cooldown_the_signal_is_skipped_and_the_rest_logg
         assert legs == (5.0, -5.0 + cents / 100)
         await w.give(SetAutomation(on=True))
         await w.to_price(PRICE, after_s=after_s)
-        assert (w.core.flags.last_rebalance_s, w.legs) == (stamped, legs)
+        assert (w.hedge.memory.last_rebalance_s, w.legs) == (stamped, legs)
         (line,) = [x for x in w.lines if x.tag == "REBALANCER" and "cooldown" in x.message]
         assert line.fields["cooldown_remaining_s"] == pytest.approx(1800 - after_s)
         await w.to_price(PRICE, after_s=1800 - after_s + 60)
-        assert w.core.flags.last_rebalance_s == w.clock.market_s()
+        assert w.hedge.memory.last_rebalance_s == w.clock.market_s()
         assert w.legs == (5.0, -5.0)
 
     in_world(scenario, paper=CALM, hold=Stance.CARRY)
@@ -402,7 +402,7 @@ def test_property_24_only_a_success_stamps_the_cooldown(cents: int, fails: bool,
             w.venue._settings = msgspec.structs.replace(CALM, faults=faults)
         result = await w.sure(Rebalance(market="SOL-PERP", source="operator" if by_hand else "engine"))
         assert result.status is (ResultStatus.REJECTED if fails else ResultStatus.DONE)
-        assert w.core.flags.last_rebalance_s == (None if fails else w.clock.market_s())
+        assert w.hedge.memory.last_rebalance_s == (None if fails else w.clock.market_s())
 
     in_world(scenario, paper=CALM)
 
@@ -421,7 +421,7 @@ def test_property_21_and_23_a_correction_by_hand_ends_neutral(cents: int, way: D
         (operation,) = [o for o in await w.store.operations() if o.operation.kind is OperationKind.REBALANCE]
         (leg,) = operation.operation.legs
         assert leg.reduce_only is (abs(w.account.perp_1e9) < abs(perp))
-        exposure = w.core.exposure()
+        exposure = w.hedge.exposure()
         assert exposure is not None
         assert exposure.net_1e9 == 0
 

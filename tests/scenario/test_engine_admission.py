@@ -104,7 +104,7 @@ async def test_costs_are_those_of_now_everywhere() -> None:
         assert preview.round_trip > cheap.round_trip
         snapshot = w.snapshot()
         assert snapshot.carry.round_trip_cost == pytest.approx(preview.round_trip)
-        assert snapshot.opportunities[0].entry_cost_bps == pytest.approx(w.core.round_trip().total * 1e4)
+        assert snapshot.opportunities[0].entry_cost_bps == pytest.approx(w.hedge.round_trip().total * 1e4)
         w.venue._settings = msgspec.structs.replace(settings, costs=CostModel(NO_FEES, NO_SLIPPAGE))
         assert w.engine.preview(take(5)).fees == 0
 
@@ -125,7 +125,7 @@ async def test_a_question_of_automation_never_stands_in_the_way_of_a_leave() -> 
         assert asked.status is ResultStatus.NEEDS_CONFIRMATION
         assert (await w.leave()).status is DONE
         assert w.legs == (0, 0)
-        assert w.core.pending is None
+        assert not w.core.pending
 
 
 async def test_a_leave_overtakes_a_take_and_the_take_is_told_so() -> None:
@@ -133,7 +133,7 @@ async def test_a_leave_overtakes_a_take_and_the_take_is_told_so() -> None:
         await w.take(1)
         taken = await asked_take(w, "mine")
         result = await w.give(leave())
-        assert w.core.pending is not None
+        assert w.core.pending
         assert w.core.pending.operation_id == result.operation_id
         assert (await w.give(Confirm(operation_id=taken))).code == "NOT_PENDING"
         again = await w.give(take(5, intent_id="mine"))
@@ -184,7 +184,7 @@ async def test_a_question_that_ended_ends_its_intent(end: str) -> None:
         assert (again.status, again.code) == (REJECTED, end.upper())
         assert again.intent_id == "mine"
         assert w.legs == (0, 0)
-        assert w.core.pending is None
+        assert not w.core.pending
 
 
 async def test_the_intent_of_a_confirmed_question_is_still_one_question() -> None:

@@ -66,7 +66,7 @@ async def test_a_kill_and_a_resume_while_a_take_is_sent_change_nothing_of_its_an
         result = await w.take(5)
         assert w.legs == (5, -5)
         assert result.status is DONE
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         await w.check()
 
 
@@ -195,7 +195,7 @@ async def test_a_deposit_that_is_not_booked_yet_is_no_peak() -> None:
         assert (await w.sure(deposit(1000 * USD))).status is DONE
         await w.to_price("150")
         assert w.state == "RUNNING"
-        assert w.core.flags.losses.peak == 3000
+        assert w.core.memory.losses.peak == 3000
 
 
 async def test_a_loss_limit_that_is_met_during_a_pause_does_not_end_it() -> None:
@@ -303,7 +303,7 @@ async def test_the_rest_of_a_close_is_traded_although_its_outcome_came_late() ->
         w.wait(5)
         await w.engine.tick()
         assert w.legs == (1, 0)
-        assert w.core.check is None
+        assert w.hedge.check is None
         await w.check()
 
 
@@ -320,7 +320,7 @@ async def test_the_rest_of_a_close_is_traded_although_the_process_died(step: int
             await w.engine.tick()
         w.gremlin.quiet()
         assert w.legs in ((-7, 8), (1, 0))
-        assert w.core.check is None
+        assert w.hedge.check is None
         await w.check()
 
 
@@ -334,7 +334,7 @@ async def test_the_rest_of_a_close_that_is_not_told_in_time_is_booked_later() ->
             w.wait(46)
             await w.engine.tick()
         assert w.legs == (1, 0)
-        assert (w.core.check, w.state) == (None, "RUNNING")
+        assert (w.hedge.check, w.state) == (None, "RUNNING")
         await w.check()
 
 
@@ -425,7 +425,7 @@ async def test_a_mending_that_is_told_late_is_looked_at_again(resumes: bool) -> 
         w.wait(46)
         await w.engine.tick()
         assert w.legs == (0, 0)
-        assert w.core.check is None
+        assert w.hedge.check is None
         await w.check()
 
 

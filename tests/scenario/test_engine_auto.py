@@ -93,13 +93,13 @@ async def test_after_a_leave_by_hand_the_engine_does_not_take_again() -> None:
 @pytest.mark.parametrize(("limit", "asks"), [(None, True), (100.0, True), (749.0, True), (751.0, False)])
 async def test_an_automatic_take_above_its_limit_asks(limit: float | None, asks: bool) -> None:
     async with world(automation=True, auto_limit_usd=limit) as w:
-        assert (w.core.pending is not None) is asks
+        assert (w.core.pending) is asks
         assert held(w) is (Stance.FLAT if asks else Stance.CARRY)
         if asks:
             view = w.snapshot().confirmation
             assert view is not None
             assert view.source == "engine"
-            assert w.core.pending is not None
+            assert w.core.pending
             assert (await w.give(Confirm(operation_id=w.core.pending.operation_id))).status is DONE
             assert held(w) is Stance.CARRY
             assert w.snapshot().carry.held_by == "engine"
@@ -166,8 +166,8 @@ async def test_a_drift_is_corrected_and_the_cooldown_stamped() -> None:
         await drift(w, 0.2)
         await w.to_price("150")
         assert w.legs == (5.2, -5.2)
-        assert w.core.flags.last_rebalance_s == w.clock.market_s()
-        assert w.core.cooldown_remaining_s() == 1800.0
+        assert w.hedge.memory.last_rebalance_s == w.clock.market_s()
+        assert w.hedge.cooldown_remaining_s() == 1800.0
         # Within the emergency band it now waits, and says how long.
         await drift(w, 0.2)
         await w.to_price("150", after_s=600)
@@ -202,7 +202,7 @@ async def test_a_correction_too_small_is_left() -> None:
         await w.to_price("150")
         assert w.legs == (5.9, -5.0)
         assert "below the minimum" in w.snapshot().delta.reason
-        assert w.core.flags.last_rebalance_s is None
+        assert w.hedge.memory.last_rebalance_s is None
         await drift(w, 0.1)
         await w.to_price("150")
         assert w.legs == (6.0, -6.0)
@@ -223,7 +223,7 @@ async def test_a_failed_correction_does_not_stamp_the_cooldown() -> None:
         await drift(w, 0.2)
         await w.to_price("150")
         assert w.legs == (5.2, -5.0)
-        assert w.core.flags.last_rebalance_s is None
+        assert w.hedge.memory.last_rebalance_s is None
         w.venue._settings = NO_INTEREST
         await w.to_price("150")
         assert w.legs == (5.2, -5.2)
@@ -257,7 +257,7 @@ async def test_a_cooldown_survives_a_restart() -> None:
         await w.to_price("150")
         await w.restart()
         await w.to_price("150", after_s=600)
-        assert w.core.cooldown_remaining_s() == 1200.0
+        assert w.hedge.cooldown_remaining_s() == 1200.0
 
 
 # Losses (R6.10)

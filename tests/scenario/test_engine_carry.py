@@ -109,7 +109,7 @@ async def lived(w: World, hours: range, *, restart_at: int, **settings: object) 
             w.history.clear()
             await w.restart(**settings)
         await w.record(rate_of(noise(number)))
-        thought.append((w.core.decision, w.core.carry_state, w.core.window.mean, w.core.week.mean, w.core.window.count))
+        thought.append((w.hedge.memory.decision, w.hedge.memory.carry, w.hedge.window.mean, w.hedge.week.mean, w.hedge.window.count))
     return thought
 
 
@@ -120,7 +120,7 @@ async def test_a_long_average_judges_after_a_restart_as_without_one() -> None:
         unbroken = await lived(still, range(520), restart_at=-1)
         # Of 500 records 400 are looked back at; how many there were before only has to be enough for min_records.
         assert [each[:4] for each in seen] == [each[:4] for each in unbroken]  # type: ignore[index]
-        assert w.core.window.count == 420
+        assert w.hedge.window.count == 420
         assert profitability(w.snapshot().gates) == profitability(still.snapshot().gates)
 
 
@@ -128,16 +128,16 @@ async def test_the_records_that_a_first_decision_needs_are_counted_across_restar
     carry = CarrySettings(min_records=300, average_h=10)
     async with world(primed=0, carry=carry) as w:
         await w.records(250, 100.0)
-        assert w.core.decision is not None
-        assert w.core.decision.sentence == "too few funding records yet (250 of 300)"
+        assert w.hedge.memory.decision is not None
+        assert w.hedge.memory.decision.sentence == "too few funding records yet (250 of 300)"
         w.history.clear()
         await w.restart()
         await w.record(rate_of(100.0))
-        assert w.core.decision.sentence == "too few funding records yet (251 of 300)"
+        assert w.hedge.memory.decision.sentence == "too few funding records yet (251 of 300)"
         await w.records(48, 100.0)
-        assert w.core.decision.sentence == "too few funding records yet (299 of 300)"
+        assert w.hedge.memory.decision.sentence == "too few funding records yet (299 of 300)"
         await w.record(rate_of(100.0))
-        assert w.core.decision.carry is not None
+        assert w.hedge.memory.decision.carry is not None
 
 
 async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> None:
@@ -145,8 +145,8 @@ async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> No
         await w.records(300, 100.0)
         w.history.clear()
         await w.restart(carry=CarrySettings(average_h=250))
-        assert (len(w.core.window), w.core.window.count) == (250, 250)
-        assert len(w.core.week) == 168
+        assert (len(w.hedge.window), w.hedge.window.count) == (250, 250)
+        assert len(w.hedge.week) == 168
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -158,12 +158,12 @@ async def test_killed_anywhere_no_record_is_lost_or_counted_twice(number: int, a
         with pytest.raises(Killed):
             await lived(w, range(10, 20), restart_at=-1)
         await w.restart()
-        booked = w.core.flags.records
+        booked = w.core.memory.records
         for hour in range(len(w.history), 30):
             await w.record(rate_of(noise(hour)))
         kept = await w.store.funding("SOL-PERP", 100)
         assert kept == w.history
-        assert booked <= w.core.flags.records == len(kept) == w.core.window.count == 30
+        assert booked <= w.core.memory.records == len(kept) == w.hedge.window.count == 30
 
 
 async def test_records_that_could_not_be_kept_are_kept_later() -> None:
@@ -186,9 +186,9 @@ async def test_what_was_booked_and_never_kept_comes_from_the_tape_once() -> None
         assert len(await w.store.funding("SOL-PERP", 100)) == 5
         await w.restart()
         assert await w.store.funding("SOL-PERP", 100) == w.history
-        assert w.core.window.count == w.core.flags.records == 10
+        assert w.hedge.window.count == w.core.memory.records == 10
         # What was held between them nobody knows any more: the newest is decided on, the others only averaged.
-        assert w.core.carry_state.streak == 1
+        assert w.hedge.memory.carry.streak == 1
 
 
 async def test_a_record_that_a_venue_tells_again_counts_once() -> None:
@@ -197,5 +197,5 @@ async def test_a_record_that_a_venue_tells_again_counts_once() -> None:
         again = w.history[-1]
         await w.venue.on_record(again)
         await w.engine.step()
-        assert w.core.window.count == 8
+        assert w.hedge.window.count == 8
         assert await w.store.funding("SOL-PERP", 100) == w.history

@@ -161,7 +161,7 @@ async def test_force_is_no_help_against_leverage_or_in_live_mode() -> None:
         result = await w.give(take(5))
         assert result.status is REJECTED
         assert blocked_by(result) == ["profitability"]
-        assert w.core.pending is None
+        assert not w.core.pending
 
 
 async def test_a_small_take_that_does_not_pay_may_be_forced_too_but_never_by_the_engine() -> None:
@@ -246,7 +246,7 @@ async def test_the_position_changed_while_the_dialog_was_open() -> None:
         w.core.pending = pending
         result = await w.confirm(asked)
         assert result.code == "POSITION_CHANGED"
-        assert w.core.pending is None
+        assert not w.core.pending
         assert w.legs == (0.8, -0.8)
 
 
@@ -303,7 +303,7 @@ async def test_what_cannot_be_done_is_said_and_changes_nothing(command: AnyComma
         assert len(result.message) > 10
         assert not result.success
         assert w.account == before
-        assert w.core.flags.held_by == flags.held_by
+        assert w.hedge.memory.held_by == flags.held_by
         assert all(state == "FAILED" for _, state in await w.outcomes())
         assert w.state == "RUNNING"
 
@@ -393,8 +393,8 @@ async def test_a_kill_halts_at_once_and_says_why() -> None:
         result = await w.give(Kill(reason="fat finger"))
         assert result.status is DONE
         assert w.state == "HALTED"
-        assert w.core.pending is None
-        assert not w.core.flags.automation
+        assert not w.core.pending
+        assert not w.core.memory.automation
         assert w.core.state_reason == "kill switch: fat finger"
         assert w.kinds().count("kill_switch") == 1
         assert [a.message for a in w.snapshot().alerts] == ["kill switch: fat finger"]
@@ -548,14 +548,14 @@ async def test_a_take_confirmed_while_paused_is_refused() -> None:
         asked = await w.give(take(5))
         await w.give(Pause())
         assert (await w.confirm(asked)).code == "NOT_ACCEPTED"
-        assert w.core.pending is None
+        assert not w.core.pending
         assert w.legs == (0.0, 0.0)
 
 
 async def test_speed_and_stop() -> None:
     async with world() as w:
         assert (await w.give(SetSpeed(speed=3600))).status is DONE
-        assert w.core.flags.speed == 3600
+        assert w.core.memory.speed == 3600
         assert (await w.give(Stop())).status is DONE
         assert w.engine.desk.stopping.is_set()
         await w.engine.stop()

@@ -18,7 +18,7 @@ WAYS = [Direction.CARRY, Direction.REVERSE]
 
 
 def open_check(w: World) -> bool:
-    return w.core.check is not None
+    return w.hedge.check is not None
 
 
 def told(result: CommandResult) -> dict[str, tuple[float, float, float]]:
@@ -61,8 +61,8 @@ async def test_an_account_that_is_not_told_in_time_leaves_the_trade_open_until_i
         w.wait(60)
         await w.engine.tick()
         assert w.legs == (5, -5)
-        assert w.core.flags.held_by == "operator"
-        assert w.core.check is None
+        assert w.hedge.memory.held_by == "operator"
+        assert w.hedge.check is None
         await w.check()
 
 
@@ -110,7 +110,7 @@ async def test_a_deposit_beside_an_unresolved_take_forgets_nothing_of_it() -> No
         w.wait(5)
         await w.engine.tick()
         assert w.legs == (5, -5)
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         assert not open_check(w)
         await w.check()
 
@@ -138,7 +138,7 @@ async def test_a_take_in_part_is_partly_done_with_even_legs(way: Direction, leg:
         assert (filled, abs(asked)) == (perp, 10)
         assert still == pytest.approx(asked - filled)
         assert "not filled:" in result.message
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         await w.check()
 
 
@@ -202,12 +202,12 @@ async def test_a_correction_in_part_is_partly_done_and_stamps_no_cooldown() -> N
         spot, perp = w.legs
         assert spot == 6
         assert -6 < perp < -5
-        assert w.core.flags.last_rebalance_s is None
+        assert w.hedge.memory.last_rebalance_s is None
         assert any("automatic rebalance partly done" in event.message for event in w.events)
         w.with_faults(PaperFaults())
         await w.to_price("150")
         assert w.legs == (6, -6)
-        assert w.core.flags.last_rebalance_s == w.clock.market_s()
+        assert w.hedge.memory.last_rebalance_s == w.clock.market_s()
 
 
 async def test_a_kill_that_leaves_something_open_says_what() -> None:

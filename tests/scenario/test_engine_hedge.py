@@ -66,7 +66,7 @@ async def test_a_hedge_begun_by_a_rebalance_has_an_owner_and_stands() -> None:
         assert (await w.sure(deposit(10 * SOL, "SOL"))).status is DONE
         assert (await w.sure(rebalance())).status is DONE
         assert w.legs == (10, -10)
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         assert w.snapshot().carry.held_by == "operator"
         # Handed over, automation finds nothing uneven: the hedge covers what it was made for.
         await w.give(SetAutomation(on=True))
@@ -84,7 +84,7 @@ async def test_automation_corrects_the_operators_hedge_and_leaves_it_his() -> No
         await w.venue.fill_from_elsewhere("SOL", SOL, w.price)
         await w.to_price("150")
         assert w.legs == (6, -6)
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
 
 
 # Where the spot of a take comes from
@@ -151,9 +151,9 @@ async def test_only_what_filled_is_covered() -> None:
         assert result.status is ResultStatus.PARTLY_DONE
         spot, perp = w.legs
         assert spot == 10
-        assert w.core.flags.pledged_1e9 == -w.account.perp_1e9
+        assert w.hedge.memory.pledged_1e9 == -w.account.perp_1e9
         assert w.snapshot().delta.hedge_net == 0
-        assert w.core.free_own_1e9() == 10 * SOL + round(perp * SOL)
+        assert w.hedge.free_own_1e9() == 10 * SOL + round(perp * SOL)
 
 
 async def test_a_reverse_take_has_no_other_source_than_borrowing() -> None:

@@ -14,10 +14,10 @@ async def test_a_deposit_is_no_profit_against_flat_or_always_short() -> None:
         history = History(w.core)
 
         async def ahead() -> tuple[float, float]:
-            before = w.core.facts()
+            before = w.hedge.facts()
             assert before is not None
             await w.record(rate_of(0))
-            record = w.core.facts()
+            record = w.hedge.facts()
             assert record is not None
             assert record.market.funding is not None
             history.add(record.market.funding)

@@ -76,7 +76,7 @@ async def test_speed_is_market_seconds_per_second() -> None:
         await p.play(1.0)
         assert p.clock.market_s() == pytest.approx(START_S + 13 * 3600)
         assert p.replay.view().record == 13
-        assert w.core.window.count == 13
+        assert w.hedge.window.count == 13
         assert not p.replay.view().interpolated or p.replay.view().record == 13
         await p.play(0.1)
         assert p.replay.speed == 36_000
@@ -87,10 +87,10 @@ async def test_the_tape_before_the_first_start_fills_every_average_and_the_count
         w.clock.advance_to(START_S + 420 * 3600)
         p = Player(w, hourly(450))
         p.replay.prime()
-        assert (len(w.core.window), w.core.window.count) == (400, 410)
+        assert (len(w.hedge.window), w.hedge.window.count) == (400, 410)
         await p.play(1.1)
-        assert w.core.decision is not None
-        assert w.core.decision.carry is not None
+        assert w.hedge.memory.decision is not None
+        assert w.hedge.memory.decision.carry is not None
 
 
 async def test_between_records_the_price_is_interpolated_and_says_so() -> None:
@@ -174,7 +174,7 @@ async def test_the_tape_waits_for_a_disk_that_refuses() -> None:
         w.gremlin.quiet()
         await p.play(2.0)
         assert p.replay.view().record > stood
-        assert w.core.window.count == p.replay.view().record
+        assert w.hedge.window.count == p.replay.view().record
         assert not w.snapshot().alerts
         await w.check()
         funding = [e for e in await w.store.ledger() if e.kind == "funding"]
@@ -248,7 +248,7 @@ async def test_a_death_around_a_record_changes_no_decision(number: int, after: b
         for apr in (150.0, -80.0, 120.0, -30.0):
             await w.record(rate_of(apr))
         core = w.core
-        return core.carry_state, core.decision, core.window.mean, core.flags.records
+        return core.carry_state, core.decision, core.window.mean, core.memory.records
 
     async with world(primed=7) as w:
         undisturbed = await life(w)
@@ -263,7 +263,7 @@ async def test_a_death_around_a_record_changes_no_decision(number: int, after: b
         for apr in (-80.0, 120.0, -30.0):
             await w.record(rate_of(apr))
         core = w.core
-        assert (core.carry_state, core.decision, core.flags.records) == (
+        assert (core.carry_state, core.decision, core.memory.records) == (
             undisturbed[0],
             undisturbed[1],
             undisturbed[3],

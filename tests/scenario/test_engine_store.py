@@ -154,7 +154,7 @@ async def test_what_follows_a_landed_trade_cannot_make_it_a_rejected_one() -> No
         w.gremlin.before = lock_when_landed
         result = await w.confirm(asked)
         assert result.status is ResultStatus.DONE, result
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         assert any(alert.id.startswith("store") for alert in w.snapshot().alerts)
         w.gremlin.quiet()
         w.wait(60)
@@ -338,7 +338,7 @@ async def test_unresolved_over_a_restart() -> None:
         await w.restart()
         assert not w.core.unresolved
         assert w.legs == (5.0, -5.0)
-        assert w.core.flags.held_by == "operator"
+        assert w.hedge.memory.held_by == "operator"
         assert await w.outcomes() == [("TAKE", "LANDED")]
         await w.check()
 
@@ -396,7 +396,7 @@ async def test_killed_around_every_transaction(kind: str, number: int, after: bo
         with pytest.raises(Killed):
             await act(w)
         await w.restart()
-        assert w.state == ("HALTED" if kind == "flatten" and w.core.flags.halted else "RUNNING")
+        assert w.state == ("HALTED" if kind == "flatten" and w.core.memory.halted else "RUNNING")
         assert not w.core.unresolved
         await w.check()
         new = (await w.outcomes())[operations:]
@@ -457,7 +457,7 @@ async def test_a_pause_and_a_kill_survive_a_restart() -> None:
         await w.restart()
         assert w.state == "HALTED"
         assert w.core.state_reason == "kill switch: enough"
-        assert w.core.flags.automation is False
+        assert w.core.memory.automation is False
         assert (await w.give(Resume())).status is ResultStatus.DONE
         await w.core.save()
         await w.restart()
@@ -468,12 +468,12 @@ async def test_what_the_engine_remembers_survives_a_restart() -> None:
     async with world(automation=True, primed=8) as w:
         assert w.legs == (5.0, -5.0)
         await w.record(rate_of(100))
-        flags, carry, decision = w.core.flags, w.core.carry_state, w.core.decision
+        flags, carry, decision = w.core.flags, w.hedge.memory.carry, w.hedge.memory.decision
         books = w.core.accountant.image()
         await w.restart()
         assert w.core.flags == flags
-        assert w.core.carry_state == carry
-        assert w.core.decision == decision
+        assert w.hedge.memory.carry == carry
+        assert w.hedge.memory.decision == decision
         assert w.core.accountant.image() == books
         assert w.snapshot().carry.held_by == "engine"
 

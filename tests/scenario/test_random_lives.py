@@ -103,7 +103,7 @@ async def calm(w: World) -> None:
         await w.engine.tick()
         await w.engine.step()
     assert not w.core.unresolved
-    assert w.core.check is None
+    assert w.hedge.check is None
     assert not w.core.behind
 
 

@@ -38,7 +38,7 @@ async def test_an_odd_leg_waits_for_the_connection_and_is_mended_before_anything
         w.core.go_after_reconciliation()
         assert w.legs == (0.0, 0.0)
         assert await w.outcomes() == [("TAKE", "LANDED"), ("UNWIND", "LANDED")]
-        assert w.core.check is None
+        assert w.hedge.check is None
         assert w.state == "RUNNING"
         await w.check()
 
@@ -59,7 +59,7 @@ async def test_what_is_mended_by_itself_stops_when_the_connection_goes() -> None
         await w.engine.tick()
         assert w.state == "RECOVERING"
         assert len(w.sender.sent) == 2
-        assert w.core.check is not None
+        assert w.hedge.check is not None
         w.with_faults(PaperFaults())
         w.core.go(EngineState.RECONCILING, "test")
         await w.engine.desk.reconcile()
