@@ -335,6 +335,7 @@ class _Course:
         self._held = dict.fromkeys(engine.core.hedges, Stance.FLAT)
         self._in = {symbol: hedge.held for symbol, hedge in engine.core.hedges.items()}
         """What was held when the record came; at first what was taken before there was any."""
+        self._overall = Stance.FLAT
         self._answered = dict(engine.desk.last_results)
 
     def see(self, symbol: str, ts_s: int) -> None:
@@ -347,11 +348,12 @@ class _Course:
         if after is not self._held[symbol]:
             self.switches[symbol] += 1
             self._held[symbol] = after
+            self._overall = _overall(self._held.values())
         self.points += 1
         self.in_market += before is not Stance.FLAT
         if self.curve and self.curve[-1].market_s == ts_s:
             self.curve.pop()  # of two markets at the same time the later one has seen both
-        self.curve.append(EquityPoint(ts_s, float(account.equity), _overall(self._held.values())))
+        self.curve.append(EquityPoint(ts_s, float(account.equity), self._overall))
         answer = self._engine.desk.last_results.get(symbol)
         drawdown_pct = core.memory.losses.max_drawdown_pct
         if answer is not None and answer is not self._answered.get(symbol):

@@ -22,6 +22,7 @@ from deltatui.engine.memory import ACCOUNT
 from deltatui.engine.planner import stance_of
 from deltatui.engine.powers import may_automate
 from deltatui.engine.states import EngineState
+from deltatui.engine.world import Facts
 
 
 class Automation:
@@ -116,7 +117,7 @@ class Automation:
         if self._judged(new_record) and self._leaves(hedge):
             return True
         if facts.perp.base_1e9:
-            return self._corrects(hedge) is not None
+            return self._corrects(hedge, facts) is not None
         return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
 
     async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
@@ -142,18 +143,16 @@ class Automation:
         # Spot of a hedge whose perp is gone is closed before anything is built on it.
         return held != Stance.FLAT or hedge.rests_on_spot(facts)
 
-    def _corrects(self, hedge: Hedge) -> Rebalance | None:
+    def _corrects(self, hedge: Hedge, facts: Facts) -> Rebalance | None:
         """The correction that the hedge needs now; None where it needs none, or may have none."""
-        core, plan, exposure = self._core, hedge.rebalance_plan(), hedge.hedge_exposure()
-        if plan is None or exposure is None:
-            return None
+        core, (exposure, plan) = self._core, hedge.correction(facts)
         if core.board.tell is not None:
             core.board.tell.rebalancer(hedge.symbol, plan, exposure, core.clock.market_s())
         corrects = plan.code == "correct" and (plan.reduce_only or self._may_add(hedge))
         return Rebalance(market=hedge.symbol) if corrects else None
 
     async def _correct(self, hedge: Hedge) -> None:
-        command = self._corrects(hedge)
+        command = self._corrects(hedge, hedge.known_facts())
         if command is not None:
             await self._try(hedge, "rebalance", command)
 

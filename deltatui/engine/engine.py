@@ -26,7 +26,7 @@ from deltatui.engine.settings import EngineSettings
 from deltatui.engine.states import EngineState
 from deltatui.engine.trader import Trader
 from deltatui.engine.watch import Watch
-from deltatui.ports import Clock, Link, Log, Sender, Signed, Store, Venue
+from deltatui.ports import AccountReport, Clock, Link, Log, Sender, Signed, Store, Venue
 
 
 class Engine:
@@ -91,7 +91,8 @@ class Engine:
         unjudged = hedge.prime(past)
         if past:
             self.core.world.knew(symbol, past[-1])
-        if unjudged is not None and hedge.judge_record(unjudged):
+        facts = hedge.facts()
+        if unjudged is not None and facts is not None and hedge.judge_record(unjudged, facts):
             self.automation.look(hedge, new_record=True)
 
     def undone(self, signed: Signed) -> None:
@@ -113,37 +114,37 @@ class Engine:
         """Take one fact in, and see to what follows from it. Nothing that takes a venue's time is waited for."""
         core = self.core
         core.world.take(fact)
-        hedge = core.hedges.get(fact.instrument)
-        await self._book()
-        news = None
-        if hedge is not None:
-            judged = isinstance(fact, Funding) and hedge.facts() is not None and hedge.judge_record(fact.record)
+        account, hedge, news = core.world.account(), core.hedges.get(fact.instrument), None
+        if account is None:
+            return
+        await self._book(account)
+        if hedge is not None and (facts := hedge.facts()) is not None:
+            judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
             ended = isinstance(fact, MarketChange) and bool(fact.ended)
             news = hedge if judged or ended else None
-        await self._look(news)
+        await self._look(account, news)
 
     async def step(self) -> None:
         """Look at what the venue tells of the account now; no fact has come."""
-        await self._book()
-        await self._look(None)
+        account = self.core.world.account()
+        if account is not None:
+            await self._book(account)
+            await self._look(account, None)
 
-    async def _book(self) -> None:
-        core, account = self.core, self.core.world.account()
-        if account is None:
-            return
+    async def _book(self, account: AccountReport) -> None:
+        core = self.core
         if not core.accountant.opened or core.accountant.books.cursor != account.events:
             await core.take_in(account)
 
-    async def _look(self, news: Hedge | None) -> None:
+    async def _look(self, account: AccountReport, news: Hedge | None) -> None:
         """``news`` is the hedge that something has to be decided about at once, the others have their interval."""
-        core, account = self.core, self.core.world.account()
-        if account is None:
-            return
+        core = self.core
         self._watch.look(account)
-        due_s = core.clock.operator_s() - core.settings.loop_interval_s
+        now_s = core.clock.operator_s()
+        due_s = now_s - core.settings.loop_interval_s
         for hedge in core.hedges.values():
             if hedge is news or hedge.looked_s <= due_s:
-                hedge.looked_s = core.clock.operator_s()
+                hedge.looked_s = now_s
                 self.automation.look(hedge, new_record=hedge is news)
         if core.settings.save_every_step or self._save_due():
             await core.save()

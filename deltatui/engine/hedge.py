@@ -41,6 +41,7 @@ class Hedge:
         self.symbol = spec.symbol
         self.settings = settings.markets[spec.symbol]
         self.size_1e9 = self.settings.size_1e9
+        self.uneven_alert = f"uneven {spec.symbol}"
         self.memory = HedgeMemory()
         self.check: HedgeCheck | None = None
         interval_h = spec.funding_interval_s / 3600
@@ -59,6 +60,7 @@ class Hedge:
         self._changed = changed
         self._newest_record_s: int | None = None
         self._kept_records: Sequence[FundingRecord] = ()
+        self._correction: tuple[tuple[Facts, HedgeMemory, int, float], tuple[Exposure, RebalancePlan]] | None = None
         self._round_trip: tuple[CostModel, int, bool, RoundTrip] | None = None
 
     # What is known
@@ -147,18 +149,17 @@ class Hedge:
         self._newest_record_s = record.ts_s
         return fractions
 
-    def judge_record(self, record: FundingRecord) -> bool:
+    def judge_record(self, record: FundingRecord, facts: Facts) -> bool:
         """Take one new funding record into the averages and decide anew. False for a record that was judged before: told
         again, it counts once."""
         if self._newest_record_s is not None and record.ts_s <= self._newest_record_s:
             return False
         fractions = self._see(record)
         self.unsaved_records.append(record)
-        state, cost = holding(self.memory.carry, self.held), self.round_trip()
+        state, cost = holding(self.memory.carry, stance_of(facts.perp.base_1e9)), self.round_trip()
         state, decision = decide(state, self.window, cost, self.settings.carry)
         self.remember(carry=state, decision=decision)
-        facts = self.facts()
-        if self._board.tell is not None and facts is not None:
+        if self._board.tell is not None:
             notional = self.size_1e9 / BASE_PRECISION * float(facts.market.mark)
             horizon_h = self.settings.carry.horizon_h
             self._board.tell.profitability(decision, cost, notional, horizon_h, fractions.short_receives, facts.market)
@@ -188,7 +189,7 @@ class Hedge:
     def hedge_exposure(self) -> Exposure | None:
         """Of the hedge alone: what automation acts on (R5.1, R5.7)."""
         facts = self.facts()
-        return None if facts is None else self._exposure(self.hedge_spot_1e9(facts), facts)
+        return None if facts is None else self.correction(facts)[0]
 
     def _exposure(self, spot_1e9: int, facts: Facts) -> Exposure:
         perp, step = facts.perp, facts.market.spec.step_base_1e9
@@ -201,8 +202,8 @@ class Hedge:
 
     def hedge_spot_1e9(self, facts: Facts) -> int:
         """Spot in the account less what was paid in as such, plus what of it (or of the wallet) the hedge covers."""
-        own = self.own_1e9
-        return facts.spot.base_1e9 - own + min(self.memory.pledged_1e9, own + facts.spot.wallet_1e9)
+        own, pledged = self.own_1e9, self.memory.pledged_1e9
+        return facts.spot.base_1e9 - own + (min(pledged, own + facts.spot.wallet_1e9) if pledged else 0)
 
     def rests_on_spot(self, facts: Facts) -> bool:
         """Whether spot of a hedge is there without its perp, in a size that can be traded."""
@@ -225,11 +226,25 @@ class Hedge:
 
     def rebalance_plan(self, *, manual: bool = False) -> RebalancePlan | None:
         """By hand all of the base asset is made neutral, by itself only the hedge."""
-        exposure = self.exposure() if manual else self.hedge_exposure()
-        if exposure is None:
+        facts = self.facts()
+        if facts is None:
             return None
-        cooldown_s = self.cooldown_remaining_s()
-        return plan_rebalance(exposure, self.settings.rebalance, cooldown_remaining_s=cooldown_s, manual=manual)
+        if not manual:
+            return self.correction(facts)[1]
+        exposure = self._exposure(facts.spot.base_1e9 + facts.spot.wallet_1e9, facts)
+        return plan_rebalance(exposure, self.settings.rebalance, cooldown_remaining_s=0.0, manual=True)
+
+    def correction(self, facts: Facts) -> tuple[Exposure, RebalancePlan]:
+        """The hedge's own exposure and what automation would do about it."""
+        # Asked several times a fact; nothing else goes into it.
+        key = (facts, self.memory, self._accountant.books.cursor, self._clock.market_s())
+        known = self._correction
+        if known is None or known[0][0] is not facts or known[0][1] is not self.memory or known[0][2:] != key[2:]:
+            exposure = self._exposure(self.hedge_spot_1e9(facts), facts)
+            cooldown_s = self.cooldown_remaining_s()
+            plan = plan_rebalance(exposure, self.settings.rebalance, cooldown_remaining_s=cooldown_s)
+            known = self._correction = key, (exposure, plan)
+        return known[1]
 
     # Keeping
 

@@ -11,6 +11,7 @@ from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.automation import Automation
 from deltatui.engine.core import Core
 from deltatui.engine.hedge import Hedge
+from deltatui.engine.world import Facts
 from deltatui.ports import AccountReport
 
 
@@ -26,7 +27,8 @@ class Watch:
         losses.watch(core, account)
         if not core.behind and core.books_agree(account):
             for hedge in core.hedges.values():
-                self._watch_hedge(hedge)
+                if (facts := hedge.facts()) is not None:
+                    self._watch_hedge(hedge, facts)
         if account.perps or any(spot.base_1e9 for spot in account.spots.values()):
             self._watch_health(account.as_of_s)
         elif self._health is not HealthLevel.OK:
@@ -53,15 +55,14 @@ class Watch:
         else:
             core.board.clear("ledger")
 
-    def _watch_hedge(self, hedge: Hedge) -> None:
+    def _watch_hedge(self, hedge: Hedge, facts: Facts) -> None:
         """An uneven hedge that nobody corrects is told as long as it stands."""
-        core, exposure, key = self._core, hedge.hedge_exposure(), f"uneven {hedge.symbol}"
-        if exposure is None or hedge.check is not None or core.unresolved_of(hedge.symbol):
+        core, key = self._core, hedge.uneven_alert
+        if hedge.check is not None or (core.unresolved and core.unresolved_of(hedge.symbol)):
             return
-        plan = hedge.rebalance_plan()
-        uneven = plan is not None and plan.code in ("correct", "cooldown")
-        corrects = self._automation.acts and (exposure.perp_1e9 or hedge.memory.held_by != "operator")
-        if not uneven or corrects:
+        exposure, plan = hedge.correction(facts)
+        uneven = plan.code in ("correct", "cooldown")
+        if not uneven or (self._automation.acts and (exposure.perp_1e9 or hedge.memory.held_by != "operator")):
             core.board.clear(key)
             return
         spot, perp = exposure.spot_1e9 / BASE_PRECISION, exposure.perp_1e9 / BASE_PRECISION
