@@ -61,13 +61,12 @@ class CarryRule(StrEnum):
 
 
 class CarryEstimate(msgspec.Struct, frozen=True):
-    """What one direction is expected to earn. ``gross`` is the blended funding of its own side (positive received),
-    ``net`` after haircut, borrow and yield, ``net_by_average`` the same from the average alone. ``break_even_h`` None:
-    never. ``allowed`` is R6.2's verdict.
+    """What one direction is expected to earn, as fractions of a notional an hour. ``gross`` is the blended funding of its
+    own side (positive received), ``net`` after haircut, borrow and yield, ``net_by_average`` the same from the average
+    alone, ``newest`` the newest record's. ``break_even_h`` None: never.
 
-    ``refused_by`` is the first rule that refuses, None where all are passed. ``observed`` and ``limit`` are texts with
-    their units: what that rule looked at and what it asks for (of what is allowed: the break-even time). Empty in an
-    estimate that was kept by a version before them.
+    ``refused_by`` is the first rule that refuses, None where all are passed. What is said of it is made of what it was
+    judged by: ``costs`` and of these ``fees`` of the round trip, the horizon, how many fees it has to earn.
     """
 
     stance: Stance
@@ -75,11 +74,65 @@ class CarryEstimate(msgspec.Struct, frozen=True):
     net: float
     net_by_average: float
     break_even_h: float | None
-    allowed: bool
-    reason: str
     refused_by: CarryRule | None = None
-    observed: str = ""
-    limit: str = ""
+    newest: float = 0.0
+    costs: float = 0.0
+    fees: float = 0.0
+    horizon_h: float = 168.0
+    fee_multiple: float = 2.0
+
+    @property
+    def allowed(self) -> bool:
+        """R6.2's verdict."""
+        return self.refused_by is None
+
+    @property
+    def observed(self) -> str:
+        """What the rule that refuses looked at, with its unit; of what is allowed, the break-even time."""
+        match self.refused_by:
+            case CarryRule.NEGATIVE:
+                return _apr(self.net)
+            case CarryRule.FEES:
+                return f"{self.net * self.horizon_h * 1e4:.1f} bp"
+            case CarryRule.NEWEST_RECORD:
+                return _apr(self.newest)
+            case CarryRule.AVERAGE:
+                return _apr(self.net_by_average)
+            case _:
+                return f"{self.break_even_h or 0.0:,.0f} h"
+
+    @property
+    def limit(self) -> str:
+        """What that rule asks for."""
+        match self.refused_by:
+            case CarryRule.NEGATIVE:
+                return "> 0 % APR expected"
+            case CarryRule.FEES:
+                fees = self.fee_multiple * self.fees
+                return f"> {fees * 1e4:.1f} bp, {self.fee_multiple:g} times the fees"
+            case CarryRule.NEWEST_RECORD:
+                return "> 0 % APR, newest record"
+            case CarryRule.AVERAGE:
+                return f">= {_apr(self.costs / self.horizon_h)}, average alone"
+            case _:
+                return f"<= {self.horizon_h:g} h"
+
+    @property
+    def reason(self) -> str:
+        """The verdict in words."""
+        match self.refused_by:
+            case CarryRule.NEGATIVE:
+                return f"expected carry is {_apr(self.net)}"
+            case CarryRule.BREAK_EVEN:
+                return f"break-even after {self.observed}, limit {self.horizon_h:.0f} h"
+            case CarryRule.FEES:
+                return f"profit over {self.horizon_h:.0f} h is below {self.fee_multiple:g} times the fees"
+            case CarryRule.NEWEST_RECORD:
+                return "the newest record pays the other side"
+            case CarryRule.AVERAGE:
+                return f"only the newest record pays; the average is {_apr(self.net_by_average)}"
+            case None:
+                return f"{_apr(self.net)} expected, break-even after {self.observed}"
 
 
 def side_fraction(stance: Stance, fractions: HourFractions) -> float:
@@ -116,45 +169,48 @@ def estimate(stance: Stance, window: FundingWindow, cost: RoundTrip, settings: C
     gross = weight * newest + (1.0 - weight) * average
     interest = hedge_yield(stance, settings)
     net, net_by_average = _believed(gross, settings) + interest, _believed(average, settings) + interest
-    break_even_h = max(cost.total, settings.least_round_trip) / net if net > 0 else None
-    refused_by, observed, limit, reason = _judged(net, net_by_average, break_even_h, newest, cost, settings)
-    allowed = refused_by is None
-    return CarryEstimate(stance, gross, net, net_by_average, break_even_h, allowed, reason, refused_by, observed, limit)
+    costs = max(cost.total, settings.least_round_trip)
+    break_even_h = costs / net if net > 0 else None
+    refused_by = _refused_by(net, net_by_average, break_even_h, newest, costs, cost.fees, settings)
+    return CarryEstimate(
+        stance,
+        gross,
+        net,
+        net_by_average,
+        break_even_h,
+        refused_by,
+        newest,
+        costs,
+        cost.fees,
+        settings.horizon_h,
+        settings.fee_multiple,
+    )
 
 
 def _believed(gross: float, settings: CarrySettings) -> float:
     return gross * settings.gain_haircut if gross > 0 else gross
 
 
-def _judged(
+def _refused_by(
     net: float,
     net_by_average: float,
     break_even_h: float | None,
     newest: float,
-    cost: RoundTrip,
+    costs: float,
+    fees: float,
     settings: CarrySettings,
-) -> tuple[CarryRule | None, str, str, str]:
-    """The first rule that refuses (None: all are passed), what it observed, its limit, and the reason in words."""
-    horizon_h, multiple = settings.horizon_h, settings.fee_multiple
+) -> CarryRule | None:
+    """The first rule that refuses; None: all are passed."""
+    horizon_h = settings.horizon_h
     if break_even_h is None:
-        expected = _apr(net)
-        return CarryRule.NEGATIVE, expected, "> 0 % APR expected", f"expected carry is {expected}"
-    observed, limit = f"{break_even_h:,.0f} h", f"<= {horizon_h:g} h"
+        return CarryRule.NEGATIVE
     if break_even_h > horizon_h:
-        return CarryRule.BREAK_EVEN, observed, limit, f"break-even after {observed}, limit {horizon_h:.0f} h"
-    earned, fees = net * horizon_h, multiple * cost.fees
-    if earned <= fees:
-        reason = f"profit over {horizon_h:.0f} h is below {multiple:g} times the fees"
-        return CarryRule.FEES, f"{earned * 1e4:.1f} bp", f"> {fees * 1e4:.1f} bp, {multiple:g} times the fees", reason
+        return CarryRule.BREAK_EVEN
+    if net * horizon_h <= settings.fee_multiple * fees:
+        return CarryRule.FEES
     if newest <= 0:
-        reason = "the newest record pays the other side"
-        return CarryRule.NEWEST_RECORD, _apr(newest), "> 0 % APR, newest record", reason
-    total = max(cost.total, settings.least_round_trip)
-    if net_by_average * horizon_h < total:
-        average = _apr(net_by_average)
-        reason = f"only the newest record pays; the average is {average}"
-        return CarryRule.AVERAGE, average, f">= {_apr(total / horizon_h)}, average alone", reason
-    return None, observed, limit, f"{_apr(net)} expected, break-even after {observed}"
+        return CarryRule.NEWEST_RECORD
+    return CarryRule.AVERAGE if net_by_average * horizon_h < costs else None
 
 
 def _apr(fraction_per_hour: float) -> str:
@@ -178,12 +234,28 @@ class CarryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``target`` is the stance to hold from now on; ``sentence`` says why, for the screen and the log."""
+    """``target`` is the stance to hold from now on. ``said`` is why, where the estimates alone do not say it."""
 
     target: Stance
-    sentence: str
+    said: str = msgspec.field(name="sentence")
     carry: CarryEstimate | None
     reverse: CarryEstimate | None
+
+    @property
+    def sentence(self) -> str:
+        """Why, for the screen and the log."""
+        carry, reverse = self.carry, self.reverse
+        if self.said or carry is None or reverse is None:
+            return self.said
+        if self.target == Stance.FLAT:
+            best = better(carry, reverse)
+            return f"FLAT is better: {best.stance} {best.reason}"
+        held = carry if self.target == Stance.CARRY else reverse
+        return f"stay {held.stance}: {held.reason}"
+
+
+def better(carry: CarryEstimate, reverse: CarryEstimate) -> CarryEstimate:
+    return carry if carry.net >= reverse.net else reverse
 
 
 _FORGET_RECORDS = 336
@@ -217,13 +289,12 @@ def decide(
 def _decide_entry(
     state: CarryState, carry: CarryEstimate, reverse: CarryEstimate, settings: CarrySettings
 ) -> tuple[CarryState, Decision]:
-    best = carry if carry.net >= reverse.net else reverse
+    best = better(carry, reverse)
     setbacks, rested = state.setbacks, state.rested + 1
     if setbacks and rested >= _FORGET_RECORDS:
         setbacks, rested = setbacks - 1, 0
     if not best.allowed:
-        sentence = f"FLAT is better: {best.stance} {best.reason}"
-        return CarryState(setbacks=setbacks, rested=rested), Decision(Stance.FLAT, sentence, carry, reverse)
+        return CarryState(setbacks=setbacks, rested=rested), Decision(Stance.FLAT, "", carry, reverse)
     streak = state.streak + 1 if state.candidate is best.stance else 1
     state = CarryState(candidate=best.stance, streak=streak, setbacks=setbacks, rested=rested)
     wanted = settings.confirm_records << setbacks
@@ -265,4 +336,4 @@ def _decide_exit(
     if streak >= settings.confirm_records:
         sentence = f"leave {held.stance}: {held.reason}"
         return state, Decision(Stance.FLAT, sentence, carry, reverse)
-    return state, Decision(held.stance, f"stay {held.stance}: {held.reason}", carry, reverse)
+    return state, Decision(held.stance, "", carry, reverse)

@@ -7,6 +7,7 @@ oracle TWAP of the same record (docs/sources.md, Drift); a short receives a posi
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from decimal import Decimal
 from math import ldexp
 
@@ -67,6 +68,13 @@ def _whole(fraction: float) -> int:
     return int(ldexp(fraction, _SUM_BITS))
 
 
+def add_to_all(fractions: HourFractions, windows: Iterable[FundingWindow]) -> None:
+    """Take one record into several windows."""
+    short, long = _whole(fractions.short_receives), _whole(fractions.long_pays)
+    for window in windows:
+        window.add_exact(fractions, short, long)
+
+
 class FundingWindow:
     """The last ``records`` records and their running means. Records are counted, whatever their interval is
     (``interval_h``, in hours) and however exactly they keep it.
@@ -86,11 +94,15 @@ class FundingWindow:
         self._long = 0
 
     def add(self, fractions: HourFractions) -> None:
+        """Take the next record in, as what it pays."""
+        self.add_exact(fractions, _whole(fractions.short_receives), _whole(fractions.long_pays))
+
+    def add_exact(self, fractions: HourFractions, short: int, long: int) -> None:
+        """:meth:`add` where the whole numbers are known already."""
         if len(self._fractions) == self.records:
             _, oldest_short, oldest_long = self._fractions[0]
             self._short -= oldest_short
             self._long -= oldest_long
-        short, long = _whole(fractions.short_receives), _whole(fractions.long_pays)
         self._fractions.append((fractions, short, long))
         self._short += short
         self._long += long

@@ -78,7 +78,8 @@ def watch_losses(
     lost, whole = peak - earned, peak + transfers
     drawdown = lost / whole * 100 if whole > 0 else Decimal(100 if lost > 0 else 0)
     worst = max(state.max_drawdown_pct, drawdown)
-    state = LossState(day, day_open, peak, worst)
+    if day != state.day or peak is not state.peak or worst is not state.max_drawdown_pct:
+        state = LossState(day, day_open, peak, worst)
     if limits.daily_loss is not None and day_open - earned >= limits.daily_loss:
         reason = f"lost ${day_open - earned:,.2f} today, limit ${limits.daily_loss:,.2f}"
         midnight = datetime.fromtimestamp((day + 1) * _DAY_S, UTC)

@@ -116,9 +116,11 @@ class Accountant:
 
         Raises ValidationError where something is held that has no price.
         """
-        if unknown := self.unpriced(marks):
-            raise ValidationError("MISSING_PRICE", f"{unknown} is held and its price is not known")
-        ledger = self.books.closing_equity(marks)
+        try:
+            ledger = self.books.closing_equity(marks)
+        except KeyError as missing:
+            text = f"{missing.args[0]} is held and its price is not known"
+            raise ValidationError("MISSING_PRICE", text) from None
         self.last_sync = Sync(account.as_of_s, operator_s, account.equity, ledger)
         return self.last_sync
 

@@ -9,7 +9,7 @@ import msgspec
 from deltatui.domain.carry import CarryState, Decision, Stance, decide, holding
 from deltatui.domain.costs import CostModel, RoundTrip, round_trip
 from deltatui.domain.delta import Exposure, RebalancePlan, plan_rebalance
-from deltatui.domain.funding import FundingWindow, HourFractions, hour_fractions
+from deltatui.domain.funding import FundingWindow, HourFractions, add_to_all, hour_fractions
 from deltatui.domain.market import FundingRecord, MarketSpec
 from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.engine.accounting import Accountant
@@ -144,8 +144,7 @@ class Hedge:
 
     def _see(self, record: FundingRecord) -> HourFractions:
         fractions = hour_fractions(record)
-        self.window.add(fractions)
-        self.week.add(fractions)
+        add_to_all(fractions, (self.window, self.week))
         self._newest_record_s = record.ts_s
         return fractions
 

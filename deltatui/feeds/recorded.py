@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from heapq import merge
+from itertools import islice
 from typing import Protocol
 
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
@@ -32,15 +34,16 @@ class Tempo(Protocol):
 
 def records_in_order(tapes: Mapping[str, Tape], after_s: float | None = None) -> Iterator[Funding]:
     """The records of all tapes as facts, by (time, symbol); with ``after_s`` only those after that time."""
-    next_of = {symbol: 0 if after_s is None else tape.index_at(after_s) for symbol, tape in sorted(tapes.items())}
-    while True:
-        due = [(tapes[symbol].records[at].ts_s, symbol) for symbol, at in next_of.items() if at < len(tapes[symbol])]
-        if not due:
-            return
-        _, symbol = min(due)
-        record = tapes[symbol].records[next_of[symbol]]
-        next_of[symbol] += 1
-        yield Funding(symbol, _SOURCE, float(record.ts_s), record, priced=True)
+    parts = (_facts(symbol, tape, after_s) for symbol, tape in sorted(tapes.items()))
+    if len(tapes) == 1:
+        return next(parts)
+    return merge(*parts, key=lambda fact: (fact.source_s, fact.instrument))
+
+
+def _facts(symbol: str, tape: Tape, after_s: float | None) -> Iterator[Funding]:
+    first = 0 if after_s is None else tape.index_at(after_s)
+    for record in islice(tape.records, first, None):
+        yield Funding(symbol, _SOURCE, float(record.ts_s), record, True)
 
 
 def prices_at(symbol: str, tape: Tape, market_s: float) -> Prices:

@@ -22,6 +22,8 @@ _decode_operation = msgspec.json.Decoder(Operation).decode
 _decode_data = msgspec.json.Decoder(dict[str, str]).decode
 
 _NO_LIMIT = -1
+# Looked up because StrEnum.value costs more than the rest of the row.
+_KIND_TEXT = {kind: kind.value for kind in FlowKind}
 _FUNDING_COLUMNS = "ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue, interval_s"
 
 
@@ -256,42 +258,52 @@ def _append_ledger(
     venue_events.append(events, connection)
     venue_events.check_refers_to_known(entries, connection)
     last = _last_ledger_sequence(connection)
+    new: list[LedgerEntry] = []
     for entry in entries:
         if not entry.amount.is_finite():
             raise CriticalError("BAD_AMOUNT", f"ledger entry {entry.sequence} has the amount {entry.amount}")
         if entry.sequence <= last:
             _check_booked(entry, connection)
             continue
-        if entry.sequence != last + 1:
+        if entry.sequence != last + 1 + len(new):
             raise CriticalError(
-                "LEDGER_HOLE", f"ledger entry {entry.sequence} cannot follow {last}: a cash flow would be missing"
+                "LEDGER_HOLE",
+                f"ledger entry {entry.sequence} cannot follow {last + len(new)}: a cash flow would be missing",
             )
-        _insert_entry(entry, connection)
-        last = entry.sequence
+        new.append(entry)
+    _insert_entries(new, connection)
     for market, records in (funding or {}).items():
         _append_funding(market, records, connection)
     _save_state(state, connection)
 
 
-def _insert_entry(entry: LedgerEntry, connection: sqlite3.Connection) -> None:
-    booked = connection.execute(
-        "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+def _insert_entries(entries: Sequence[LedgerEntry], connection: sqlite3.Connection) -> None:
+    rows = [
         (
             entry.sequence,
             entry.venue_sequence,
             entry.market_s,
-            entry.kind.value,
+            _KIND_TEXT[entry.kind],
             entry.instrument,
             str(entry.amount),
             entry.operation_id,
             entry.note,
-        ),
-    ).rowcount
-    if not booked:
-        raise CriticalError(
-            "LEDGER_CONFLICT",
-            f"venue event {entry.venue_sequence} is already booked under another number than {entry.sequence}",
         )
+        for entry in entries
+    ]
+    insert = "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    if rows and connection.executemany(insert, rows).rowcount != len(rows):
+        _refuse_booked_twice(entries, connection)
+
+
+def _refuse_booked_twice(entries: Sequence[LedgerEntry], connection: sqlite3.Connection) -> None:
+    for entry in entries:
+        row = connection.execute("SELECT 1 FROM ledger WHERE sequence = ?", (entry.sequence,)).fetchone()
+        if row is None:
+            raise CriticalError(
+                "LEDGER_CONFLICT",
+                f"venue event {entry.venue_sequence} is already booked under another number than {entry.sequence}",
+            )
 
 
 def _check_booked(entry: LedgerEntry, connection: sqlite3.Connection) -> None:
