@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
+
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.health import HealthLevel, crossed, health_level
@@ -11,6 +14,7 @@ from deltatui.engine.accounting import GAP_TOLERANCE
 from deltatui.engine.automation import Automation
 from deltatui.engine.core import Core
 from deltatui.engine.hedge import Hedge
+from deltatui.engine.safety import SurelyHealthy
 from deltatui.engine.world import Facts
 from deltatui.ports import AccountReport
 
@@ -20,26 +24,28 @@ class Watch:
         self._core = core
         self._automation = automation
         self._health = HealthLevel.OK
+        self._surely = SurelyHealthy(core)
 
     def look(self, account: AccountReport) -> None:
         core = self._core
-        self._compare_books(account)
+        marks = core.world.marks(account)
+        self._compare_books(account, marks)
         losses.watch(core, account)
         if not core.behind and core.books_agree(account):
             for hedge in core.hedges.values():
                 if (facts := hedge.facts()) is not None:
                     self._watch_hedge(hedge, facts)
         if account.perps or any(spot.base_1e9 for spot in account.spots.values()):
-            self._watch_health(account.as_of_s)
+            self._watch_health(account, marks)
         elif self._health is not HealthLevel.OK:
             self._set_health(HealthLevel.OK, "")
 
-    def _compare_books(self, account: AccountReport) -> None:
+    def _compare_books(self, account: AccountReport, marks: Mapping[str, Decimal]) -> None:
         """The two independent paths to the equity (R10.4)."""
         core, text = self._core, ""
         if core.accountant.books.cursor == account.events:
             try:
-                gap = core.accountant.sync(core.world.marks(account), account, core.clock.operator_s()).gap
+                gap = core.accountant.sync(marks, account, core.clock.operator_s()).gap
             except ValidationError as error:
                 text = f"ledger and venue cannot be compared: {error.sentence}"
             else:
@@ -74,8 +80,10 @@ class Watch:
         else:
             core.board.alert(key, Level.WARNING, text)
 
-    def _watch_health(self, market_s: float) -> None:
+    def _watch_health(self, account: AccountReport, marks: Mapping[str, Decimal]) -> None:
         core = self._core
+        if self._health is HealthLevel.OK and self._surely.at_least(core.settings.health_warning, account, marks):
+            return
         try:
             value = core.venue.health()
         except ValidationError as error:
@@ -92,8 +100,9 @@ class Watch:
             if nearest is not None and len(core.hedges) > 1:
                 text += f" of {nearest.market}"
         self._set_health(level, text)
+        self._surely.computed(account, marks)
         if core.board.tell is not None and (standing := core.standing()) is not None:
-            core.board.tell.account(standing, market_s)
+            core.board.tell.account(standing, account.as_of_s)
 
     def _set_health(self, level: HealthLevel, text: str) -> None:
         """R2.4: an alert once per crossing into a worse level, cleared when all is well again."""
