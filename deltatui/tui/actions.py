@@ -132,7 +132,7 @@ ACTIONS: tuple[Action, ...] = (
         "settle",
         ("s",),
         "settle",
-        "Settle unsettled profit and loss of the same position or market into the quote balance; asks first.",
+        "Move unsettled profit and loss into the quote balance, of the market that leave is about; asks first.",
         _TRADE,
         enabled=offered("SETTLE", fresh=True),
         handler=lambda operator, target: operator.settle(target),

@@ -76,7 +76,7 @@ def _keys(*keys: str) -> Callable[[Terminal], Awaitable[None]]:
 
 
 async def _confirm(t: Terminal) -> None:
-    await t.publish(confirmation=make_confirmation(verdicts=t.engine.snapshot.gates))
+    await t.publish(confirmations=(make_confirmation(verdicts=t.engine.snapshot.gates),))
     await t.wait(0.5)
 
 

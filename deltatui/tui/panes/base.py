@@ -246,7 +246,7 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
         if cells < 8:
             self.border_title = None
             return
-        room = cells - width([tail]) - 1
+        room = cells - width([tail]) - 2
         heading = Content.assemble(*((part.text, part.style) for part in head)).truncate(max(1, room), ellipsis=True)
         line = "━" if self.screen.has_class("-live") else "─"
         fill = line * max(0, cells - heading.cell_length - width([tail]) - 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, by_sign, faint, joined, label
+from deltatui.tui.panes.base import Body, Pane, Part, by_sign, faint, joined, label, width
 from deltatui.tui.widgets.chart import BrailleChart, Series
 
 if TYPE_CHECKING:
@@ -205,14 +205,11 @@ def equity_words(history: HistoryView, market: str, cells: int, *, ascii_only: b
             by_sign(ahead, fmt.signed(ahead)),
         ]
 
-    groups = [
-        [Part(f"{solid} ", "$mark"), label("equity")],
-        against(dotted, "$label", "flat", history.flat),
-        against(dashed, "$warn", f"always-short {name}".rstrip(), short),
-    ]
-    line = joined(groups, cells, gap=2)
-    if len(line) > 8 or cells >= 60:
-        return line
+    head = [[Part(f"{solid} ", "$mark"), label("equity")], against(dotted, "$label", "flat", history.flat)]
+    for policy in ("always-short", "short"):
+        groups = [*head, against(dashed, "$warn", f"{policy} {name}".rstrip(), short)]
+        if sum(width(group) + 2 for group in groups) - 2 <= cells:
+            return joined(groups, cells, gap=2)
     return joined(
         [
             [label("vs flat "), *_ahead(equity, history.flat)],

@@ -119,7 +119,7 @@ class LiquidationsPane(ChartPane):
 
     def headline(self) -> list[Part]:
         """The short name: the title is long."""
-        return [bright(f"  {fmt.safe_text(self.market, 16).removesuffix('-PERP')}")] if self.market else []
+        return [bright(f" {fmt.safe_text(self.market, 16).removesuffix('-PERP')}")] if self.market else []
 
     def stamp(self, view: View) -> object:
         hedge = view.shown.hedge if view.shown is not None else None
