@@ -242,8 +242,8 @@ def with_hedge(snapshot: Snapshot, market: str = "SOL-PERP", **changes: Any) -> 
 
 
 def make_snapshot(**changes: Any) -> Snapshot:
-    """A replay of two markets that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole (``version=7``,
-    ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
+    """A replay of two markets that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole
+    (``version=7``, ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
     base = Snapshot(
         version=1,
         schema=SCHEMA_VERSION,

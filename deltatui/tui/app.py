@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from textual.color import Color
     from textual.screen import Screen
 
+    from deltatui.domain.snapshot import ConfirmationView
+
 TICK_S = 0.25
 _SLOW_TICKS = 8
 """Every so many ticks: is the tty still there, has a theme file changed."""
@@ -354,13 +356,18 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             dialog = None
         if dialog is not None or any(isinstance(screen, KillDialog) for screen in self.screen_stack):
             return
-        for question in snapshot.confirmations:
-            since = self.answered.get(question.operation_id, -1)
-            if since is not None and snapshot.version > since:
+        for question in self.unanswered():
+            if snapshot.version > (self.answered.get(question.operation_id) or -1):
                 self.answered.pop(question.operation_id, None)
                 self._untold.pop(question.operation_id, None)
                 self.push_screen(ConfirmDialog(self.operator, question))
                 return
+
+    def unanswered(self) -> list[ConfirmationView]:
+        """What waits for an answer and was not given one here."""
+        snapshot = self.store.view.snapshot
+        waiting = snapshot.confirmations if snapshot is not None else ()
+        return [question for question in waiting if self.answered.get(question.operation_id, -1) is not None]
 
     def remove(self, dialog: Dialog[None]) -> None:
         """Close a dialog, at once or as soon as what lies over it is closed."""

@@ -10,7 +10,7 @@ import pytest
 from painted import Look, contrast, painted, runs
 from rich.color import ColorSystem
 from snapshots import make_confirmation, make_hedge, make_snapshot, with_hedge
-from test_tui_screen import full_engine, full_snapshot, log_lines
+from test_tui_screen import full_snapshot, log_lines
 from tui_fakes import FakeEngine, log_line, replace, terminal
 
 from deltatui.domain.event import Level

@@ -6,7 +6,7 @@ import pytest
 from snapshots import make_detail, make_hedge, make_snapshot, with_hedge
 from test_tui_screen import full_engine
 from textual.screen import Screen
-from tui_fakes import FakeEngine, Terminal, replace, tape_history, terminal
+from tui_fakes import Terminal, replace, tape_history, terminal
 
 from deltatui.tui.panes.base import Body
 from deltatui.tui.panes.status import StatusLine

@@ -439,7 +439,9 @@ def test_the_account_says_what_is_unsettled() -> None:
     flat = replace(make_hedge("SOL-PERP").carry, stance="FLAT", decision="FLAT", expected_per_hour=None)
     account = replace(snapshot.account, unsettled_pnl=-310.0)
     closed = with_hedge(replace(snapshot, positions=(), account=account), carry=flat)
-    assert "unsettled -310.00" in text_of(small_lines(shown(closed), 76)), "after a losing leave it must not be invisible"
+    assert "unsettled -310.00" in text_of(small_lines(shown(closed), 76)), (
+        "after a losing leave it must not be invisible"
+    )
 
 
 def test_what_is_not_known_is_not_zero() -> None:

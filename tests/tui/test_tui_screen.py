@@ -550,9 +550,7 @@ def hostile_snapshot(text: str) -> Snapshot:
     return replace(
         base,
         engine=replace(base.engine, venue=text, profile=text, state=text, state_reason=text),
-        account=replace(
-            base.account, reason=text, delegate=text, liq_market=text, assets=(AssetView(text, 1.0, 1.0),)
-        ),
+        account=replace(base.account, reason=text, delegate=text, liq_market=text, assets=(AssetView(text, 1.0, 1.0),)),
         hedges=(
             replace(
                 hedge,

@@ -67,6 +67,7 @@ def plan_for(command: Previewed) -> PlanView:
         slippage=worth * 0.189,
         round_trip=worth * 0.7,
         leverage_after=worth / 10,
+        liq_price_after=price * 412.5 / 189.42,
     )
 
 

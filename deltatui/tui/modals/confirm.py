@@ -224,18 +224,18 @@ class ConfirmDialog(Dialog[None]):
 
     def _draw(self, view: View, now: float) -> None:
         hint = self.query_one("#hint", Hint)
-        snapshot = view.snapshot
-        waiting = len(snapshot.confirmations) if snapshot is not None else 0
+        snapshot, mode = view.snapshot, self.operator.mode()
+        waiting = self.operator.app.unanswered()
         if self.sent:
-            others = waiting - (self._pending(view) is not None)
+            others = sum(each.operation_id != self.confirmation.operation_id for each in waiting)
             more = f"; {others} more to answer" if others else ""
-            self.query_one(Box).border_title = Content(title(self.confirmation, self.operator.mode()))
+            self.query_one(Box).border_title = Content(title(self.confirmation, mode))
             self.query_one("#symbol").display = False
             self.query_one("#cancel", Choice).relabel("Close")
             self.show(running_lines(self.confirmation, operation_of(self.confirmation, snapshot), self.cells))
             hint.say(faint(f"the engine goes on when this is closed{more}"))
             return
-        self.query_one(Box).border_title = Content(title(self.confirmation, self.operator.mode(), waiting))
+        self.query_one(Box).border_title = Content(title(self.confirmation, mode, len(waiting)))
         operator_now = view.operator_now(now)
         left_s = None if operator_now is None else self.confirmation.expires_operator_s - operator_now
         self.query_one("#symbol").display = self.needs_symbol()

@@ -108,12 +108,12 @@ def sources(limits: ActionView, direction: Direction) -> dict[SpotSource, float 
 
 
 class SizeRow(Horizontal):
-    """``size  [ 10.00 ] SOL   min 0.01  step 0.01  max 48.2``."""
+    """``size  [ 10.00 ] SOL  min 0.01  step 0.01  max 48.2``."""
 
     DEFAULT_CSS = f"""
     SizeRow {{ height: 1; width: 1fr; }}
     SizeRow .name {{ width: {NAME_CELLS}; color: $label; }}
-    SizeRow SizeField {{ width: 18; }}
+    SizeRow SizeField {{ width: 14; }}
     SizeRow #limits {{ width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }}
     """
 
@@ -230,7 +230,7 @@ class TakeDialog(OrderDialog):
     def _limits(self) -> Content:
         bounds = (("min", self.limits.min_size), ("step", self.limits.step), ("max", self.limits.max_size))
         said = "  ".join(f"{name} {digits(value)}" for name, value in bounds if value is not None)
-        symbol = f" {self._base}   "
+        symbol = f" {self._base}  "
         return Content.assemble((symbol, "$bright"), (said or "limits not given by the engine", "$label"))
 
     def _lines(self, cells: int, rows: int, wish: Take | None, fault: str, now: float) -> Lines:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from deltatui.tui.widgets.palette import StyleName
 
 SELECTED = "●"
+HELD = {"CARRY": "C", "REVERSE": "R"}
+"""Beside the mark of the selected market; the words stand in a column that narrow screens have no room for."""
 COLUMNS = (
-    Column("selected", "", 1, marks=False),
+    Column("marks", "", 2, marks=False),
     Column("market", "market", 10),
     Column("apr", "APR", 8, "right", priority=1),
     Column("net", "net APR", 8, "right"),
@@ -32,7 +34,7 @@ COLUMNS = (
     Column("oi", "OI", 7, "right", priority=2),
     Column("volume", "24h vol", 8, "right", priority=7),
     Column("side", "side", 6, priority=8),
-    Column("held", "held", 7, priority=2),
+    Column("held", "held", 7, priority=7),
 )
 STALE_S = 7200.0
 """No funding record for two hours is the venue's own refusal (R6.7)."""
@@ -59,12 +61,13 @@ def break_even(row: OpportunityView) -> str:
 def opportunity_row(row: OpportunityView, shown: Shown) -> Row:
     """With a mark where it is the selected market, and what is held of it."""
     hedge = shown.snapshot.hedge(row.market)
-    stance = hedge.carry.stance if hedge is not None else ""
+    stance = hedge.carry.stance if hedge is not None and hedge.carry.stance in HELD else ""
+    selected = SELECTED if row.market == shown.market else " "
     return Row(
         row.key,
         {
-            "selected": Cell(SELECTED if row.market == shown.market else "", "accent"),
-            "held": Cell(stance.lower() if stance != "FLAT" else "", "bright"),
+            "marks": Cell(selected + HELD.get(stance, ""), "accent"),
+            "held": Cell(stance.lower(), "bright"),
             "market": Cell(row.market, "bright"),
             "apr": _percent(row.apr_pct, 1),
             "net": _percent(row.net_apr_pct, 1),
