@@ -128,7 +128,7 @@ def _state(state: str) -> Snapshot:
     return replace(base, engine=replace(base.engine, state=state))
 
 
-TELLS: dict[str, list[Snapshot] | list[tuple[Verdict, ...]]] = {
+TELLS: dict[str, Sequence[Snapshot | tuple[Verdict, ...]]] = {
     "a gate's verdict": [(Verdict("LEVERAGE", status, "1.00x", "10x"),) for status in VerdictStatus],
     "health": [_account(health=value) for value in (97, 40, 10)],
     "profit or loss": [_pnl(31.2), _pnl(-31.2)],

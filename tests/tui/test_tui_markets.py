@@ -176,11 +176,11 @@ def test_a_detail_that_does_not_come_along_is_not_known_any_more() -> None:
     store.put_snapshot(make_snapshot(), 100.0)
     store.put_detail(make_detail(), 100.0)
     store.put_snapshot(make_snapshot(version=2), 100.0 + STALE_S)
-    assert store.view.detail is not None, "older by a moment"
-    version = store.view.version
+    before = store.view
+    assert before.detail is not None, "older by a moment"
     store.put_snapshot(make_snapshot(version=3), 100.1 + STALE_S)
     assert store.view.detail is None
-    assert store.view.version == version + 1
+    assert store.view.version == before.version + 1
 
 
 def test_a_new_connection_tells_anew() -> None:
@@ -320,13 +320,15 @@ async def test_the_direction_is_the_one_that_the_market_wants() -> None:
 
 @pytest.mark.parametrize(("key", "command"), [("l", Leave), ("r", Rebalance)])
 @pytest.mark.parametrize("row", ["BTC-PERP", "wBTC"])
-async def test_an_action_on_a_position_is_about_its_market_and_selects_it(key: str, command: type, row: str) -> None:
+async def test_an_action_on_a_position_is_about_its_market_and_selects_it(
+    key: str, command: type[Leave | Rebalance], row: str
+) -> None:
     async with terminal(full_engine(two_held()), size=WIDE) as t:
         await choose(t, "positions", row)
         await t.press(key)
         (sent,) = t.engine.commands
-        assert type(sent) is command
-        assert sent.market == "BTC-PERP"  # type: ignore[attr-defined]
+        assert isinstance(sent, command)
+        assert sent.market == "BTC-PERP"
         assert selected(t) == "BTC-PERP"
 
 

@@ -15,14 +15,13 @@ import msgspec
 from snapshots import MARKET_S, as_plan, make_detail, make_plan, make_snapshot, make_transfer
 from textual.pilot import Pilot
 
-from deltatui.api.client import Connection
+from deltatui.api.client import Connection, Update
 from deltatui.api.protocol import (
     EventBatch,
     HistoryMessage,
     LogBatch,
     MarketMessage,
     Previewed,
-    ResultMessage,
     SnapshotMessage,
     Welcome,
 )
@@ -44,7 +43,6 @@ from deltatui.tui.keymap import Keymap, load_keymap
 from deltatui.tui.store import MARKET_COMMANDS
 from deltatui.tui.themes import load_themes
 
-Update = SnapshotMessage | MarketMessage | HistoryMessage | LogBatch | EventBatch | ResultMessage
 replace = msgspec.structs.replace
 PRICES = {"SOL-PERP": 189.42, "BTC-PERP": 94_214.5}
 DECIMALS = {"USDC": 6, "SOL": 9, "wBTC": 8}
