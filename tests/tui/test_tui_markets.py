@@ -327,8 +327,8 @@ async def test_an_action_on_a_position_is_about_its_market_and_selects_it(
         await choose(t, "positions", row)
         await t.press(key)
         (sent,) = t.engine.commands
-        assert isinstance(sent, command)
-        assert sent.market == "BTC-PERP"
+        assert isinstance(sent, Leave | Rebalance)
+        assert (type(sent), sent.market) == (command, "BTC-PERP")
         assert selected(t) == "BTC-PERP"
 
 
