@@ -10,6 +10,7 @@ from deltatui.domain.snapshot import (
     SCHEMA_VERSION,
     AccountView,
     ActionView,
+    AmountView,
     AssetView,
     AttributionView,
     CarryView,
@@ -19,6 +20,7 @@ from deltatui.domain.snapshot import (
     EngineView,
     HedgeView,
     LegView,
+    MarketDetail,
     OpportunityView,
     PlanView,
     PositionView,
@@ -33,8 +35,6 @@ MARKET_S = 1_735_693_200.0
 OPERATOR_S = 1_763_700_000.0
 
 _ACTIONS = (
-    "DEPOSIT",
-    "WITHDRAW",
     "CONFIRM",
     "CANCEL",
     "PAUSE",
@@ -45,6 +45,8 @@ _ACTIONS = (
     "SET_AUTOMATION",
     "STOP_ENGINE",
 )
+_SIZES = {"SOL-PERP": (0.01, 100.0, 0.01), "BTC-PERP": (0.0001, 0.3015, 0.0001)}
+"""Least and largest size of a take, and its step."""
 
 
 def make_verdicts() -> tuple[Verdict, ...]:
@@ -142,17 +144,17 @@ def make_plan(**changes: Any) -> PlanView:
     return msgspec.structs.replace(as_plan(make_confirmation()), **changes)
 
 
-def make_hedge(market: str = "SOL-PERP", base_symbol: str = "SOL", **changes: Any) -> HedgeView:
-    """A hedge that holds 10 of carry."""
-    base = HedgeView(
-        market=market,
-        base_symbol=base_symbol,
+def _amounts(usdc: float, sol: float, wbtc: float) -> tuple[AmountView, ...]:
+    return AmountView("USDC", usdc, 6), AmountView("SOL", sol, 9), AmountView("wBTC", wbtc, 8)
+
+
+def make_hedge(market: str, **changes: Any) -> HedgeView:
+    """SOL-PERP, of which 10 SOL of carry are held, or BTC-PERP, of which nothing is."""
+    sol = HedgeView(
+        market="SOL-PERP",
+        base_symbol="SOL",
         prices=PricesView(
-            oracle=189.42,
-            mark=189.31,
-            basis_bps=-5.8,
-            as_of_market_s=MARKET_S - 12.0,
-            interpolated=True,
+            oracle=189.42, mark=189.31, basis_bps=-5.8, as_of_market_s=MARKET_S - 12.0, interpolated=True
         ),
         delta=DeltaView(
             spot=10.0,
@@ -184,12 +186,64 @@ def make_hedge(market: str = "SOL-PERP", base_symbol: str = "SOL", **changes: An
         liq_price=412.5,
         liq_distance_pct=117.8,
     )
+    btc = HedgeView(
+        market="BTC-PERP",
+        base_symbol="wBTC",
+        prices=PricesView(
+            oracle=94_214.5, mark=94_190.0, basis_bps=-2.6, as_of_market_s=MARKET_S - 12.0, interpolated=True
+        ),
+        delta=msgspec.structs.replace(
+            sol.delta,
+            spot=0.0,
+            perp=0.0,
+            net=0.0,
+            worst=0.0,
+            drift_pct=0.0,
+            reason="nothing is held",
+            cooldown_remaining_s=0.0,
+            last_rebalance_market_s=None,
+        ),
+        carry=msgspec.structs.replace(
+            sol.carry,
+            stance="FLAT",
+            sentence="a short pays 10.5 % a year; flat is best",
+            held_by="nobody",
+            now_apr=-10.5,
+            day_apr=-6.2,
+            week_apr=-1.3,
+            expected_per_hour=-0.0224,
+            reverse_break_even_h=230.0,
+        ),
+    )
+    return msgspec.structs.replace({"SOL-PERP": sol, "BTC-PERP": btc}[market], **changes)
+
+
+def make_detail(market: str = "SOL-PERP", **changes: Any) -> MarketDetail:
+    """What the engine tells of the selected market beside :func:`make_snapshot`: one gate of each status, no cards."""
+    base = MarketDetail(
+        market=market,
+        version=1,
+        gates=make_verdicts(),
+        gates_subject=f"TAKE {market}",
+        actions=(
+            ActionView("TAKE", True, "", *_SIZES[market]),
+            *(ActionView(action, True) for action in ("LEAVE", "REBALANCE", "SETTLE")),
+        ),
+        cards=(),
+    )
     return msgspec.structs.replace(base, **changes)
 
 
+def with_hedge(snapshot: Snapshot, market: str = "SOL-PERP", **changes: Any) -> Snapshot:
+    """``snapshot`` with changed fields of one hedge."""
+    replaced = msgspec.structs.replace
+    hedges = tuple(replaced(hedge, **changes) if hedge.market == market else hedge for hedge in snapshot.hedges)
+    return replaced(snapshot, hedges=hedges)
+
+
 def make_snapshot(**changes: Any) -> Snapshot:
-    """A replay that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole (``version=7``,
-    ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
+    """A replay of two markets that holds 10 SOL of carry. ``changes`` replaces fields of the snapshot as a whole
+    (``version=7``, ``account=msgspec.structs.replace(make_snapshot().account, health=12)``)."""
     base = Snapshot(
         version=1,
         schema=SCHEMA_VERSION,
@@ -212,11 +266,11 @@ def make_snapshot(**changes: Any) -> Snapshot:
             speed=3_600,
             paused=False,
             tape=TapeView(
-                name="drift SOL-PERP 2025",
+                name="drift SOL-PERP 2025 + drift BTC-PERP 2025",
                 first_s=MARKET_S - 86_400.0 * 30,
                 last_s=MARKET_S + 86_400.0 * 300,
-                record=720,
-                records=7_920,
+                record=1_440,
+                records=15_840,
                 interpolated=True,
                 ended=False,
             ),
@@ -235,14 +289,13 @@ def make_snapshot(**changes: Any) -> Snapshot:
             liq_distance_pct=117.8,
             quote_balance=1_897.1,
             wallet_quote=10_000.0,
-            assets=(AssetView("SOL", 10.0, 0.5),),
+            assets=(AssetView("SOL", 10.0, 0.5), AssetView("wBTC", 0.0, 0.02)),
             liq_market="SOL-PERP",
             as_of_market_s=MARKET_S - 12.0,
             settled_pnl=-31.24,
             unsettled_pnl=18.9,
             total_pnl=-12.34,
         ),
-        hedges=(make_hedge(),),
         vault=VaultView(
             balance=3_222.8,
             allocated_capital=1_883.6,
@@ -262,6 +315,7 @@ def make_snapshot(**changes: Any) -> Snapshot:
             closing_equity=3_791.37,
             gap=0.0,
         ),
+        hedges=(make_hedge("SOL-PERP"), make_hedge("BTC-PERP")),
         positions=(
             PositionView(
                 key="SOL-PERP",
@@ -308,8 +362,27 @@ def make_snapshot(**changes: Any) -> Snapshot:
                 side="short",
                 age_s=12.0,
             ),
+            OpportunityView(
+                key="BTC-PERP",
+                market="BTC-PERP",
+                rate_hour_pct=-0.0012,
+                rate_8h_pct=-0.0096,
+                apr_pct=-10.5,
+                day_apr_pct=-6.2,
+                net_apr_pct=-17.4,
+                entry_cost_bps=11.0,
+                break_even_h=None,
+                open_interest=None,
+                volume_24h=None,
+                side="short",
+                age_s=12.0,
+            ),
         ),
         alerts=(),
-        actions=tuple(ActionView(action, True) for action in _ACTIONS),
+        actions=(
+            ActionView("DEPOSIT", True, amounts=_amounts(10_000.0, 0.5, 0.02)),
+            ActionView("WITHDRAW", True, amounts=_amounts(1_897.1, 10.0, 0.0)),
+            *(ActionView(action, True) for action in _ACTIONS),
+        ),
     )
     return msgspec.structs.replace(base, **changes)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from textual.color import Color
     from textual.screen import Screen
 
+    from deltatui.domain.snapshot import ConfirmationView
+
 TICK_S = 0.25
 _SLOW_TICKS = 8
 """Every so many ticks: is the tty still there, has a theme file changed."""
@@ -96,8 +98,8 @@ def locale_is_ascii(env: Mapping[str, str] = os.environ) -> bool:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a terminal is run. ``theme`` None: the one chosen last, kept in the file ``preferences``. ``ascii_only``
-    None: as the locale says. ``timezone`` None: the system's, for the operator clock. ``tick_s`` None: no timer, the
-    owner calls ``tick`` (tests)."""
+    None: as the locale says. ``timezone`` None: the system's, for the operator clock. ``take_size`` is proposed where
+    none was taken yet. ``tick_s`` None: no timer, the owner calls ``tick`` (tests)."""
 
     theme: str | None = None
     preferences: Path | None = None
@@ -154,7 +156,10 @@ class DeltatuiApp(App[None], inherit_bindings=False):
         """Why questions ended, by operation, as the engine said; those of the last events."""
         self._untold: dict[str, tuple[str, float]] = {}
         """Questions that ended by themselves: what they were about, and until when the engine's word is waited for."""
-        self.take_size = options.take_size
+        self._waiting: dict[str, str] = {}
+        """Questions of the last snapshot, by operation, and what each is about."""
+        self.take_sizes: dict[str, str] = {}
+        """The size taken last, by market."""
         self._themes = themes
         self._tasks: set[asyncio.Task[None]] = set()
         self._main = MainScreen(options.clock, ascii_only=self._ascii, timezone=options.timezone)
@@ -331,31 +336,38 @@ class DeltatuiApp(App[None], inherit_bindings=False):
             self.operator.toast(f"{what}: {said}", "warning")
 
     def _sync_confirmation(self, now: float) -> None:
-        """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over.
+        """A pending confirmation opens in every terminal, whoever asked for it, and closes when it is over: one at a
+        time, in the engine's order, of whatever market.
 
         Not over the kill dialog: nothing may come between the operator and that one.
         """
         snapshot = self.store.view.snapshot
-        pending = snapshot.confirmation if snapshot is not None else None
+        if snapshot is None:
+            return
+        waiting = {question.operation_id: subject(question) for question in snapshot.confirmations}
         open_dialogs = [screen for screen in self.screen_stack if isinstance(screen, ConfirmDialog) and not screen.over]
         dialog = open_dialogs[0] if open_dialogs else None
-        shown = dialog.confirmation if dialog is not None and not dialog.sent else None
-        if dialog is not None and shown is not None and (pending is None or pending.operation_id != shown.operation_id):
-            # Should a newer snapshot have it again, it is shown again.
-            self.answered[shown.operation_id] = snapshot.version if snapshot is not None else None
+        sent = dialog.confirmation.operation_id if dialog is not None and dialog.sent else ""
+        for operation_id in self._waiting.keys() - waiting.keys() - self.answered.keys() - {sent}:
+            self._untold[operation_id] = self._waiting[operation_id], now + _END_TOLD_S
+        self._waiting = waiting
+        if dialog is not None and not dialog.sent and dialog.confirmation.operation_id not in waiting:
             self.remove(dialog)
-            self._untold[shown.operation_id] = subject(shown), now + _END_TOLD_S
             dialog = None
-        if snapshot is None or pending is None or dialog is not None:
+        if dialog is not None or any(isinstance(screen, KillDialog) for screen in self.screen_stack):
             return
-        if any(isinstance(screen, KillDialog) for screen in self.screen_stack):
-            return
-        if pending.operation_id in self.answered:
-            since = self.answered[pending.operation_id]
-            if since is None or snapshot.version <= since:
+        for question in self.unanswered():
+            if snapshot.version > (self.answered.get(question.operation_id) or -1):
+                self.answered.pop(question.operation_id, None)
+                self._untold.pop(question.operation_id, None)
+                self.push_screen(ConfirmDialog(self.operator, question))
                 return
-        self._untold.pop(pending.operation_id, None)
-        self.push_screen(ConfirmDialog(self.operator, pending))
+
+    def unanswered(self) -> list[ConfirmationView]:
+        """What waits for an answer and was not given one here."""
+        snapshot = self.store.view.snapshot
+        waiting = snapshot.confirmations if snapshot is not None else ()
+        return [question for question in waiting if self.answered.get(question.operation_id, -1) is not None]
 
     def remove(self, dialog: Dialog[None]) -> None:
         """Close a dialog, at once or as soon as what lies over it is closed."""

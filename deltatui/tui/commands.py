@@ -27,7 +27,7 @@ from deltatui.tui.enabled import next_speed, pause_command
 from deltatui.tui.modals.confirm import ConfirmDialog, subject
 from deltatui.tui.modals.help import HelpDialog
 from deltatui.tui.modals.jump import JumpScreen
-from deltatui.tui.modals.orders import SettleDialog, TransferDialog
+from deltatui.tui.modals.orders import SettleDialog, TransferDialog, transferable
 from deltatui.tui.modals.palette import PaletteDialog
 from deltatui.tui.modals.simple import AskDialog, KillDialog, PromptDialog, QuitDialog
 from deltatui.tui.modals.take import TakeDialog
@@ -56,14 +56,25 @@ ENDED = frozenset({"OVERTAKEN", "CANCELLED", "KILLED"})
 operation's code too."""
 
 
+_OF_A_POSITION = frozenset({"leave", "rebalance", "settle"})
+"""Actions that are about the position under the cursor, where there is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a key press was about: the row under the cursor and the snapshot that was on the screen (R13.10).
-    ``lost`` names a chosen row that is no longer there."""
+    """What a key press was about: the selected market (empty: none) and the snapshot that was on the screen (R13.10).
+    ``position`` is the market of the position under the cursor, where the positions have the focus, ``candidate`` that
+    of the opportunity under the cursor. ``lost`` names a chosen row that is no longer there."""
 
-    market: str | None
+    market: str
     snapshot_version: int
+    position: str | None = None
+    candidate: str | None = None
     lost: str | None = None
+
+    def market_of(self, action_id: str) -> str:
+        """The market that an action is about."""
+        return self.position if self.position is not None and action_id in _OF_A_POSITION else self.market
 
 
 def refusals(verdicts: tuple[Verdict, ...]) -> str:
@@ -124,11 +135,12 @@ class Operator:
     def new_intent(self) -> str:
         return uuid.uuid4().hex
 
-    def why_not(self, action: Action) -> str | None:
-        """Why ``action`` cannot be done now; None when it can."""
+    def why_not(self, action: Action, target: Target | None = None) -> str | None:
+        """Why ``action`` cannot be done now; None when it can. ``target`` None: what a key pressed now is about."""
         if action.id in self._running:
             return "it is running"
-        return action.enabled(self.view, self.clock())
+        target = self.app.target() if target is None else target
+        return action.enabled(self.view.at(target.market_of(action.id)), self.clock())
 
     @property
     def running(self) -> frozenset[str]:
@@ -165,7 +177,7 @@ class Operator:
         self.run(BY_ID[action_id], self.app.target())
 
     def run(self, action: Action, target: Target) -> None:
-        reason = self.why_not(action)
+        reason = self.why_not(action, target)
         if reason is not None:
             self.toast(f"{action.label}: {reason}", "warning")
         elif action.handler is not None:
@@ -227,24 +239,48 @@ class Operator:
 
     # Trade
 
+    def select(self, market: str) -> None:
+        """Select ``market``: what the panes show, and what the actions are about. Says so where it cannot be."""
+        if not self.app.store.select(market):
+            self.toast(f"{market} is not carried by this engine: it cannot be selected", "warning")
+            return
+        self.app.background(self.app.connector.tell_selection(), "select")
+        self.app.tick_soon()
+
     def _market(self, target: Target, what: str) -> str | None:
+        """The market that the action ``what`` is about. A position's is selected with it, so that the panes show what
+        is acted on. A cursor on another market than the selected one is ambiguous, and refused."""
         if target.lost is not None:
             self.toast(f"{what}: the chosen row {target.lost} is gone; choose one with an arrow key", "warning")
             return None
-        if target.market is None:
-            self.toast(f"{what}: no market is selected", "warning")
-        return target.market
+        if target.candidate is not None and target.candidate != target.market:
+            key = self.keymap.display("open-row")
+            self.toast(
+                f"{what}: the cursor is on {target.candidate}, but {target.market} is selected;"
+                f" {key} selects {target.candidate}",
+                "warning",
+            )
+            return None
+        market = target.market_of(what)
+        snapshot = self.view.snapshot
+        if market != target.market and snapshot is not None and snapshot.hedge(market) is not None:
+            self.select(market)
+        return market
 
     def take(self, target: Target) -> None:
-        limits, snapshot = self.view.action("TAKE"), self.view.snapshot
         market = self._market(target, "take")
-        if market is None or limits is None or snapshot is None:
+        if market is None:
             return
-        direction = Direction.REVERSE if snapshot.carry.decision == "REVERSE" else Direction.CARRY
-        self.app.push_screen(TakeDialog(self, market, target.snapshot_version, limits, self.app.take_size, direction))
+        view = self.view.at(market)
+        limits, shown = view.action("TAKE"), view.shown
+        if limits is None or shown is None or shown.hedge is None:
+            return
+        direction = Direction.REVERSE if shown.hedge.carry.decision == "REVERSE" else Direction.CARRY
+        wish = self.app.take_sizes.get(market, self.app.options.take_size)
+        self.app.push_screen(TakeDialog(self, shown.hedge, target.snapshot_version, limits, wish, direction))
 
     def send_take(self, command: Take, wish: str) -> None:
-        self.app.take_size = wish
+        self.app.take_sizes[command.market] = wish
         self.send(command, f"take {command.market}", action_id="take")
 
     def leave(self, target: Target) -> None:
@@ -268,10 +304,18 @@ class Operator:
         self.send(command, f"settle {command.market}", action_id="settle")
 
     def deposit(self, target: Target) -> None:
-        self.app.push_screen(TransferDialog(self, target.snapshot_version, deposit=True))
+        self._transfer(target, deposit=True)
 
     def withdraw(self, target: Target) -> None:
-        self.app.push_screen(TransferDialog(self, target.snapshot_version, deposit=False))
+        self._transfer(target, deposit=False)
+
+    def _transfer(self, target: Target, *, deposit: bool) -> None:
+        assets = transferable(self.view, deposit=deposit)
+        if assets:
+            self.app.push_screen(TransferDialog(self, target.snapshot_version, assets, deposit=deposit))
+        else:
+            word = "deposit" if deposit else "withdraw"
+            self.toast(f"{word}: the engine names no asset that could be moved", "warning")
 
     def send_transfer(self, command: Deposit | Withdraw, dialog: TransferDialog) -> None:
         def done(result: CommandResult | None) -> None:

@@ -6,7 +6,15 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, ResultMessage, SnapshotMessage, Welcome
+from deltatui.api.protocol import (
+    EventBatch,
+    HistoryMessage,
+    LogBatch,
+    MarketMessage,
+    ResultMessage,
+    SnapshotMessage,
+    Welcome,
+)
 from deltatui.domain.errors import DeltatuiError, TransientError
 from deltatui.tui.store import Link, LinkState
 
@@ -37,6 +45,8 @@ class EngineClient(Protocol):
 
     async def preview(self, command: Previewed, timeout_s: float = 5.0) -> PlanView: ...
 
+    async def select(self, market: str) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -59,6 +69,8 @@ class Connector:
         self._sleep = sleep
         self._late = late
         self._client: EngineClient | None = None
+        self._selected = ""
+        """What the engine has been told on this connection."""
 
     async def run(self) -> None:
         """Connect and read until cancelled."""
@@ -89,12 +101,16 @@ class Connector:
             await self._close()
 
     async def _read(self, client: EngineClient) -> None:
+        self._selected = ""
         self._store.engine_is(client.welcome.pid)
         self._put(LinkState.CONNECTED, "", 0, read_only=client.welcome.read_only)
         async for message in client:
             match message:
                 case SnapshotMessage(snapshot=snapshot):
                     self._store.put_snapshot(snapshot, self._clock())
+                    await self.tell_selection()
+                case MarketMessage(detail=detail):
+                    self._store.put_detail(detail, self._clock())
                 case HistoryMessage(history=history):
                     self._store.put_history(history)
                 case LogBatch(lines=lines, dropped=dropped):
@@ -134,6 +150,16 @@ class Connector:
         """What ``command`` would do now. Raises ValidationError where it could not be given; TransientError when
         there is no connection or no answer."""
         return await self._connected("not known").preview(command)
+
+    async def tell_selection(self) -> None:
+        """Ask for the details of the selected market, where the engine does not send them already."""
+        client, market = self._client, self._store.view.market
+        if client is None or market == self._selected:
+            return
+        self._selected = market
+        # A connection that broke tells so by its end.
+        with contextlib.suppress(DeltatuiError):
+            await client.select(market)
 
     def _connected(self, otherwise: str) -> EngineClient:
         if self._client is None or not self._store.view.link.up:

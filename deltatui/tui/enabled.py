@@ -1,12 +1,15 @@
 """Whether an action can be done now: a reason why not, or None.
 
 An action is refused with a reason, never silently: the answer comes from what the engine itself says of the command
-(``snapshot.actions``), from the link, and from the age of the data.
+(``View.action``), from the link, and from the age of the data. What acts on a market is judged of the view's market.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from deltatui.tui import fmt
+from deltatui.tui.store import MARKET_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +34,8 @@ def connected(view: View, now: float) -> str | None:
     return None
 
 
-def offered(*names: str, fresh: bool = False) -> Enabled:
-    """Enabled when the engine offers one of the commands ``names``; with ``fresh`` only on data that are not stale."""
+def offered(name: str, *, fresh: bool = False) -> Enabled:
+    """Enabled when the engine offers the command ``name``; with ``fresh`` only on data that are not stale."""
 
     def enabled(view: View, now: float) -> str | None:
         reason = connected(view, now)
@@ -42,15 +45,26 @@ def offered(*names: str, fresh: bool = False) -> Enabled:
             return "no data from the engine yet"
         if fresh and view.stale(now):
             return f"the data are {view.age_s(now) or 0:.0f} s old"
-        refusals = []
-        for name in names:
-            said = view.action(name)
-            if said is not None and said.enabled:
-                return None
-            refusals.append(said.reason or "not possible now" if said else "this engine does not offer it")
-        return refusals[0]
+        if name in MARKET_COMMANDS and view.detail is None:
+            return untold(view, name)
+        said = view.action(name)
+        if said is None:
+            return "this engine does not offer it"
+        return None if said.enabled else said.reason or "not possible now"
 
     return enabled
+
+
+def untold(view: View, name: str) -> str | None:
+    """While nothing is known of the market: a take needs its limits, the others the engine judges itself."""
+    if not view.market:
+        return "this engine carries no market"
+    return asking(view.market) if name == "TAKE" else None
+
+
+def asking(market: str) -> str:
+    """Stands where something of ``market`` is not told yet."""
+    return f"asking the engine about {fmt.safe_text(market, 20)}"
 
 
 def pause_or_resume(view: View, now: float) -> str | None:

@@ -91,6 +91,15 @@ def size(value: float | None, places: int = 4) -> str:
     return number(value, places)
 
 
+def amount(value: float | None) -> str:
+    """An amount of an asset with at least three decimals, more where it is small: ``9.950``, ``0.0152``,
+    ``0.001520``."""
+    if value is None or not math.isfinite(value):
+        return NA
+    magnitude = abs(value)
+    return _fixed(value, 3 if magnitude >= 1 or magnitude == 0 else 4 if magnitude >= 0.01 else 6)
+
+
 def price(value: float | None, places: int | None = None) -> str:
     """A price with decimals by magnitude: ``101,234.5``, ``1,238.0``, ``84.9912``, ``0.512300``, ``0.00002134``."""
     if value is None or not math.isfinite(value):

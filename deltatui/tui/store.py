@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deltatui.domain.event import Event, LogLine
-    from deltatui.domain.snapshot import ActionView, HistoryView, Snapshot
+    from deltatui.domain.snapshot import ActionView, HedgeView, HistoryView, MarketDetail, Snapshot
 
 FRESH_S = 2.0
 """Data older than this disarm a confirmation (R13.10)."""
 STALE_S = 3.0
 """Data older than this are drawn dim: twice the slowest interval at which an engine publishes, and a little."""
 MAX_PENDING_LINES = 5000
+MARKET_COMMANDS = frozenset({"TAKE", "LEAVE", "REBALANCE", "SETTLE"})
+"""Commands that act on one market: the engine says of them in the market's detail, of all others in the snapshot."""
 
 
 class LinkState(StrEnum):
@@ -50,9 +52,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A snapshot as this terminal looks at it: ``market`` is the selected one (empty where the engine carries none),
+    ``hedge`` and ``detail`` are that market's. ``detail`` None: the engine has not told it yet."""
+
+    snapshot: Snapshot
+    market: str = ""
+    hedge: HedgeView | None = None
+    detail: MarketDetail | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``; ``version`` counts the changes of what
-    snapshot and link say, ``history_version`` those of what the charts draw."""
+    """What the tick hands to panes. ``received_at`` belongs to ``snapshot``, ``detail`` to ``market``, which is the
+    selected one; ``version`` counts the changes of what snapshot, selection, detail and link say, ``history_version``
+    those of what the charts draw."""
 
     snapshot: Snapshot | None = None
     received_at: float | None = None
@@ -60,6 +74,19 @@ class View:
     version: int = 0
     history: HistoryView | None = None
     history_version: int = 0
+    market: str = ""
+    detail: MarketDetail | None = None
+
+    @property
+    def shown(self) -> Shown | None:
+        """None before the first snapshot."""
+        if self.snapshot is None:
+            return None
+        return Shown(self.snapshot, self.market, self.snapshot.hedge(self.market), self.detail)
+
+    def at(self, market: str) -> View:
+        """The same with ``market`` selected: what is known of it."""
+        return self if market == self.market else replace(self, market=market, detail=None)
 
     def age_s(self, now: float) -> float | None:
         """Seconds since the snapshot arrived; None before the first one."""
@@ -88,10 +115,10 @@ class View:
         return self.snapshot.clock.operator_s + (now - self.received_at)
 
     def action(self, name: str) -> ActionView | None:
-        """What the engine says of one command; None if it says nothing."""
-        if self.snapshot is None:
-            return None
-        return next((view for view in self.snapshot.actions if view.action == name), None)
+        """What the engine says of one command, of the selected market's where it acts on one; None if it says
+        nothing."""
+        teller = self.detail if name in MARKET_COMMANDS else self.snapshot
+        return None if teller is None else next((view for view in teller.actions if view.action == name), None)
 
 
 def _same_engine(one: Snapshot, other: Snapshot) -> bool:
@@ -110,6 +137,13 @@ def _says_the_same(one: Snapshot, other: Snapshot) -> bool:
     )
 
 
+def first_choice(snapshot: Snapshot) -> str:
+    """The market that is selected before the operator has: the best ranked of those that the engine carries."""
+    carried = [hedge.market for hedge in snapshot.hedges]
+    ranked = [row.market for row in snapshot.opportunities if row.market in carried]
+    return next(iter([*ranked, *carried]), "")
+
+
 class Store:
     """The one mutable place of the terminal. Not thread-safe: everything runs on the event loop."""
 
@@ -120,18 +154,47 @@ class Store:
         self._events: list[Event] = []
         self._last_sequence = -1
         self._pid: int | None = None
+        self._detail_at = 0.0
 
     @property
     def view(self) -> View:
         return self._view
 
     def put_snapshot(self, snapshot: Snapshot, now: float) -> None:
-        """Replace the snapshot. An older version from the same engine process is ignored."""
-        held = self._view.snapshot
+        """Replace the snapshot. An older version from the same engine process is ignored. The selection stays as long
+        as the engine carries its market; a detail that has not come along for long is not known any more."""
+        view, held = self._view, self._view.snapshot
         if held is not None and _same_engine(held, snapshot) and snapshot.version < held.version:
             return
-        news = 0 if held is not None and _says_the_same(held, snapshot) else 1
-        self._view = replace(self._view, snapshot=snapshot, received_at=now, version=self._view.version + news)
+        market = view.market if snapshot.hedge(view.market) is not None else first_choice(snapshot)
+        detail = view.detail if market == view.market and now - self._detail_at <= STALE_S else None
+        same = held is not None and _says_the_same(held, snapshot) and (market, detail) == (view.market, view.detail)
+        self._view = replace(
+            view,
+            snapshot=snapshot,
+            received_at=now,
+            version=view.version + (0 if same else 1),
+            market=market,
+            detail=detail,
+        )
+
+    def put_detail(self, detail: MarketDetail, now: float) -> None:
+        """Replace what is told of the selected market; what is told of another is late, and dropped."""
+        view = self._view
+        if detail.market != view.market:
+            return
+        self._detail_at = now
+        same = view.detail is not None and msgspec.structs.replace(detail, version=view.detail.version) == view.detail
+        self._view = replace(view, detail=detail, version=view.version + (0 if same else 1))
+
+    def select(self, market: str) -> bool:
+        """Select ``market``; False where the engine does not carry it."""
+        view = self._view
+        if view.snapshot is None or view.snapshot.hedge(market) is None:
+            return False
+        if market != view.market:
+            self._view = replace(view, market=market, detail=None, version=view.version + 1)
+        return True
 
     def put_history(self, history: HistoryView) -> None:
         """Replace what the charts draw; the engine sends only the newest."""
@@ -143,7 +206,10 @@ class Store:
             self._view = replace(self._view, link=link, version=self._view.version + 1)
 
     def engine_is(self, pid: int) -> None:
-        """Called at each welcome: another engine process numbers its log lines anew."""
+        """Called at each welcome: another engine process numbers its log lines anew, and what was told over the old
+        connection is told again."""
+        if self._view.detail is not None:
+            self._view = replace(self._view, detail=None, version=self._view.version + 1)
         if pid != self._pid:
             self._pid = pid
             self._last_sequence = -1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from painted import Look, contrast, painted, runs
 from rich.color import ColorSystem
-from snapshots import make_confirmation, make_snapshot
+from snapshots import make_confirmation, make_hedge, make_snapshot, with_hedge
 from test_tui_screen import full_snapshot, log_lines
 from tui_fakes import FakeEngine, log_line, replace, terminal
 
@@ -88,8 +88,8 @@ async def test_the_mode_is_a_word_without_utf8() -> None:
 async def test_a_dialog_says_the_mode() -> None:
     async with terminal(FakeEngine(in_mode("replay")), size=(80, 24), theme="ansi") as t:
         for mode in ("replay", "paper", "live"):
-            await t.publish(engine=in_mode(mode, "trade" if mode == "live" else "").engine, confirmation=None)
-            await t.publish(confirmation=make_confirmation(operation_id=f"op-{mode}"))
+            await t.publish(engine=in_mode(mode, "trade" if mode == "live" else "").engine, confirmations=())
+            await t.publish(confirmations=(make_confirmation(operation_id=f"op-{mode}"),))
             assert f"· {mode.upper()}" in t.text()
 
 
@@ -107,10 +107,6 @@ async def test_no_color_leaves_only_greys(monkeypatch: pytest.MonkeyPatch) -> No
         assert "LIVE TRADE" in t.lines()[0]
 
 
-def _gate(status: VerdictStatus) -> Snapshot:
-    return make_snapshot(gates=(Verdict("LEVERAGE", status, "1.00x", "10x"),))
-
-
 def _account(**changes: Any) -> Snapshot:
     base = make_snapshot()
     return replace(base, account=replace(base.account, **changes))
@@ -123,8 +119,8 @@ def _pnl(value: float) -> Snapshot:
 
 
 def _carry(value: float) -> Snapshot:
-    base = make_snapshot()
-    return replace(base, carry=replace(base.carry, now_apr=value, expected_per_hour=value))
+    carry = replace(make_hedge("SOL-PERP").carry, now_apr=value, expected_per_hour=value)
+    return with_hedge(make_snapshot(), carry=carry)
 
 
 def _state(state: str) -> Snapshot:
@@ -132,8 +128,8 @@ def _state(state: str) -> Snapshot:
     return replace(base, engine=replace(base.engine, state=state))
 
 
-TELLS = {
-    "a gate's verdict": [_gate(status) for status in VerdictStatus],
+TELLS: dict[str, Sequence[Snapshot | tuple[Verdict, ...]]] = {
+    "a gate's verdict": [(Verdict("LEVERAGE", status, "1.00x", "10x"),) for status in VerdictStatus],
     "health": [_account(health=value) for value in (97, 40, 10)],
     "profit or loss": [_pnl(31.2), _pnl(-31.2)],
     "carry": [_carry(7.9), _carry(-7.9)],
@@ -146,10 +142,13 @@ TELLS = {
 async def test_a_difference_is_told_without_colour(what: str, ascii_only: bool) -> None:
     """Two states of one thing differ in their characters, digits aside."""
     pages = []
-    async with terminal(FakeEngine(TELLS[what][0]), size=(160, 48), ascii_only=ascii_only) as t:
-        for snapshot in TELLS[what]:
-            t.engine.snapshot = replace(snapshot, version=t.engine.snapshot.version)
-            await t.publish()
+    async with terminal(size=(160, 48), ascii_only=ascii_only) as t:
+        for told in TELLS[what]:
+            if isinstance(told, Snapshot):
+                t.engine.snapshot = replace(told, version=t.engine.snapshot.version)
+                await t.publish()
+            else:
+                await t.publish_detail(gates=told)
             # Until the marks of changed figures have gone.
             for _ in range(2):
                 await t.wait(2.0)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from painted import painted
-from snapshots import make_confirmation
-from test_tui_screen import full_snapshot
+from snapshots import make_confirmation, make_detail
+from test_tui_screen import full_detail, full_engine, full_snapshot
 from textual.color import Color
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
@@ -33,7 +33,7 @@ from tui_fakes import (
 
 from deltatui.domain import command as commands
 from deltatui.domain.event import Level
-from deltatui.domain.snapshot import AlertView, Snapshot, SourceView
+from deltatui.domain.snapshot import ActionView, AlertView, Snapshot, SourceView
 from deltatui.tui import enabled
 from deltatui.tui.actions import ACTIONS, BY_ID, PANES, Context
 from deltatui.tui.modals.base import ARM_AFTER_S, Dialog
@@ -67,6 +67,8 @@ async def fresh(t: Terminal, snapshot: Snapshot | None = None) -> None:
     log.set_wrap(False)
     log.set_follow(True)
     engine.snapshot = replace(snapshot or full_snapshot(), version=engine.snapshot.version)
+    engine.details["SOL-PERP"] = full_detail()
+    app.operator.select("SOL-PERP")
     engine.hold = None
     engine.publish()
     await t.settle()
@@ -316,8 +318,14 @@ async def _(t: Terminal, key: str) -> None:
 
 @does("open-row")
 async def _(t: Terminal, key: str) -> None:
-    await t.press("tab", key)
-    assert [pane.NUMBER for pane in t.app.main.panes if pane.display] == ["5"]
+    def shown() -> list[str]:
+        return [pane.NUMBER for pane in t.app.main.panes if pane.display]
+
+    await t.press("tab", "home", key)
+    assert t.app.store.view.market == "BTC-PERP"
+    assert len(shown()) == 10
+    await t.press(key)
+    assert shown() == ["5"]
     assert sent(t) == []
 
 
@@ -382,7 +390,7 @@ changes("take-direction", lambda t: top(t).direction, "t")  # type: ignore[attr-
 @does("take-spot")
 async def _(t: Terminal, key: str) -> None:
     sources = (SourceView("wallet", 2.5), SourceView("deposited", 4.0))
-    await t.publish(actions=with_action(t.engine.snapshot, "TAKE", sources=sources).actions)
+    await t.publish_detail(actions=with_action(make_detail(), "TAKE", sources=sources).actions)
     await t.press("t")
     seen = []
     for _ in range(4):
@@ -400,7 +408,7 @@ changes("prompt-regex", lambda t: top(t).regex, "slash")  # type: ignore[attr-de
 
 @does("confirm-force")
 async def _(t: Terminal, key: str) -> None:
-    await t.publish(confirmation=make_confirmation())
+    await t.publish(confirmations=(make_confirmation(),))
     dialog = top(t)
     assert isinstance(dialog, ConfirmDialog)
     await t.wait(0.5)
@@ -440,7 +448,7 @@ def test_every_action_has_a_case() -> None:
 
 @pytest.mark.parametrize("group", sorted({action.group for action in ACTIONS}))
 async def test_every_key_does_what_it_says(group: str) -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=SIZE, theme="dark") as t:
+    async with terminal(full_engine(), size=SIZE, theme="dark") as t:
         t.engine.tell_history(make_history())
         lines = ("pear 1", "broken 1", "pear 2", "broken 2", "pear 3")
         levels = (Level.ERROR if "broken" in line else Level.INFO for line in lines)
@@ -456,7 +464,8 @@ async def test_every_key_does_what_it_says(group: str) -> None:
 
 # Why it is refused
 
-TRADES = {"take", "leave", "rebalance", "settle", "deposit", "withdraw"}
+ON_A_MARKET = {"take", "leave", "rebalance", "settle"}
+TRADES = {*ON_A_MARKET, "deposit", "withdraw"}
 SPEEDS = {"speed-up", "speed-down"}
 STEERING = {"pause", "automation", "forget-losses", *SPEEDS}
 ORDERS = TRADES | STEERING
@@ -481,14 +490,31 @@ class Situation(NamedTuple):
 
 
 def with_(change: Callable[[Snapshot], Snapshot]) -> Callable[[], FakeEngine]:
-    return lambda: FakeEngine(change(full_snapshot()))
+    return lambda: full_engine(change(full_snapshot()))
 
 
-def says_no(reason: str) -> Callable[[Snapshot], Snapshot]:
-    def change(snapshot: Snapshot) -> Snapshot:
-        return replace(snapshot, actions=tuple(replace(a, enabled=False, reason=reason) for a in snapshot.actions))
+def offers_nothing() -> FakeEngine:
+    return full_engine(full_snapshot(actions=()), actions=())
 
-    return change
+
+def says_no(reason: str) -> Callable[[], FakeEngine]:
+    def refused(actions: tuple[ActionView, ...]) -> tuple[ActionView, ...]:
+        return tuple(replace(action, enabled=False, reason=reason) for action in actions)
+
+    return lambda: full_engine(
+        full_snapshot(actions=refused(full_snapshot().actions)), actions=refused(full_detail().actions)
+    )
+
+
+def silent_about_markets() -> FakeEngine:
+    """Sends snapshots, and has not told yet what it says of any market."""
+    engine = FakeEngine()
+    engine.details.clear()
+    return engine
+
+
+def carries_nothing(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, hedges=(), positions=())
 
 
 def at_speed(speed: int) -> Callable[[Snapshot], Snapshot]:
@@ -522,11 +548,12 @@ SITUATIONS = {
     ),
     "no data yet": Situation({"no data from the engine yet": {*ORDERS, "delegate"}}, SilentEngine),
     "old data": Situation({"the data are 5 s old": TRADES, **NO_CHAIN}, FakeEngine, grow_old),
-    "nothing offered": Situation(
-        {"this engine does not offer it": ORDERS, **NO_CHAIN}, with_(lambda s: replace(s, actions=()))
-    ),
-    "the engine says no": Situation({"venue paused [/x]": ORDERS, **NO_CHAIN}, with_(says_no("venue paused [/x]"))),
-    "no, and no reason": Situation({"not possible now": ORDERS, **NO_CHAIN}, with_(says_no(""))),
+    "nothing offered": Situation({"this engine does not offer it": ORDERS, **NO_CHAIN}, offers_nothing),
+    "the engine says no": Situation({"venue paused [/x]": ORDERS, **NO_CHAIN}, says_no("venue paused [/x]")),
+    "no, and no reason": Situation({"not possible now": ORDERS, **NO_CHAIN}, says_no("")),
+    # What the engine judges itself is not held up.
+    "not told yet": Situation({"asking the engine about SOL-PERP": {"take"}, **NO_CHAIN}, silent_about_markets),
+    "no market": Situation({"this engine carries no market": ON_A_MARKET, **NO_CHAIN}, with_(carries_nothing)),
     "no resume": Situation({"reconcile first": {"pause"}, **NO_CHAIN}, with_(only_no_resume)),
     "fastest": Situation({"already the fastest speed": {"speed-up"}, **NO_CHAIN}, with_(at_speed(604_800))),
     "slowest": Situation({"already the slowest speed": {"speed-down"}, **NO_CHAIN}, with_(at_speed(1))),
@@ -691,7 +718,7 @@ HARMLESS = {
 
 async def test_every_action_that_opens_a_dialog_has_a_guard() -> None:
     opened: dict[str, str | None] = {}
-    async with terminal(FakeEngine(automation_off(full_snapshot())), size=(80, 24)) as t:
+    async with terminal(full_engine(automation_off(full_snapshot())), size=(80, 24)) as t:
         t.app.action_suspend_process = lambda: None  # type: ignore[method-assign]
         for action in ACTIONS:
             if action.context in OPEN:
@@ -707,7 +734,7 @@ async def test_every_action_that_opens_a_dialog_has_a_guard() -> None:
 async def test_a_dialog_waits_disarms_and_sends_once(action_id: str) -> None:
     guard, key = GUARDS[action_id], BY_ID[action_id].keys[0]
     left: list[int] = []
-    async with terminal(FakeEngine(guard.snapshot(full_snapshot())), size=(80, 24)) as t:
+    async with terminal(full_engine(guard.snapshot(full_snapshot())), size=(80, 24)) as t:
         t.app.leave = lambda return_code: left.append(return_code)  # type: ignore[method-assign]
 
         async def opened() -> None:
@@ -755,7 +782,7 @@ async def test_a_dialog_waits_disarms_and_sends_once(action_id: str) -> None:
 
 @pytest.mark.parametrize("action_id", ["filter-rows", "log-filter", "log-search", "palette", "help", "jump"])
 async def test_a_harmless_dialog_closes_without_a_trace(action_id: str) -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=(80, 24)) as t:
+    async with terminal(full_engine(), size=(80, 24)) as t:
         before = t.text()
         await t.press(BY_ID[action_id].keys[0], "escape")
         assert isinstance(top(t), MainScreen)

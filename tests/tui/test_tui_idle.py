@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from snapshots import make_snapshot
-from test_tui_screen import full_snapshot
+from snapshots import make_detail, make_hedge, make_snapshot, with_hedge
+from test_tui_screen import full_engine
 from textual.screen import Screen
-from tui_fakes import FakeEngine, Terminal, replace, tape_history, terminal
+from tui_fakes import Terminal, replace, tape_history, terminal
 
 from deltatui.tui.panes.base import Body
 from deltatui.tui.panes.status import StatusLine
@@ -42,7 +42,7 @@ async def test_a_standing_engine_moves_only_the_clock(size: tuple[int, int], mon
         laid_out.append(self)
         refresh_layout(self, *args, **kwargs)  # type: ignore[arg-type]
 
-    async with terminal(FakeEngine(full_snapshot()), size=size) as t:
+    async with terminal(full_engine(), size=size) as t:
         t.engine.tell_history(tape_history())
         await t.settle()
         await beat(t)
@@ -100,5 +100,17 @@ def test_the_store_tells_news_from_a_beat() -> None:
     assert store.view.version == version
     assert store.view.snapshot is again
     assert store.view.received_at == 2.0
-    store.put_snapshot(replace(again, prices=replace(again.prices, oracle=1.0)), 3.0)
+    sol = make_hedge("SOL-PERP")
+    store.put_snapshot(with_hedge(again, prices=replace(sol.prices, oracle=1.0)), 3.0)
+    assert store.view.version == version + 1
+
+
+def test_a_detail_that_says_the_same_is_a_beat_too() -> None:
+    store = Store()
+    store.put_snapshot(make_snapshot(), 1.0)
+    store.put_detail(make_detail(), 1.0)
+    version = store.view.version
+    store.put_detail(make_detail(version=2), 2.0)
+    assert store.view.version == version
+    store.put_detail(make_detail(version=3, gates=()), 3.0)
     assert store.view.version == version + 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from snapshots import OPERATOR_S, make_confirmation, make_snapshot, make_verdicts
 from textual.events import Paste
-from tui_fakes import FakeEngine, Terminal, plan_for, replace, terminal, with_action
+from tui_fakes import FakeEngine, Terminal, offering, plan_for, replace, terminal
 
 from deltatui.domain.command import (
     Cancel,
@@ -41,7 +41,7 @@ def allowed_confirmation(**changes: Any) -> ConfirmationView:
 
 
 def pending(**changes: Any) -> FakeEngine:
-    return FakeEngine(make_snapshot(confirmation=allowed_confirmation(**changes)))
+    return FakeEngine(make_snapshot(confirmations=(allowed_confirmation(**changes),)))
 
 
 # Plain commands
@@ -94,7 +94,7 @@ async def test_pause_becomes_resume() -> None:
     ],
 )
 async def test_a_refused_action_says_why_and_sends_nothing(key: str, action: str) -> None:
-    engine = FakeEngine(with_action(make_snapshot(), action, enabled=False, reason="the venue is paused [/x]"))
+    engine = offering(action, enabled=False, reason="the venue is paused [/x]")
     async with terminal(engine) as t:
         await t.press(key)
         assert t.engine.commands == []
@@ -180,15 +180,14 @@ async def test_an_action_that_runs_is_not_started_again() -> None:
 
 
 async def test_leave_is_about_the_row_and_not_the_place() -> None:
-    rows = make_snapshot().opportunities
-    other = replace(rows[0], key="BTC-PERP", market="BTC-PERP", net_apr_pct=-20.0)
-    async with terminal(FakeEngine(make_snapshot(opportunities=(rows[0], other))), size=(160, 48)) as t:
+    sol, btc = make_snapshot().opportunities
+    async with terminal(size=(160, 48)) as t:
         grid = t.app.screen.query_one("#opportunities", LiveGrid)
         grid.focus()
-        await t.press("down")
+        await t.press("down", "enter")
         assert grid.cursor_key == "BTC-PERP"
         await t.wait(2.0)
-        await t.publish(opportunities=(rows[0], replace(other, net_apr_pct=50.0)))
+        await t.publish(opportunities=(btc, sol))
         assert grid.keys == ("BTC-PERP", "SOL-PERP")
         await t.press("l")
         command = t.engine.commands[0]
@@ -199,17 +198,16 @@ async def test_leave_is_about_the_row_and_not_the_place() -> None:
 
 async def test_a_row_that_vanished_under_the_cursor_sends_nothing() -> None:
     rows = make_snapshot().opportunities
-    other = replace(rows[0], key="BTC-PERP", market="BTC-PERP", net_apr_pct=-20.0)
-    async with terminal(FakeEngine(make_snapshot(opportunities=(rows[0], other))), size=(160, 48)) as t:
+    async with terminal(size=(160, 48)) as t:
         t.app.screen.query_one("#opportunities", LiveGrid).focus()
-        await t.press("down")
+        await t.press("down", "enter")
         await t.wait(2.0)
-        await t.publish(opportunities=rows)
+        await t.publish(opportunities=rows[:1])
         await t.press("l")
         await t.press("t")
         assert t.engine.commands == []
         assert any("BTC-PERP is gone" in toast for toast in t.toasts())
-        await t.press("up", "l")
+        await t.press("up", "enter", "l")
         assert [command.market for command in t.engine.commands] == ["SOL-PERP"]  # type: ignore[union-attr]
 
 
@@ -606,7 +604,7 @@ async def test_a_take_fits_on_every_screen(size: tuple[int, int]) -> None:
 async def test_a_confirmation_opens_by_itself_and_shows_everything() -> None:
     engine = FakeEngine()
     async with terminal(engine) as t:
-        await t.publish(confirmation=make_confirmation(source="engine"))
+        await t.publish(confirmations=(make_confirmation(source="engine"),))
         assert isinstance(t.app.screen, ConfirmDialog)
         text = t.text()
         for words in (
@@ -666,7 +664,7 @@ def every_gate(*, live: bool = False) -> tuple[Verdict, ...]:
 async def test_all_of_a_confirmation_stands_on_the_smallest_screen() -> None:
     reason = "expected carry is -10.2 % APR"
     confirmation = make_confirmation(verdicts=every_gate(), carry_sentence=reason, side="short perp + buy spot")
-    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(confirmation,))), size=(80, 24)) as t:
         text = t.text()
         assert "▐REPLAY▌" in t.lines()[0], "the badge stays in sight"
         for verdict in every_gate():
@@ -694,7 +692,7 @@ async def test_a_large_live_confirmation_stands_on_the_smallest_screen() -> None
         can_force=False,
         notional=1_000_000.0,
     )
-    snapshot = make_snapshot(confirmation=confirmation)
+    snapshot = make_snapshot(confirmations=(confirmation,))
     live = replace(snapshot, engine=replace(snapshot.engine, mode="live", live_mode="trade"))
     async with terminal(FakeEngine(live), size=(80, 24)) as t:
         text = t.text()
@@ -707,7 +705,7 @@ async def test_a_large_live_confirmation_stands_on_the_smallest_screen() -> None
 async def test_more_than_a_screen_of_refusals_scrolls_and_says_so() -> None:
     verdicts = tuple(replace(v, status=VerdictStatus.UNKNOWN, observed="unknown") for v in every_gate())
     confirmation = make_confirmation(verdicts=verdicts, can_force=False)
-    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(confirmation,))), size=(80, 24)) as t:
         await t.settle()
         assert "[ Cancel ]" in t.text()
         assert "take: refused by its gates" in t.text()
@@ -722,7 +720,7 @@ async def test_more_than_a_screen_of_refusals_scrolls_and_says_so() -> None:
 async def test_a_long_reason_of_the_break_even_goes_on_below() -> None:
     reason = "only the newest record pays; the average over the last week is -12.4 % APR and falling since Monday"
     confirmation = make_confirmation(carry_sentence=reason)
-    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(confirmation,))), size=(80, 24)) as t:
         said = " ".join(" ".join(line.split("│")[2] for line in t.lines() if line.count("│") >= 3).split())
         assert reason in said
 
@@ -735,10 +733,11 @@ async def test_after_leaving_the_empty_table_is_about_the_market_again() -> None
         assert isinstance(t.app.screen, TakeDialog)
         assert t.app.screen.market == "SOL-PERP"
         await t.press("escape")
-        other = replace(t.engine.snapshot.prices, market="ETH-PERP")
-        await t.publish(prices=other)
-        await t.press("t")
-        assert not isinstance(t.app.screen, TakeDialog), "the lost row was of another market"
+        t.app.operator.select("BTC-PERP")
+        await t.settle()
+        await t.press("l")
+        assert t.engine.commands == [], "the lost row was of another market"
+        assert any("the chosen row SOL-PERP is gone" in toast for toast in t.toasts())
 
 
 async def test_a_key_held_down_since_before_never_arms() -> None:
@@ -767,11 +766,11 @@ async def test_a_dialog_of_one_engine_sends_nothing_to_another() -> None:
 
 async def test_force_does_not_outlive_its_warning() -> None:
     refused = make_confirmation()
-    async with terminal(FakeEngine(make_snapshot(confirmation=refused))) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(refused,)))) as t:
         await t.wait(0.5)
         await t.press("f")
         assert "FORCED" in t.text()
-        await t.publish(confirmation=replace(refused, allowed=True, can_force=False, verdicts=()))
+        await t.publish(confirmations=(replace(refused, allowed=True, can_force=False, verdicts=()),))
         await t.wait(0.5)
         await t.press("y")
         assert [command.force for command in t.engine.commands if isinstance(command, Confirm)] == [False]
@@ -779,7 +778,7 @@ async def test_force_does_not_outlive_its_warning() -> None:
 
 async def test_a_leave_has_nothing_to_earn_back() -> None:
     leave = make_confirmation(kind="LEAVE", side="close")
-    async with terminal(FakeEngine(make_snapshot(confirmation=leave)), size=(80, 24)) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(leave,))), size=(80, 24)) as t:
         text = t.text()
         assert "Leave SOL-PERP" in text
         assert "costs       $3.50" in text
@@ -790,7 +789,7 @@ async def test_a_leave_has_nothing_to_earn_back() -> None:
 async def test_a_break_even_nobody_can_judge_is_not_never() -> None:
     verdict = Verdict("profitability", VerdictStatus.UNKNOWN, "unknown", "", "too few funding records")
     confirmation = make_confirmation(verdicts=(verdict,), break_even_h=None, carry_sentence="")
-    async with terminal(FakeEngine(make_snapshot(confirmation=confirmation)), size=(80, 24)) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(confirmation,))), size=(80, 24)) as t:
         line = next(line for line in t.lines() if "│ break-even  " in line)
         assert "n/a" in line
         assert "never" not in line
@@ -816,7 +815,7 @@ async def test_y_works_after_the_arming_time_and_once() -> None:
             engine.snapshot.version,
         )
         engine.hold.set()
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         assert isinstance(t.app.screen, MainScreen)
         assert any("take SOL-PERP: done" in toast for toast in t.toasts())
 
@@ -826,7 +825,7 @@ async def test_l_and_y_in_one_burst_send_no_confirmation() -> None:
 
     def answer(command: object) -> CommandResult:
         if isinstance(command, Leave):
-            engine.publish(confirmation=allowed_confirmation(kind="LEAVE"))
+            engine.publish(confirmations=(allowed_confirmation(kind="LEAVE"),))
             return CommandResult(ResultStatus.NEEDS_CONFIRMATION, "", "", "op-0007")
         return CommandResult(ResultStatus.DONE, "", "done")
 
@@ -848,7 +847,7 @@ async def test_the_running_state_is_shown_until_the_result() -> None:
         await t.press("y")
         assert "sent once" in t.text()
         operation = OperationView("op-0007", "TAKE", "SOL-PERP", "SENT", "leg 1 of 2", OPERATOR_S, False)
-        await t.publish(confirmation=None, operation=operation)
+        await t.publish(confirmations=(), operations=(operation,))
         assert "SENT" in t.text()
         assert "leg 1 of 2" in t.text()
         await t.press("enter")
@@ -912,7 +911,7 @@ async def test_the_countdown_runs_and_an_expired_confirmation_cannot_be_sent() -
         await t.press("y")
         assert t.engine.commands == []
         assert "expired" in t.text()
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         assert isinstance(t.app.screen, MainScreen)
         await t.wait(1.0)
         assert any("the question has ended" in toast for toast in t.toasts())
@@ -922,7 +921,7 @@ async def test_a_change_of_the_trade_arms_anew() -> None:
     async with terminal(pending()) as t:
         await t.wait(0.5)
         legs = (LegView("SOL-PERP", -10.0, 188.48), LegView("SOL", 20.0, 190.37))
-        await t.publish(confirmation=allowed_confirmation(legs=legs))
+        await t.publish(confirmations=(allowed_confirmation(legs=legs),))
         assert "sell 10 SOL-PERP  buy 20 SOL" in t.text()
         await t.press("y")
         assert t.engine.commands == []
@@ -931,7 +930,7 @@ async def test_a_change_of_the_trade_arms_anew() -> None:
 async def test_another_confirmation_is_another_dialog() -> None:
     async with terminal(pending()) as t:
         await t.wait(0.5)
-        await t.publish(confirmation=allowed_confirmation(operation_id="op-0008"))
+        await t.publish(confirmations=(allowed_confirmation(operation_id="op-0008"),))
         await t.press("y")
         assert t.engine.commands == []
         await t.wait(0.5)
@@ -940,7 +939,7 @@ async def test_another_confirmation_is_another_dialog() -> None:
 
 
 async def test_force_shows_the_loss_and_arms_anew() -> None:
-    async with terminal(FakeEngine(make_snapshot(confirmation=make_confirmation()))) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(make_confirmation(),)))) as t:
         await t.press("f")
         assert "FORCED" not in t.text(), "typed ahead, f does nothing"
         await t.wait(0.5)
@@ -958,7 +957,7 @@ async def test_force_shows_the_loss_and_arms_anew() -> None:
 
 
 async def test_what_cannot_be_forced_cannot() -> None:
-    async with terminal(FakeEngine(make_snapshot(confirmation=make_confirmation(can_force=False)))) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(make_confirmation(can_force=False),)))) as t:
         await t.wait(0.5)
         await t.press("f", "y")
         assert t.engine.commands == []
@@ -966,7 +965,7 @@ async def test_what_cannot_be_forced_cannot() -> None:
 
 
 async def test_a_large_live_trade_needs_its_symbol() -> None:
-    snapshot = make_snapshot(confirmation=allowed_confirmation(notional=10_001.0))
+    snapshot = make_snapshot(confirmations=(allowed_confirmation(notional=10_001.0),))
     engine = FakeEngine(replace(snapshot, engine=replace(snapshot.engine, mode="live", live_mode="trade")))
     async with terminal(engine) as t:
         await t.wait(0.5)
@@ -992,7 +991,7 @@ async def test_a_large_live_trade_needs_its_symbol() -> None:
     ],
 )
 async def test_the_engine_says_what_is_a_large_trade(mode: str, threshold: float, typed: bool) -> None:
-    snapshot = make_snapshot(confirmation=allowed_confirmation())
+    snapshot = make_snapshot(confirmations=(allowed_confirmation(),))
     engine = FakeEngine(replace(snapshot, engine=replace(snapshot.engine, mode=mode, typed_above_usd=threshold)))
     async with terminal(engine) as t:
         await t.wait(0.5)
@@ -1002,7 +1001,7 @@ async def test_the_engine_says_what_is_a_large_trade(mode: str, threshold: float
 
 
 async def test_a_read_only_terminal_sees_the_confirmation_but_answers_nothing() -> None:
-    engine = FakeEngine(make_snapshot(confirmation=allowed_confirmation()), read_only=True)
+    engine = FakeEngine(make_snapshot(confirmations=(allowed_confirmation(),)), read_only=True)
     async with terminal(engine) as t:
         await t.wait(0.5)
         await t.press("y")
@@ -1082,9 +1081,9 @@ async def test_kill_opens_over_any_dialog_and_once() -> None:
 async def test_the_kill_dialog_stays_when_the_confirmation_under_it_ends() -> None:
     async with terminal(pending()) as t:
         await t.press("exclamation_mark")
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         assert isinstance(t.app.screen, KillDialog)
-        await t.publish(confirmation=allowed_confirmation(operation_id="op-0008"))
+        await t.publish(confirmations=(allowed_confirmation(operation_id="op-0008"),))
         assert isinstance(t.app.screen, KillDialog), "no other dialog comes over it"
         await t.press("escape")
         await t.settle()
@@ -1210,6 +1209,6 @@ async def test_remapped_keys_do_the_same(tmp_path: Path) -> None:
         await t.press("y")
         assert engine.commands == []
         await t.press("z")
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         await t.press("l", "r")
         assert [type(command) for command in engine.commands] == [Confirm, Rebalance, Leave]

@@ -7,9 +7,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from snapshots import MARKET_S, make_confirmation, make_snapshot
-from test_tui_screen import full_snapshot, log_lines
-from tui_fakes import FakeEngine, Terminal, log_line, make_cards, make_history, replace, tape_history, terminal
+from snapshots import MARKET_S, make_confirmation, make_hedge, make_snapshot
+from test_tui_screen import full_detail, full_engine, full_snapshot, log_lines
+from tui_fakes import (
+    FakeEngine,
+    Terminal,
+    log_line,
+    make_cards,
+    make_history,
+    replace,
+    tape_history,
+    terminal,
+    with_market,
+)
 
 from deltatui.domain.event import Level
 from deltatui.domain.snapshot import CardView, ClockView, EngineView, FeedView, LiquidationBucket
@@ -23,6 +33,7 @@ from deltatui.tui.panes.delta import clock_line, left_to_earn
 from deltatui.tui.panes.liquidations import by_hour
 from deltatui.tui.panes.market import card_value
 from deltatui.tui.screens.main import MainScreen
+from deltatui.tui.store import Shown
 from deltatui.tui.widgets.chart import BrailleChart
 from deltatui.tui.widgets.grid import LiveGrid
 from deltatui.tui.widgets.logview import LogView
@@ -66,14 +77,21 @@ def test_hours_of_the_day() -> None:
 
 
 async def test_charts_wait_draw_and_speak() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         assert t.text().count("waiting for the first history") == 3
         t.engine.tell_history(make_history())
         await t.settle()
         text = t.text()
         assert "waiting for the first history" not in text
-        assert "always-short 3,778.43" in text
+        assert "short SOL 3,778.43" in text
         assert "flat 3,800.00" in text
+        await t.press("8")
+        assert "always-short SOL 3,778.43" in t.text()
+        t.app.operator.select("BTC-PERP")
+        await t.settle()
+        assert "always-short BTC 3,835.95" in t.text(), "the equity is the account's, always-short the market's"
+        t.app.operator.select("SOL-PERP")
+        await t.press("8")
         assert "9 Liquidations by price" in text
         await t.press("8")
         assert t.app.screen.query_one("#equity", BrailleChart).size.height > 30
@@ -82,7 +100,7 @@ async def test_charts_wait_draw_and_speak() -> None:
 
 
 async def test_charts_are_drawn_at_half_a_hertz() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         t.engine.tell_history(make_history())
         await t.pilot.pause()
         drawn = []
@@ -94,8 +112,9 @@ async def test_charts_are_drawn_at_half_a_hertz() -> None:
 
 
 async def test_empty_histories_say_so() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
-        t.engine.tell_history(tape_history(funding=(), equity=(), always_short=(), flat=None))
+    async with terminal(full_engine(), size=WIDE) as t:
+        nothing = tape_history(funding=(), always_short=())
+        t.engine.tell_history(replace(nothing, equity=(), flat=None))
         await t.settle()
         text = t.text()
         assert "no funding record yet" in text
@@ -104,7 +123,7 @@ async def test_empty_histories_say_so() -> None:
 
 
 async def test_a_chart_of_a_lost_engine_is_old() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         t.engine.tell_history(make_history())
         await t.settle()
         t.engine.drop()
@@ -115,7 +134,7 @@ async def test_a_chart_of_a_lost_engine_is_old() -> None:
 
 
 async def test_pane_nine_shows_what_there_is_and_switches() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         t.engine.tell_history(tape_history())
         await t.settle()
         assert "9 Funding by hour" in t.text()
@@ -132,7 +151,7 @@ async def test_pane_nine_shows_what_there_is_and_switches() -> None:
 
 
 async def test_liquidations_are_read_by_price() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         t.engine.tell_history(make_history())
         await t.settle()
         await t.press("9")
@@ -150,10 +169,10 @@ async def test_liquidations_are_read_by_price() -> None:
         assert f"{above.count} liquidations" in t.text()
         gone = tuple(
             LiquidationBucket(bucket.price, 99, bucket.notional)
-            for bucket in make_history().liquidations
+            for bucket in make_history().markets[0].liquidations
             if bucket.price != above.price
         )
-        t.engine.tell_history(make_history(version=2, liquidations=gone))
+        t.engine.tell_history(with_market(make_history(version=2), liquidations=gone))
         await t.settle()
         assert bars.cursor_bar is None, "another bucket never takes its place"
 
@@ -178,12 +197,12 @@ def test_card_values(card: CardView, text: str) -> None:
 
 
 async def test_cards_have_a_word_a_sign_and_a_reason() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         text = t.text()
         for words in ("✓ good", "▲ warning", "✕ bad", "─ neutral", "? no feed"):
             assert words in text
         known = tuple(replace(card, value=1.0, status="good") for card in make_cards())
-        await t.publish(cards=known)
+        await t.publish_detail(cards=known)
         assert t.text().count("✓ good") == 6
         await t.press("6")
         assert "1 m old" in t.text(), "the age of the funding card"
@@ -193,24 +212,24 @@ async def test_cards_have_a_word_a_sign_and_a_reason() -> None:
 
 
 async def test_a_card_that_is_not_renewed_is_old() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         pane = t.app.main.pane("6")
         depth = replace(make_cards()[1], age_s=7.0)
         late = tuple(depth if card.id == "depth" else card for card in make_cards())
-        await t.publish(cards=late)
+        await t.publish_detail(cards=late)
         assert not pane.has_class("-old"), "a tape has a time of its own"
         await t.publish(engine=replace(t.engine.snapshot.engine, mode="paper"))
         assert pane.has_class("-old")
         assert any("6 Market" in line and "7 s old" in line for line in t.lines())
-        await t.publish(cards=make_cards())
+        await t.publish_detail(cards=make_cards())
         assert not pane.has_class("-old"), "the funding card may be older"
 
 
 async def test_why_alone_shows_every_gate_with_all_it_has() -> None:
     verdicts = tuple(
-        replace(verdict, reason=f"because of {verdict.code.lower()}", age_s=90.0) for verdict in full_snapshot().gates
+        replace(verdict, reason=f"because of {verdict.code.lower()}", age_s=90.0) for verdict in full_detail().gates
     )
-    async with terminal(FakeEngine(replace(full_snapshot(), gates=verdicts)), size=(80, 24)) as t:
+    async with terminal(full_engine(gates=verdicts), size=(80, 24)) as t:
         await t.press("3")
         pane = t.app.screen.query_one("#pane-3")
         assert t.app.focused is pane
@@ -228,7 +247,7 @@ async def test_why_alone_shows_every_gate_with_all_it_has() -> None:
 
 
 async def test_positions_alone_show_where_the_equity_came_from() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=(120, 35)) as t:
+    async with terminal(full_engine(), size=(120, 35)) as t:
         await t.press("2")
         text = t.text()
         for words in ("notional", "unsettled", "to liq", "+118%", "opening equity", "spot, revaluation", "unexplained"):
@@ -272,7 +291,7 @@ async def test_a_near_liquidation_of_a_leg_has_a_sign() -> None:
 )
 def test_the_break_even_clock(earned: float | None, cost: float | None, per_hour: float | None, words: str) -> None:
     carry = replace(
-        make_snapshot().carry,
+        make_hedge("SOL-PERP").carry,
         held_since_market_s=MARKET_S,
         held_earned=earned,
         round_trip_cost=cost,
@@ -283,7 +302,7 @@ def test_the_break_even_clock(earned: float | None, cost: float | None, per_hour
 
 
 async def test_the_clock_stands_where_something_is_held() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         assert "earned -12.34 of 8.91  left never" in t.text()
         await t.press("4")
         assert "held since 2024-12-29" in t.text()
@@ -295,7 +314,7 @@ async def test_the_clock_stands_where_something_is_held() -> None:
 
 
 async def test_the_status_line_tells_wallet_rpc_and_feeds() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         assert "wallet paper · rpc, feeds n/a replay" in t.lines()[0]
     base = make_snapshot()
     live = replace(
@@ -333,7 +352,7 @@ async def test_delegates_are_refused_with_a_reason() -> None:
 
 
 async def test_a_letter_focuses_its_pane() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         await t.press("ctrl+o")
         assert isinstance(t.app.screen, JumpScreen)
         assert "─ q Log" in t.text().replace("  ", " ")
@@ -365,7 +384,7 @@ async def test_the_letters_go_when_the_panes_move_even_under_a_dialog() -> None:
         await t.settle()
         assert isinstance(t.app.screen, MainScreen)
         await t.press("ctrl+o")
-        await t.publish(confirmation=make_confirmation())
+        await t.publish(confirmations=(make_confirmation(),))
         assert isinstance(t.app.screen, ConfirmDialog)
         await t.pilot.resize_terminal(160, 48)
         await t.settle()
@@ -374,7 +393,7 @@ async def test_the_letters_go_when_the_panes_move_even_under_a_dialog() -> None:
 
 
 async def test_pane_nine_comes_when_it_is_asked_for() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=(80, 24)) as t:
+    async with terminal(full_engine(), size=(80, 24)) as t:
         t.engine.tell_history(make_history())
         await t.settle()
         await t.press("i")
@@ -387,8 +406,8 @@ async def test_pane_nine_comes_when_it_is_asked_for() -> None:
 async def test_buckets_that_are_no_numbers_are_left_out() -> None:
     bad = (LiquidationBucket(float("nan"), 1, 1.0), LiquidationBucket(190.0, 1, float("inf")))
     good = LiquidationBucket(189.0, 7, 5e5)
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
-        t.engine.tell_history(make_history(liquidations=(*bad, good)))
+    async with terminal(full_engine(), size=WIDE) as t:
+        t.engine.tell_history(with_market(make_history(), liquidations=(*bad, good)))
         await t.settle()
         assert "7 in all, $500K" in t.text()
 
@@ -397,7 +416,7 @@ async def test_buckets_that_are_no_numbers_are_left_out() -> None:
 
 
 async def test_sort_filter_and_open() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         await t.press("tab")
         grid = t.app.screen.query_one("#opportunities", LiveGrid)
         await t.press("o")
@@ -412,6 +431,8 @@ async def test_sort_filter_and_open() -> None:
         await t.press("F", *["backspace"] * 3, "enter")
         assert grid.shown == 3
         await t.press("enter")
+        assert t.app.store.view.market == "BTC-PERP"
+        await t.press("enter")
         assert t.app.screen.has_class("-zoom")
         assert "1. BTC-PERP" in " ".join(t.text().split())
 
@@ -424,7 +445,7 @@ async def test_without_a_table_it_says_so(key: str) -> None:
 
 
 async def test_a_changed_figure_is_marked_and_the_mark_ends() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE) as t:
+    async with terminal(full_engine(), size=WIDE) as t:
         first = t.engine.snapshot.positions[0]
         await t.publish(positions=(replace(first, mark_price=190.0), *t.engine.snapshot.positions[1:]))
         assert "▲190.0000" in t.text()
@@ -435,7 +456,7 @@ async def test_a_changed_figure_is_marked_and_the_mark_ends() -> None:
 async def test_rows_move_with_remapped_keys(tmp_path: Path) -> None:
     keymap = tmp_path / "keys.toml"
     keymap.write_text('[keys]\nrow-down = ["down", "z"]\nnext-match = "ctrl+n"\n', encoding="utf-8")
-    async with terminal(FakeEngine(full_snapshot()), size=WIDE, keymap=keymap) as t:
+    async with terminal(full_engine(), size=WIDE, keymap=keymap) as t:
         grid = t.app.screen.query_one("#positions", LiveGrid)
         await t.press("z")
         assert grid.cursor_key == "SOL"
@@ -502,7 +523,7 @@ async def test_wrap_copy_full_screen_and_errors(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_log_lines_helper_is_drawn() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=(120, 35)) as t:
+    async with terminal(full_engine(), size=(120, 35)) as t:
         log_lines(t.engine)
         await t.settle()
         assert "[REBALANCER]" in t.text()
@@ -536,7 +557,7 @@ async def test_no_line_is_longer_than_its_pane(size: tuple[int, int]) -> None:
             for line in body.lines:
                 assert width(line) <= body.size.width, "".join(part.text for part in line)
 
-    async with terminal(FakeEngine(full_snapshot()), size=size) as t:
+    async with terminal(full_engine(), size=size) as t:
         t.engine.tell_history(make_history())
         snapshots = [scaled(full_snapshot(), factor) for factor in (1.0, -1.0, 1e6)]
         for snapshot in snapshots:
@@ -548,7 +569,7 @@ async def test_no_line_is_longer_than_its_pane(size: tuple[int, int]) -> None:
             pane = t.app.main.pane(number)
             for snapshot in snapshots:
                 # Its lines alone: nothing needs to be painted.
-                pane.draw(snapshot, t.clock())
+                pane.draw(Shown(snapshot, "SOL-PERP", snapshot.hedge("SOL-PERP"), full_detail()), t.clock())
                 look()
             await t.press(number)
     assert looked_at >= 30

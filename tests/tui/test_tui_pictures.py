@@ -19,8 +19,8 @@ import pytest
 from painted import SIXTEEN, Look, Run, runs
 from rich.cells import cell_len
 from rich.color import ColorSystem
-from snapshots import make_confirmation
-from test_tui_screen import full_snapshot, log_lines
+from snapshots import make_confirmation, make_hedge, with_hedge
+from test_tui_screen import full_detail, full_engine, full_snapshot, log_lines
 from textual.geometry import Region
 from tui_fakes import FakeClient, FakeEngine, Terminal, make_history, replace, terminal
 
@@ -63,6 +63,48 @@ def live_snapshot() -> Snapshot:
     return replace(base, engine=engine, clock=clock, account=account, alerts=alerts)
 
 
+def two_held() -> Snapshot:
+    """A hedge in each of two markets."""
+    base, btc = full_snapshot(), make_hedge("BTC-PERP")
+    perp, spot = base.positions
+    rows = (
+        replace(
+            perp, key="BTC-PERP", market="BTC-PERP", size=-0.0152, entry_price=95_120.4, mark_price=94_190.0,
+            notional=1_431.7, unrealized_pnl=14.1, unsettled_pnl=2.0, funding=1.9, settled_pnl=0.0, total_pnl=1.9,
+            liq_price=141_870.0, liq_distance_pct=50.6,
+        ),
+        replace(
+            spot, key="wBTC", market="wBTC", size=0.0152, entry_price=95_140.0, mark_price=94_214.5, notional=1_432.1,
+            unrealized_pnl=-14.1,
+        ),
+    )  # fmt: skip
+    delta = replace(btc.delta, spot=0.0152, perp=-0.0152, reason="within the tolerance of 1.0 %")
+    carry = replace(
+        btc.carry, stance="CARRY", decision="CARRY", sentence="a short receives 8.1 % a year", held_by="operator",
+        now_apr=8.1, day_apr=7.7, week_apr=5.2, expected_per_hour=0.0133, break_even_h=146.0,
+        held_since_market_s=base.clock.market_s, held_earned=1.9, round_trip_cost=1.6,
+    )  # fmt: skip
+    held = with_hedge(base, "BTC-PERP", delta=delta, carry=carry, liq_price=141_870.0, liq_distance_pct=50.6)
+    return replace(held, positions=(*base.positions, *rows))
+
+
+async def _other_market(t: Terminal) -> None:
+    t.app.operator.select("BTC-PERP")
+    await t.wait(0.5)
+
+
+async def _take_btc(t: Terminal) -> None:
+    await _other_market(t)
+    await t.press("t", *"0.0152")
+    await t.wait(0.5)
+
+
+async def _two_questions(t: Terminal) -> None:
+    other = make_confirmation(operation_id="op-0008", market="BTC-PERP", kind="LEAVE")
+    await t.publish(confirmations=(make_confirmation(verdicts=full_detail().gates), other))
+    await t.wait(0.5)
+
+
 async def _nothing(t: Terminal) -> None:
     """The main screen as it is."""
 
@@ -76,7 +118,7 @@ def _keys(*keys: str) -> Callable[[Terminal], Awaitable[None]]:
 
 
 async def _confirm(t: Terminal) -> None:
-    await t.publish(confirmation=make_confirmation(verdicts=t.engine.snapshot.gates))
+    await t.publish(confirmations=(make_confirmation(verdicts=full_detail().gates),))
     await t.wait(0.5)
 
 
@@ -109,7 +151,10 @@ class Scene(NamedTuple):
 SCENES = {
     "main": Scene((SMALL, MEDIUM, WIDE)),
     "confirm": Scene((SMALL, MEDIUM, WIDE), _confirm),
+    "markets": Scene((SMALL, MEDIUM, WIDE), _other_market, two_held),
+    "questions": Scene((SMALL,), _two_questions, two_held),
     "take": Scene((SMALL,), _keys("t")),
+    "take-btc": Scene((SMALL,), _take_btc),
     "withdraw": Scene((MEDIUM,), _keys("w", "5")),
     "kill": Scene((SMALL,), _keys("exclamation_mark")),
     "help": Scene((MEDIUM,), _keys("question_mark")),
@@ -131,7 +176,7 @@ CASES = [
 @asynccontextmanager
 async def staged(mode: str, size: tuple[int, int], name: str) -> AsyncIterator[Terminal]:
     scene = SCENES[name]
-    engine = FakeEngine(scene.snapshot()) if scene.snapshot is not None else SilentEngine()
+    engine = full_engine(scene.snapshot()) if scene.snapshot is not None else SilentEngine()
     async with terminal(engine, size=size, **MODES[mode].options) as t:
         if scene.snapshot is not None:
             log_lines(engine)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from snapshots import MARKET_S, OPERATOR_S, make_confirmation, make_snapshot, make_transfer
-from tui_fakes import FakeEngine, replace, terminal, with_action
+from snapshots import (
+    MARKET_S,
+    OPERATOR_S,
+    make_confirmation,
+    make_detail,
+    make_hedge,
+    make_snapshot,
+    make_transfer,
+    with_hedge,
+)
+from tui_fakes import FakeEngine, offering, replace, terminal
 
 from deltatui.domain.command import (
     CommandResult,
@@ -43,6 +52,7 @@ from deltatui.tui.panes.delta import delta_lines
 from deltatui.tui.panes.health import account_details, account_lines, small_lines
 from deltatui.tui.panes.positions import FOREIGN, attribution_lines, hidden_lines, position_row, totals_lines
 from deltatui.tui.screens.main import MainScreen
+from deltatui.tui.store import Shown
 
 
 def text_of(lines: list[list[Text]]) -> str:
@@ -50,7 +60,7 @@ def text_of(lines: list[list[Text]]) -> str:
 
 
 def asked(confirmation: ConfirmationView, cells: int = 70) -> str:
-    return text_of(confirmation_lines(confirmation, 26.0, cells, 40, force=False, force_key="f"))
+    return text_of(confirmation_lines(confirmation, 26.0, cells, 40, force=False, force_key="f", base="SOL"))
 
 
 # The question of a trade
@@ -73,7 +83,7 @@ def test_the_countdown_and_who_asks_stand_whole_beside_a_long_side() -> None:
 
 def test_another_size_of_the_second_leg_is_another_trade() -> None:
     async def shape(confirmation: ConfirmationView) -> object:
-        async with terminal(FakeEngine(make_snapshot(confirmation=confirmation))) as t:
+        async with terminal(FakeEngine(make_snapshot(confirmations=(confirmation,)))) as t:
             dialog = t.app.screen
             assert isinstance(dialog, ConfirmDialog)
             return dialog._what()
@@ -147,7 +157,7 @@ async def test_a_transfer_above_the_threshold_is_confirmed_in_its_own_dialog() -
     async with terminal(engine) as t:
         await t.press("w", *"300")
         await t.wait(0.5)
-        engine.publish(confirmation=make_transfer())
+        engine.publish(confirmations=(make_transfer(),))
         await t.press("enter")
         await t.settle()
         assert isinstance(t.app.screen, ConfirmDialog)
@@ -155,14 +165,14 @@ async def test_a_transfer_above_the_threshold_is_confirmed_in_its_own_dialog() -
         await t.wait(0.5)
         await t.press("y")
         assert [type(sent).__name__ for sent in engine.commands] == ["Withdraw", "Confirm"]
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         await t.settle()
         assert isinstance(t.app.screen, MainScreen)
 
 
 @pytest.mark.parametrize(("kind", "typed"), [("WITHDRAW", True), ("DEPOSIT", False)])
 async def test_what_leaves_a_live_account_in_a_large_sum_needs_its_asset_typed(kind: str, typed: bool) -> None:
-    base = make_snapshot(confirmation=make_transfer(kind))
+    base = make_snapshot(confirmations=(make_transfer(kind),))
     live = replace(base, engine=replace(base.engine, mode="live", live_mode="trade", typed_above_usd=200.0))
     async with terminal(FakeEngine(live)) as t:
         await t.wait(0.5)
@@ -234,7 +244,7 @@ async def test_forgetting_the_losses_asks_and_is_confirmed() -> None:
         waits if isinstance(command, ForgetLosses) else CommandResult(ResultStatus.DONE, "", "losses forgotten")
     )
     async with terminal(engine) as t:
-        engine.publish(confirmation=losses())
+        engine.publish(confirmations=(losses(),))
         await t.press("ctrl+g")
         assert isinstance(t.app.screen, ConfirmDialog)
         await t.wait(0.5)
@@ -298,10 +308,10 @@ def ended(kind: str, text: str) -> Event:
 @pytest.mark.parametrize("late", [False, True])
 async def test_the_end_of_a_question_is_told_in_the_engines_words(late: bool) -> None:
     event = ended("confirmation_expired", "not confirmed in time, nothing was done")
-    async with terminal(FakeEngine(make_snapshot(confirmation=make_transfer()))) as t:
+    async with terminal(FakeEngine(make_snapshot(confirmations=(make_transfer(),)))) as t:
         if not late:
             t.engine.events(event)
-        await t.publish(confirmation=None)
+        await t.publish(confirmations=())
         if late:
             assert t.toasts() == []
             t.engine.events(event)
@@ -312,9 +322,9 @@ async def test_the_end_of_a_question_is_told_in_the_engines_words(late: bool) ->
 
 
 async def test_a_question_that_comes_back_has_not_ended() -> None:
-    async with terminal(FakeEngine(make_snapshot(confirmation=make_transfer()))) as t:
-        await t.publish(confirmation=None)
-        await t.publish(confirmation=make_transfer())
+    async with terminal(FakeEngine(make_snapshot(confirmations=(make_transfer(),)))) as t:
+        await t.publish(confirmations=())
+        await t.publish(confirmations=(make_transfer(),))
         assert isinstance(t.app.screen, ConfirmDialog)
         await t.wait(2.0)
         assert t.toasts() == []
@@ -335,8 +345,8 @@ def test_sources_are_those_that_have_some_and_fit_the_direction() -> None:
     assert sources(unknown, Direction.CARRY) == {SpotSource.BUY: None}
 
 
-def with_sources(*views: SourceView) -> Snapshot:
-    return with_action(make_snapshot(), "TAKE", sources=views)
+def with_sources(*views: SourceView) -> FakeEngine:
+    return offering("TAKE", sources=views)
 
 
 async def test_without_a_choice_the_dialog_has_no_line_for_it() -> None:
@@ -349,7 +359,7 @@ async def test_without_a_choice_the_dialog_has_no_line_for_it() -> None:
 
 
 async def test_spot_from_the_wallet_is_previewed_and_sent() -> None:
-    async with terminal(FakeEngine(with_sources(SourceView("wallet", 2.5))), size=(80, 24)) as t:
+    async with terminal(with_sources(SourceView("wallet", 2.5)), size=(80, 24)) as t:
         await t.press("t")
         assert "spot        buy   in the market" in t.text()
         await t.press("s", *"2.5")
@@ -365,20 +375,20 @@ async def test_spot_from_the_wallet_is_previewed_and_sent() -> None:
 
 
 async def test_more_than_the_source_has_is_not_sent() -> None:
-    async with terminal(FakeEngine(with_sources(SourceView("wallet", 2.5)))) as t:
+    async with terminal(with_sources(SourceView("wallet", 2.5))) as t:
         await t.press("t", "s", *"2.51")
         await t.wait(0.5)
         await t.press("enter")
         assert t.engine.commands == []
         assert "only 2.5 SOL are in the wallet" in t.text()
-        await t.publish(actions=with_sources().actions)
+        await t.publish_detail(actions=make_detail().actions)
         assert "nothing is in the wallet any more; s chooses another source" in t.text()
         await t.press("enter")
         assert t.engine.commands == []
 
 
 async def test_a_reverse_has_no_source() -> None:
-    async with terminal(FakeEngine(with_sources(SourceView("wallet", 2.5)))) as t:
+    async with terminal(with_sources(SourceView("wallet", 2.5))) as t:
         await t.press("t", "s", "d")
         await t.wait(0.5)
         await t.press("enter")
@@ -415,22 +425,29 @@ def test_settled_and_total_are_said_where_the_table_has_no_room() -> None:
     assert "settled -31.24  total PnL -12.34" in text
 
 
+def shown(snapshot: Snapshot) -> Shown:
+    return Shown(snapshot, "SOL-PERP", snapshot.hedge("SOL-PERP"), make_detail())
+
+
 def test_the_account_says_what_is_unsettled() -> None:
     snapshot = make_snapshot()
     for cells in (36, 38, 60):
-        assert "+18.90" in text_of(account_lines(snapshot.account, cells)), cells
+        assert "+18.90" in text_of(account_lines(shown(snapshot), cells)), cells
     details = text_of(account_details(snapshot))
     for words in ("settled PnL               -31.24", "unsettled PnL             +18.90", "total PnL"):
         assert words in details
-    flat = replace(snapshot.carry, stance="FLAT", decision="FLAT", expected_per_hour=None)
-    closed = replace(snapshot, positions=(), carry=flat, account=replace(snapshot.account, unsettled_pnl=-310.0))
-    assert "unsettled -310.00" in text_of(small_lines(closed, 76)), "after a losing leave it must not be invisible"
+    flat = replace(make_hedge("SOL-PERP").carry, stance="FLAT", decision="FLAT", expected_per_hour=None)
+    account = replace(snapshot.account, unsettled_pnl=-310.0)
+    closed = with_hedge(replace(snapshot, positions=(), account=account), carry=flat)
+    assert "unsettled -310.00" in text_of(small_lines(shown(closed), 76)), (
+        "after a losing leave it must not be invisible"
+    )
 
 
 def test_what_is_not_known_is_not_zero() -> None:
     snapshot = make_snapshot()
     account = replace(snapshot.account, settled_pnl=None, unsettled_pnl=None, total_pnl=None)
-    unknown = VaultView(None, None, None, None, None, None)
+    unknown = VaultView(None, None, None, None, None)
     details = text_of(account_details(replace(snapshot, account=account, vault=unknown)))
     for name in ("settled PnL", "unsettled PnL", "total PnL", "available", "deployed", "realised funding"):
         line = next(line for line in details.splitlines() if line.startswith(name))
@@ -439,7 +456,7 @@ def test_what_is_not_known_is_not_zero() -> None:
 
 
 def delta(**changes: Any) -> str:
-    return text_of(delta_lines(replace(make_snapshot().delta, **changes), 38))
+    return text_of(delta_lines(replace(make_hedge("SOL-PERP").delta, **changes), "SOL", 38))
 
 
 def test_the_hedges_delta_has_words_of_its_own_where_it_is_another() -> None:
@@ -456,9 +473,8 @@ def test_the_hedges_delta_has_words_of_its_own_where_it_is_another() -> None:
 
 
 def test_the_small_screen_says_both_deltas() -> None:
-    base = make_snapshot()
-    snapshot = replace(base, delta=replace(base.delta, drift_pct=18.0, net=3.0, hedge_net=0.0, hedge_drift_pct=0.0))
-    assert "delta +18.00 % hedge 0.00 % ok" in text_of(small_lines(snapshot, 76))
+    delta = replace(make_hedge("SOL-PERP").delta, drift_pct=18.0, net=3.0, hedge_net=0.0, hedge_drift_pct=0.0)
+    assert "delta +18.00 % hedge 0.00 % ok" in text_of(small_lines(shown(with_hedge(make_snapshot(), delta=delta)), 76))
 
 
 def test_a_write_off_is_a_source_of_its_own() -> None:
@@ -510,7 +526,7 @@ async def test_a_kill_does_not_ask_for_a_flatten_that_the_mode_refuses(live_mode
 
 async def test_what_the_mode_does_not_allow_is_refused_in_the_engines_words() -> None:
     why = "live mode watch does not allow take; it needs live_mode trade"
-    async with terminal(FakeEngine(with_action(make_snapshot(), "TAKE", enabled=False, reason=why))) as t:
+    async with terminal(offering("TAKE", enabled=False, reason=why)) as t:
         await t.press("t")
         assert t.toasts() == [f"take: {why}"]
         assert t.engine.commands == []

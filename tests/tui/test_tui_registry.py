@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_view
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snapshots import make_snapshot
+from snapshots import make_detail, make_snapshot
 from textual.color import Color
-from tui_fakes import FakeEngine, log_line, make_history, replace, terminal, with_action
+from tui_fakes import log_line, make_history, offering, replace, terminal, with_action
 
 from deltatui.domain.command import Leave, Rebalance
 from deltatui.domain.errors import ValidationError
+from deltatui.domain.snapshot import MarketDetail
 from deltatui.tui import actions
 from deltatui.tui.actions import ACTIONS, BY_ID, Context
 from deltatui.tui.commands import listed
@@ -32,7 +34,11 @@ UP = Link(LinkState.CONNECTED)
 
 
 def view(**changes: Any) -> View:
-    return View(snapshot=make_snapshot(**changes), received_at=100.0, link=UP, version=1)
+    return View(make_snapshot(**changes), 100.0, UP, 1, market="SOL-PERP", detail=make_detail())
+
+
+def told(detail: MarketDetail | None) -> View:
+    return replace_view(view(), detail=detail)
 
 
 # Actions
@@ -71,12 +77,9 @@ def test_the_default_keys_pass_their_own_check() -> None:
             100.0,
             "this terminal is read-only",
         ),
-        (
-            View(with_action(make_snapshot(), "TAKE", enabled=False, reason="venue paused"), 100.0, UP, 1),
-            100.0,
-            "venue paused",
-        ),
-        (view(actions=()), 100.0, "this engine does not offer it"),
+        (told(with_action(make_detail(), "TAKE", enabled=False, reason="venue paused")), 100.0, "venue paused"),
+        (told(make_detail(actions=())), 100.0, "this engine does not offer it"),
+        (told(None), 100.0, "asking the engine about SOL-PERP"),
         (view(), 100.0, None),
     ],
 )
@@ -317,13 +320,13 @@ def test_any_query_lists_each_entry_at_most_once_and_by_falling_quality(query: s
 
 
 async def test_the_palette_shows_key_and_reason() -> None:
-    engine = FakeEngine(with_action(make_snapshot(), "LEAVE", enabled=False, reason="there is no position"))
+    engine = offering("LEAVE", enabled=False, reason="there is no position")
     async with terminal(engine, size=(80, 24)) as t:
         await t.press("colon", *"leave")
         assert isinstance(t.app.screen, palette.PaletteDialog)
         line = next(line for line in t.lines() if "not now" in line)
         assert line.split()[1:8] == ["l", "leave", "not", "now:", "there", "is", "no"]
-        await t.publish(actions=with_action(t.engine.snapshot, "LEAVE", enabled=True).actions)
+        await t.publish_detail(actions=make_detail().actions)
         assert "not now" not in t.text(), "told as it is now"
         await t.wait(0.5)
         await t.press("enter")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snapshots import MARKET_S, make_confirmation, make_snapshot
-from tui_fakes import FakeEngine, log_line, make_cards, replace, tape_history, terminal
+from snapshots import MARKET_S, make_confirmation, make_detail, make_hedge, make_snapshot, with_hedge
+from tui_fakes import FakeEngine, log_line, make_cards, make_history, replace, tape_history, terminal
 
 from deltatui.domain.event import Event, Level
-from deltatui.domain.snapshot import AlertView, PositionView, Snapshot
+from deltatui.domain.snapshot import AlertView, AssetView, MarketDetail, PositionView, Snapshot
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui.app import to_ascii
 from deltatui.tui.panes.banner import Banner
@@ -41,15 +41,12 @@ HOSTILE = (
 
 
 def full_snapshot(**changes: Any) -> Snapshot:
-    """Several gates and markets, as an engine has them."""
+    """Several markets, as an engine has them: ranked, one held, one not carried."""
     base = make_snapshot()
-    row = base.opportunities[0]
+    row, btc = base.opportunities
     rows = (
-        row,
         replace(
-            row,
-            key="BTC-PERP",
-            market="BTC-PERP",
+            btc,
             rate_hour_pct=0.0009,
             rate_8h_pct=0.0072,
             apr_pct=8.1,
@@ -58,10 +55,23 @@ def full_snapshot(**changes: Any) -> Snapshot:
             break_even_h=146.0,
             open_interest=41.2e6,
             volume_24h=88.0e6,
-            entry_cost_bps=11.0,
         ),
+        row,
         replace(row, key="ETH-PERP", market="ETH-PERP", apr_pct=-18.4, net_apr_pct=-18.4, open_interest=12.9e6),
     )
+    carry = replace(
+        make_hedge("SOL-PERP").carry,
+        held_since_market_s=MARKET_S - 86_400 * 3,
+        held_earned=-12.34,
+        round_trip_cost=8.91,
+    )
+    positions = (replace(base.positions[0], liq_distance_pct=117.8), base.positions[1])
+    full = replace(with_hedge(base, carry=carry), opportunities=rows, positions=positions)
+    return replace(full, **changes)
+
+
+def full_detail(**changes: Any) -> MarketDetail:
+    """Several gates, and a card of each kind."""
     gates = (
         Verdict("PROFITABILITY", VerdictStatus.BLOCKED, "never", "168 h", "a short pays 7.9 % a year"),
         Verdict("LEVERAGE", VerdictStatus.ALLOWED, "1.00x", "10x"),
@@ -73,10 +83,12 @@ def full_snapshot(**changes: Any) -> Snapshot:
         Verdict("GUARDS", VerdictStatus.NOT_APPLICABLE, "", "", "a tape has no exchange guards"),
         Verdict("RATE_LIMIT", VerdictStatus.ALLOWED, "0/min", "10/min"),
     )
-    carry = replace(base.carry, held_since_market_s=MARKET_S - 86_400 * 3, held_earned=-12.34, round_trip_cost=8.91)
-    positions = (replace(base.positions[0], liq_distance_pct=117.8), base.positions[1])
-    full = replace(base, opportunities=rows, gates=gates, carry=carry, positions=positions, cards=make_cards())
-    return replace(full, **changes)
+    return replace(make_detail(gates=gates, cards=make_cards()), **changes)
+
+
+def full_engine(snapshot: Snapshot | None = None, **details: Any) -> FakeEngine:
+    """An engine that has all this to tell; ``details`` are changes of what it tells of SOL-PERP."""
+    return FakeEngine(snapshot or full_snapshot(), [full_detail(**details)])
 
 
 def log_lines(engine: FakeEngine) -> None:
@@ -107,7 +119,7 @@ async def test_no_line_is_wider_than_the_terminal_and_frames_are_closed(ascii_on
 
     left, right = ("+", "+") if ascii_only else ("╭", "╮")
     sizes = [(80, 24), (81, 25), (100, 30), (120, 35), (159, 45), (160, 45), (200, 60)]
-    async with terminal(FakeEngine(full_snapshot()), size=sizes[0], ascii_only=ascii_only) as t:
+    async with terminal(full_engine(), size=sizes[0], ascii_only=ascii_only) as t:
         for width, height in sizes:
             await t.pilot.resize_terminal(width, height)
             await t.settle()
@@ -194,14 +206,17 @@ async def test_unknown_is_never_zero() -> None:
         initial_requirement=None,
         quote_balance=None,
         wallet_quote=None,
-        wallet_sol=None,
+        assets=(),
+        liq_market="",
         reason="account not read yet",
     )
-    delta = replace(base.delta, spot=None, perp=None, net=None, worst=None, drift_pct=None)
-    carry = replace(base.carry, now_apr=None, day_apr=None, week_apr=None, expected_per_hour=None)
-    prices = replace(base.prices, oracle=None, mark=None, basis_bps=None)
+    hedge = make_hedge("SOL-PERP")
+    delta = replace(hedge.delta, spot=None, perp=None, net=None, worst=None, drift_pct=None)
+    carry = replace(hedge.carry, now_apr=None, day_apr=None, week_apr=None, expected_per_hour=None)
+    prices = replace(hedge.prices, oracle=None, mark=None, basis_bps=None)
     clock = replace(base.clock, market_s=None)
-    snapshot = replace(base, account=account, delta=delta, carry=carry, prices=prices, clock=clock, positions=())
+    unknown = replace(hedge, delta=delta, carry=carry, prices=prices)
+    snapshot = replace(base, account=account, hedges=(unknown,), clock=clock, positions=())
     for size in ((160, 48), (80, 24)):
         async with terminal(FakeEngine(snapshot), size=size) as t:
             text = t.text()
@@ -241,7 +256,7 @@ async def test_old_account_data_inside_a_fresh_snapshot_are_old() -> None:
 
 
 async def test_the_why_pane_shows_every_gate_and_refusals_first_when_short() -> None:
-    async with terminal(FakeEngine(full_snapshot()), size=(160, 48)) as t:
+    async with terminal(full_engine(), size=(160, 48)) as t:
         text = t.text()
         for gate in (
             "profitability",
@@ -258,7 +273,7 @@ async def test_the_why_pane_shows_every_gate_and_refusals_first_when_short() -> 
         assert "a short pays 7.9 % a year" in text
     many = tuple(Verdict(f"GATE_{i}", VerdictStatus.ALLOWED, "1", "2") for i in range(40))
     refused = Verdict("LAST", VerdictStatus.BLOCKED, "9", "1", "too much")
-    async with terminal(FakeEngine(make_snapshot(gates=(*many, refused))), size=(120, 35)) as t:
+    async with terminal(full_engine(gates=(*many, refused)), size=(120, 35)) as t:
         assert "✕ last" in t.text()
         assert "more: " in t.text()
 
@@ -530,18 +545,33 @@ async def test_tables_keep_their_order_while_a_dialog_is_open() -> None:
 
 def hostile_snapshot(text: str) -> Snapshot:
     """``text`` wherever the engine may send a string."""
-    base = full_snapshot()
-    verdict = Verdict(text, VerdictStatus.BLOCKED, text, text, text, 3.0)
+    base, hedge = full_snapshot(), make_hedge("SOL-PERP")
     position = PositionView(text, text, "short", -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     return replace(
         base,
         engine=replace(base.engine, venue=text, profile=text, state=text, state_reason=text),
-        prices=replace(base.prices, market=text),
-        account=replace(base.account, reason=text, delegate=text),
-        delta=replace(base.delta, reason=text, direction=text),
-        carry=replace(base.carry, stance=text, decision=text, sentence=text),
+        account=replace(base.account, reason=text, delegate=text, liq_market=text, assets=(AssetView(text, 1.0, 1.0),)),
+        hedges=(
+            replace(
+                hedge,
+                market=text,
+                base_symbol=text,
+                delta=replace(hedge.delta, reason=text, direction=text),
+                carry=replace(hedge.carry, stance=text, decision=text, sentence=text),
+                paused=text,
+            ),
+        ),
         positions=(position,),
         opportunities=(replace(base.opportunities[0], key=text, market=text, side=text),),
+        alerts=(AlertView(text, text, text, 0.0),),
+        actions=tuple(replace(action, enabled=False, reason=text) for action in base.actions),
+    )
+
+
+def hostile_detail(text: str) -> MarketDetail:
+    verdict = Verdict(text, VerdictStatus.BLOCKED, text, text, text, 3.0)
+    return full_detail(
+        market=text,
         gates=(
             verdict,
             replace(verdict, status=VerdictStatus.ALLOWED),
@@ -549,8 +579,7 @@ def hostile_snapshot(text: str) -> Snapshot:
         ),
         gates_subject=text,
         cards=tuple(replace(card, title=text, unit=text, reason=text) for card in make_cards()),
-        alerts=(AlertView(text, text, text, 0.0),),
-        actions=tuple(replace(action, enabled=False, reason=text) for action in base.actions),
+        actions=tuple(replace(action, enabled=False, reason=text) for action in make_detail().actions),
     )
 
 
@@ -579,18 +608,21 @@ TOUR = (
 async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
     from rich.cells import cell_len
 
-    engine = FakeEngine(hostile_snapshot(text))
+    engine = FakeEngine(hostile_snapshot(text), [hostile_detail(text)])
     async with terminal(engine, size=(160, 48)) as t:
         engine.log(log_line(1, text, Level.ERROR, text))
         engine.events(Event(text, Level.ERROR, text, 0.0, 0.0))
-        engine.tell_history(tape_history(market=text, funding=(), open_interest_reason=text, liquidations_reason=text))
+        reasons = replace(
+            tape_history().markets[0], market=text, funding=(), open_interest_reason=text, liquidations_reason=text
+        )
+        engine.tell_history(make_history(markets=(reasons,)))
         await t.settle()
         for key in TOUR if HOSTILE.index(text) % 4 == 0 else ("3", "3"):
             await t.press(key)
         hostile = make_confirmation(
-            kind=text, market=text, side=text, carry_sentence=text, source=text, verdicts=engine.snapshot.gates
+            kind=text, market=text, side=text, carry_sentence=text, source=text, verdicts=hostile_detail(text).gates
         )
-        await t.publish(confirmation=hostile)
+        await t.publish(confirmations=(hostile,))
         lines = t.lines()
         assert all(cell_len(line) <= 160 for line in lines)
         assert not any(char in "".join(lines) for char in "\x1b\x00\x07\x9b\u202e")
@@ -602,7 +634,8 @@ async def test_hostile_text_is_drawn_as_text_everywhere(text: str) -> None:
 
 async def test_markup_shows_as_it_is_written() -> None:
     base = make_snapshot()
-    engine = FakeEngine(replace(base, carry=replace(base.carry, sentence="[bold]not[/bold] markup [/x]")))
+    carry = replace(make_hedge("SOL-PERP").carry, sentence="[bold]not[/bold] markup [/x]")
+    engine = FakeEngine(with_hedge(base, carry=carry))
     async with terminal(engine, size=(160, 48)) as t:
         assert "[bold]not[/bold] markup [/x]" in t.text()
 

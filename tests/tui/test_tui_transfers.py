@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snapshots import make_snapshot
+from snapshots import make_hedge, make_snapshot, with_hedge
 from textual.events import Paste
-from tui_fakes import FakeEngine, replace, terminal, with_action
+from tui_fakes import DECIMALS, FakeEngine, replace, terminal, with_action
 
 from deltatui.domain.command import CommandResult, Deposit, ResultStatus, Settle, Withdraw
 from deltatui.domain.errors import UnresolvedError, ValidationError
 from deltatui.domain.snapshot import AmountView, Snapshot
-from deltatui.tui.modals.orders import ASSETS, Asset, SettleDialog, TransferDialog, amount_units, whole
+from deltatui.tui.modals.orders import Asset, SettleDialog, TransferDialog, amount_units, whole
 from deltatui.tui.screens.main import MainScreen
 
-USDC, SOL = ASSETS
+USDC, SOL, WBTC = Asset("USDC", 6), Asset("SOL", 9), Asset("wBTC", 8)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ USDC, SOL = ASSETS
         ("1.10", SOL, 1_100_000_000),
         ("9007199254740993.000001", USDC, 9_007_199_254_740_993_000_001),
         (" 2. ", SOL, 2_000_000_000),
+        ("0.0152", WBTC, 1_520_000),
+        ("0.00000001", WBTC, 1),
     ],
 )
 def test_amounts_are_read_exactly(text: str, asset: Asset, units: int) -> None:
@@ -233,7 +235,7 @@ async def test_settle_with_unknown_figures_shows_none() -> None:
 
 def told(snapshot: Snapshot, **amounts: float | None) -> Snapshot:
     """``snapshot`` with the largest withdrawal and deposit of each asset."""
-    views = tuple(AmountView(asset, most) for asset, most in amounts.items())
+    views = tuple(AmountView(asset, most, DECIMALS[asset]) for asset, most in amounts.items())
     return with_action(with_action(snapshot, "WITHDRAW", amounts=views), "DEPOSIT", amounts=views)
 
 
@@ -320,7 +322,7 @@ async def test_a_large_live_withdrawal_needs_its_symbol() -> None:
 
 
 async def test_another_amount_needs_the_symbol_again() -> None:
-    async with terminal(FakeEngine(live(typed_above_usd=500.0))) as t:
+    async with terminal(FakeEngine(told(live(typed_above_usd=500.0), USDC=None))) as t:
         await t.press("w", *"600", "tab", *"USDC")
         await t.wait(0.5)
         await t.press("shift+tab", "0", "enter")
@@ -337,13 +339,16 @@ async def test_another_amount_needs_the_symbol_again() -> None:
         (live(typed_above_usd=float("nan")), ("1",), True),
         (live(typed_above_usd=float("inf")), ("1",), True),
         (live(typed_above_usd=0.0), ("1",), True),
-        (replace(live(), prices=replace(make_snapshot().prices, oracle=None)), ("a", "0.001"), True),
-        (replace(live(), prices=replace(make_snapshot().prices, market="BTC-PERP")), ("a", "0.001"), True),
+        (with_hedge(live(), prices=replace(make_hedge("SOL-PERP").prices, oracle=None)), ("a", "0.001"), True),
+        (replace(live(), hedges=()), ("a", "0.001"), True),
+        (told(live(typed_above_usd=500.0), USDC=1.0, wBTC=1.0), ("a", "0.0053"), False),
+        (told(live(typed_above_usd=500.0), USDC=1.0, wBTC=1.0), ("a", "0.0054"), True),
         (replace(make_snapshot(), engine=replace(make_snapshot().engine, typed_above_usd=0.0)), ("1",), False),
     ],
 )
 async def test_what_counts_as_large(snapshot: Snapshot, keys: tuple[str, ...], typed: bool) -> None:
-    """USDC counts 1:1, SOL at the oracle price of 189.42; what is not known is large, and only live asks."""
+    """USDC counts 1:1, SOL at the oracle price of 189.42, wBTC at 94,214.50; what is not known is large, and only live
+    asks."""
     async with terminal(FakeEngine(snapshot)) as t:
         await t.press("w", *(char for key in keys for char in key))
         await t.wait(0.5)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from snapshots import MARKET_S, as_plan, make_plan, make_snapshot, make_transfer
+from snapshots import MARKET_S, as_plan, make_detail, make_plan, make_snapshot, make_transfer
 from textual.pilot import Pilot
 
 from deltatui.api.client import Connection, Update
-from deltatui.api.protocol import EventBatch, HistoryMessage, LogBatch, Previewed, SnapshotMessage, Welcome
+from deltatui.api.protocol import (
+    EventBatch,
+    HistoryMessage,
+    LogBatch,
+    MarketMessage,
+    Previewed,
+    SnapshotMessage,
+    Welcome,
+)
 from deltatui.domain.command import AnyCommand, CommandResult, Deposit, ResultStatus, Take, Withdraw
 from deltatui.domain.errors import TransientError, UnresolvedError
 from deltatui.domain.event import Event, Level, LogLine
@@ -25,15 +33,19 @@ from deltatui.domain.snapshot import (
     CardView,
     HistoryView,
     LiquidationBucket,
+    MarketDetail,
+    MarketHistory,
     PlanView,
     Snapshot,
 )
 from deltatui.tui.app import DeltatuiApp, Options
 from deltatui.tui.keymap import Keymap, load_keymap
+from deltatui.tui.store import MARKET_COMMANDS
 from deltatui.tui.themes import load_themes
 
 replace = msgspec.structs.replace
-PRICE = 189.42
+PRICES = {"SOL-PERP": 189.42, "BTC-PERP": 94_214.5}
+DECIMALS = {"USDC": 6, "SOL": 9, "wBTC": 8}
 
 
 def plan_for(command: Previewed) -> PlanView:
@@ -41,18 +53,24 @@ def plan_for(command: Previewed) -> PlanView:
     if isinstance(command, Deposit | Withdraw):
         return as_plan(make_transfer(type(command).__name__.upper(), command.asset, units(command)))
     size = command.base_1e9 / 1e9 if isinstance(command, Take) else 10.0
+    price = PRICES[command.market]
+    worth = size * price / PRICES["SOL-PERP"]
     return make_plan(
+        market=command.market,
         size=size,
-        notional=size * PRICE,
-        fees=size * 0.161,
-        slippage=size * 0.189,
-        round_trip=size * 0.7,
-        leverage_after=size / 10,
+        price=price,
+        limit_price=price * 188.48 / 189.42,
+        notional=size * price,
+        fees=worth * 0.161,
+        slippage=worth * 0.189,
+        round_trip=worth * 0.7,
+        leverage_after=worth / 10,
+        liq_price_after=price * 412.5 / 189.42,
     )
 
 
 def units(command: Deposit | Withdraw) -> float:
-    return command.amount / (1e6 if command.asset == "USDC" else 1e9)
+    return command.amount / float(10 ** DECIMALS[command.asset])
 
 
 class FakeClock:
@@ -66,10 +84,15 @@ class FakeClock:
 
 
 class FakeEngine:
-    """Answers as told and keeps what was sent. ``answer`` decides on each command; ``hold`` keeps answers back."""
+    """Answers as told and keeps what was sent. ``answer`` decides on each command; ``hold`` keeps answers back.
+    ``details`` are told in the place of :func:`make_detail`; ``selected`` is what the terminals asked about."""
 
-    def __init__(self, snapshot: Snapshot | None = None, *, read_only: bool = False) -> None:
+    def __init__(
+        self, snapshot: Snapshot | None = None, details: Iterable[MarketDetail] = (), *, read_only: bool = False
+    ) -> None:
         self.snapshot = make_snapshot() if snapshot is None else snapshot
+        self.details = {detail.market: detail for detail in (make_detail(), make_detail("BTC-PERP"), *details)}
+        self.selected: list[str] = []
         self.commands: list[AnyCommand] = []
         self.answer: Callable[[AnyCommand], CommandResult] = lambda command: CommandResult(
             ResultStatus.DONE, "", "done"
@@ -99,7 +122,13 @@ class FakeEngine:
         self.snapshot = replace(self.snapshot, version=self.snapshot.version + 1, **changes)
         for client in self.clients:
             client.put(SnapshotMessage(self.snapshot))
+            client.put_detail()
         return self.snapshot
+
+    def publish_detail(self, market: str = "SOL-PERP", **changes: Any) -> None:
+        """The next snapshot, with changed fields of what is told of a market."""
+        self.details[market] = replace(self.details[market], **changes)
+        self.publish()
 
     def tell_history(self, history: HistoryView) -> None:
         for client in self.clients:
@@ -127,11 +156,17 @@ class FakeClient:
         self.welcome = Welcome(1, "test", view.profile, view.mode, view.pid, engine.read_only)
         self.state = Connection(True)
         self.closed = False
+        self.market = ""
         self._queue: asyncio.Queue[Update | None] = asyncio.Queue()
         self.put(SnapshotMessage(engine.snapshot))
 
     def put(self, update: Update) -> None:
         self._queue.put_nowait(update)
+
+    def put_detail(self) -> None:
+        detail = self.engine.details.get(self.market)
+        if detail is not None:
+            self.put(MarketMessage(replace(detail, version=self.engine.snapshot.version)))
 
     def end(self, code: str, reason: str) -> None:
         self.state = Connection(False, code, reason)
@@ -159,6 +194,11 @@ class FakeClient:
         if self.engine.preview_hold is not None:
             await self.engine.preview_hold.wait()
         return self.engine.plan(command)
+
+    async def select(self, market: str) -> None:
+        self.engine.selected.append(market)
+        self.market = market
+        self.put_detail()
 
     async def close(self) -> None:
         self.closed = True
@@ -190,6 +230,10 @@ class Terminal:
 
     async def publish(self, **changes: Any) -> None:
         self.engine.publish(**changes)
+        await self.settle()
+
+    async def publish_detail(self, market: str = "SOL-PERP", **changes: Any) -> None:
+        self.engine.publish_detail(market, **changes)
         await self.settle()
 
     def lines(self) -> list[str]:
@@ -229,9 +273,11 @@ async def terminal(
     size: tuple[int, int] = (120, 40),
     keymap: Path | None = None,
     clock: FakeClock | None = None,
+    market: str = "SOL-PERP",
     **options: Any,
 ) -> AsyncIterator[Terminal]:
-    """A running app on ``engine``, with its first snapshot on the screen."""
+    """A running app on ``engine``, with its first snapshot on the screen. ``market`` is selected where the engine
+    carries it; empty: the terminal's own choice stays."""
     engine = engine or FakeEngine()
     clock = clock or FakeClock()
     options.setdefault("ascii_only", False)
@@ -243,6 +289,8 @@ async def terminal(
     async with app.run_test(size=size, notifications=True) as pilot:
         running = Terminal(app, pilot, engine, clock)
         await running.settle()
+        if market and app.store.select(market):
+            app.background(app.connector.tell_selection(), "select")
         await running.settle()
         yield running
 
@@ -255,27 +303,46 @@ async def hanging_sleep(seconds: float) -> None:
 def make_history(**changes: Any) -> HistoryView:
     """Thirty days of funding and equity; liquidations and open interest as a feed would have them."""
     moments = [MARKET_S - 3600.0 * (719 - hour) for hour in range(720)]
-    base = HistoryView(
-        version=1,
+    why = "a tape has none"
+    sol = MarketHistory(
         market="SOL-PERP",
         funding=tuple((t, 20 * math.sin(i / 40) + 8 * math.sin(i / 7)) for i, t in enumerate(moments)),
-        equity=tuple((t, 3_800 - 0.02 * i + 3 * math.sin(i / 30)) for i, t in enumerate(moments)),
         always_short=tuple((t, 3_800 - 0.03 * i) for i, t in enumerate(moments)),
-        flat=3_800.0,
         open_interest=tuple((MARKET_S - 60.0 * (1439 - i), 1.02e9 + 1e7 * math.sin(i / 90)) for i in range(1440)),
         liquidations=tuple(
             LiquidationBucket(189.0 * (1 + step * 0.0025), 30 - 2 * abs(step), 6e6 / (1 + abs(step)))
             for step in range(-12, 13)
         ),
     )
+    btc = MarketHistory(
+        market="BTC-PERP",
+        funding=tuple((t, 6 + 9 * math.sin(i / 25)) for i, t in enumerate(moments)),
+        always_short=tuple((t, 3_800 + 0.05 * i) for i, t in enumerate(moments)),
+        open_interest_reason=why,
+        liquidations_reason=why,
+    )
+    base = HistoryView(
+        version=1,
+        markets=(sol, btc),
+        equity=tuple((t, 3_800 - 0.02 * i + 3 * math.sin(i / 30)) for i, t in enumerate(moments)),
+        flat=3_800.0,
+    )
     return replace(base, **changes)
 
 
-def tape_history(**changes: Any) -> HistoryView:
-    """What a replay has: no open interest and no liquidations, and the reason."""
+def with_market(history: HistoryView, market: str = "SOL-PERP", **changes: Any) -> HistoryView:
+    """``history`` with changed fields of one market."""
+    markets = tuple(replace(one, **changes) if one.market == market else one for one in history.markets)
+    return replace(history, markets=markets)
+
+
+def tape_history(market: str = "SOL-PERP", **changes: Any) -> HistoryView:
+    """What a replay has: no open interest and no liquidations, and the reason. ``changes`` are of ``market``."""
     why = "a tape has none"
-    base = make_history(open_interest=(), liquidations=(), open_interest_reason=why, liquidations_reason=why)
-    return replace(base, **changes)
+    base = with_market(
+        make_history(), open_interest=(), liquidations=(), open_interest_reason=why, liquidations_reason=why
+    )
+    return with_market(base, market, **changes)
 
 
 def make_cards() -> tuple[CardView, ...]:
@@ -290,12 +357,22 @@ def make_cards() -> tuple[CardView, ...]:
     )
 
 
-def with_action(snapshot: Snapshot, action: str, **changes: Any) -> Snapshot:
-    """``snapshot`` with one ActionView changed."""
+Offers = TypeVar("Offers", Snapshot, MarketDetail)
+
+
+def with_action(told: Offers, action: str, **changes: Any) -> Offers:
+    """A snapshot or a detail with one ActionView changed; the action must be there."""
+    assert any(view.action == action for view in told.actions), action
     return replace(
-        snapshot,
-        actions=tuple(replace(view, **changes) if view.action == action else view for view in snapshot.actions),
+        told, actions=tuple(replace(view, **changes) if view.action == action else view for view in told.actions)
     )
+
+
+def offering(action: str, market: str = "SOL-PERP", snapshot: Snapshot | None = None, **changes: Any) -> FakeEngine:
+    """An engine that says something else than usual of one command: of ``market``'s, where it acts on one."""
+    if action in MARKET_COMMANDS:
+        return FakeEngine(snapshot, [with_action(make_detail(market), action, **changes)])
+    return FakeEngine(with_action(snapshot or make_snapshot(), action, **changes))
 
 
 def log_line(sequence: int, message: str, level: Level = Level.INFO, tag: str = "") -> LogLine:
@@ -310,9 +387,11 @@ __all__ = [
     "log_line",
     "make_cards",
     "make_history",
+    "offering",
     "plan_for",
     "replace",
     "tape_history",
     "terminal",
     "with_action",
+    "with_market",
 ]

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from textual.widgets import Input
 
 from deltatui.tui import fmt
+from deltatui.tui.enabled import asking
 from deltatui.tui.modals.base import Dialog, Hint
 from deltatui.tui.panes.base import Part
 
 if TYPE_CHECKING:
     from textual import events
 
+    from deltatui.domain.snapshot import ActionView
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
 
@@ -93,11 +95,12 @@ def word_field(word: str) -> Input:
 
 class OrderDialog(Dialog[None]):
     """A command that is armed after 400 ms and only while the data are fresh and the engine takes it. ``command_name``
-    is the engine's name of it."""
+    is the engine's name of it, ``market`` the one that it acts on (empty: none)."""
 
-    def __init__(self, operator: Operator, command_name: str, snapshot_version: int) -> None:
+    def __init__(self, operator: Operator, command_name: str, snapshot_version: int, market: str = "") -> None:
         super().__init__(operator)
         self.command_name = command_name
+        self.market = market
         self.snapshot_version = snapshot_version
         self.sent = False
         self._engine = _engine(operator.view)
@@ -114,14 +117,19 @@ class OrderDialog(Dialog[None]):
         reason = view.not_fresh(now)
         if reason is not None:
             return reason
-        said = view.action(self.command_name)
+        said = self.offer(view)
         if said is None:
-            return "this engine does not offer it"
+            told = not self.market or view.at(self.market).detail is not None
+            return "this engine does not offer it" if told else asking(self.market)
         if not said.enabled:
             return fmt.safe_text(said.reason, 60) or "not possible now"
         if not self._painted or self.arming.remaining_s(now) > 0:
             return ""
         return None
+
+    def offer(self, view: View) -> ActionView | None:
+        """What the engine says of the command now."""
+        return view.at(self.market).action(self.command_name)
 
     def apply(self, view: View, now: float) -> None:
         if not self._painted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
+from textual.content import Content
 from textual.widgets import Input
 
 from deltatui.domain.command import Cancel, Confirm
@@ -13,10 +14,11 @@ from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
 from deltatui.tui.modals.armed import exact, needs_typing, plain, word_field
-from deltatui.tui.modals.base import Choice, Dialog, Hint
+from deltatui.tui.modals.base import Box, Choice, Dialog, Hint
 from deltatui.tui.modals.plan import (
     NAME_CELLS,
     Lines,
+    base_symbol,
     consequences,
     figures,
     fitted,
@@ -30,7 +32,7 @@ from deltatui.tui.panes.base import Part, bright, faint, label, spread, width, w
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import ConfirmationView, OperationView
+    from deltatui.domain.snapshot import ConfirmationView, OperationView, Snapshot
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
 
@@ -45,9 +47,10 @@ def subject(confirmation: ConfirmationView) -> str:
     return f"{verb(confirmation)} {word}".rstrip()
 
 
-def title(confirmation: ConfirmationView, mode: str) -> str:
+def title(confirmation: ConfirmationView, mode: str, waiting: int = 1) -> str:
+    """``waiting`` counts the questions that wait, this one included."""
     said = subject(confirmation)
-    return f"{said[:1].upper()}{said[1:]} · {mode.upper()}"
+    return f"{said[:1].upper()}{said[1:]} · {mode.upper()}" + (f" · 1 of {waiting}" if waiting > 1 else "")
 
 
 def amount_text(confirmation: ConfirmationView) -> str:
@@ -58,9 +61,16 @@ def amount_text(confirmation: ConfirmationView) -> str:
 
 
 def confirmation_lines(
-    confirmation: ConfirmationView, left_s: float | None, cells: int, rows: int, *, force: bool, force_key: str
+    confirmation: ConfirmationView,
+    left_s: float | None,
+    cells: int,
+    rows: int,
+    *,
+    force: bool,
+    force_key: str,
+    base: str = "",
 ) -> Lines:
-    """On at most ``rows`` lines, unless more gates refuse than that leaves room for."""
+    """On at most ``rows`` lines, unless more gates refuse than that leaves room for. ``base``: the market's asset."""
     c = confirmation
     left = fmt.NA if left_s is None else f"cancels in {max(0.0, left_s):.0f} s"
     ends = [Part(left, "bold $warn" if left_s is not None and left_s < 10 else "$foreground")]
@@ -72,7 +82,7 @@ def confirmation_lines(
             spread(named("amount", bright(amount_text(c)), by), ends, cells),
             named("worth", Part(fmt.usd(c.notional))),
             [],
-            *consequences(c),
+            *consequences(c, base=base),
             *then_lines(c, cells),
         ]
     else:
@@ -114,14 +124,21 @@ def running_lines(confirmation: ConfirmationView, operation: OperationView | Non
         [label("sent once")],
         [],
     ]
-    if operation is None or operation.operation_id != confirmation.operation_id:
+    if operation is None:
         return [*lines, [label("waiting for the engine")]]
     lines.append([label("state  "), bright(fmt.safe_text(operation.state, 20))])
     return [*lines, *wrapped(operation.detail, cells, "$label", 3)]
 
 
+def operation_of(confirmation: ConfirmationView, snapshot: Snapshot | None) -> OperationView | None:
+    """What became of it so far, as far as the engine says."""
+    known = snapshot.operations if snapshot is not None else ()
+    return next((each for each in known if each.operation_id == confirmation.operation_id), None)
+
+
 class ConfirmDialog(Dialog[None]):
-    """Shows ``snapshot.confirmation`` while it is there. One confirmation is sent at most once."""
+    """Shows one of ``snapshot.confirmations`` while it is there, and sends it at most once. The others wait until it
+    closes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Context.CONFIRM)]
 
@@ -169,20 +186,28 @@ class ConfirmDialog(Dialog[None]):
         operator_now = view.operator_now(now)
         if operator_now is None or operator_now >= self.confirmation.expires_operator_s:
             return "expired"
-        pending = view.snapshot.confirmation if view.snapshot is not None else None
-        if pending is None or pending.operation_id != self.confirmation.operation_id:
+        if self._pending(view) is None:
             return "no longer pending"
         if not self.confirmation.allowed and not (self.force and self.confirmation.can_force):
             return "refused by its gates"
-        if self.needs_symbol() and self.query_one("#symbol", Input).value.strip() != self.word:
+        if self.needs_symbol() and self.typed != self.word:
             return f"type {fmt.safe_text(self.word, 20)} first"
         if not self._painted or self.arming.remaining_s(now) > 0:
             return ""
         return None
 
+    @property
+    def typed(self) -> str:
+        return self.query_one("#symbol", Input).value.strip()
+
+    def _pending(self, view: View) -> ConfirmationView | None:
+        """What waits of this question now."""
+        waiting = view.snapshot.confirmations if view.snapshot is not None else ()
+        return next((each for each in waiting if each.operation_id == self.confirmation.operation_id), None)
+
     def apply(self, view: View, now: float) -> None:
-        pending = view.snapshot.confirmation if view.snapshot is not None else None
-        if pending is not None and pending.operation_id == self.confirmation.operation_id:
+        pending = self._pending(view)
+        if pending is not None:
             self.confirmation = pending
             if self._what() != self._shape:
                 self._shape = self._what()
@@ -199,20 +224,33 @@ class ConfirmDialog(Dialog[None]):
 
     def _draw(self, view: View, now: float) -> None:
         hint = self.query_one("#hint", Hint)
+        snapshot, mode = view.snapshot, self.operator.mode()
+        waiting = self.operator.app.unanswered()
         if self.sent:
-            operation = view.snapshot.operation if view.snapshot is not None else None
+            others = sum(each.operation_id != self.confirmation.operation_id for each in waiting)
+            more = f"; {others} more to answer" if others else ""
+            self.query_one(Box).border_title = Content(title(self.confirmation, mode))
             self.query_one("#symbol").display = False
             self.query_one("#cancel", Choice).relabel("Close")
-            self.show(running_lines(self.confirmation, operation, self.cells))
-            hint.say(faint("the engine goes on when this is closed"))
+            self.show(running_lines(self.confirmation, operation_of(self.confirmation, snapshot), self.cells))
+            hint.say(faint(f"the engine goes on when this is closed{more}"))
             return
+        self.query_one(Box).border_title = Content(title(self.confirmation, mode, len(waiting)))
         operator_now = view.operator_now(now)
         left_s = None if operator_now is None else self.confirmation.expires_operator_s - operator_now
         self.query_one("#symbol").display = self.needs_symbol()
         force_key = self.keymap.display("confirm-force")
         rows = self.rows(1 if self.needs_symbol() else 0)
         self.show(
-            confirmation_lines(self.confirmation, left_s, self.cells, rows, force=self.force, force_key=force_key)
+            confirmation_lines(
+                self.confirmation,
+                left_s,
+                self.cells,
+                rows,
+                force=self.force,
+                force_key=force_key,
+                base=base_symbol(self.confirmation.market, snapshot),
+            )
         )
         reason = self.why_not(now)
         word = f"force {verb(self.confirmation)}" if self.force else verb(self.confirmation)
@@ -230,6 +268,7 @@ class ConfirmDialog(Dialog[None]):
                     Confirm(
                         operation_id=self.confirmation.operation_id,
                         force=self.force,
+                        word=self.typed,
                         intent_id=self.operator.new_intent(),
                         snapshot_version=self.operator.snapshot_version(),
                     ),

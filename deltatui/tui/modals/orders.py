@@ -34,7 +34,7 @@ from deltatui.tui.widgets.glyphs import fit
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import Snapshot
+    from deltatui.domain.snapshot import AccountView, Snapshot
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
 
@@ -47,7 +47,14 @@ class Asset:
     decimals: int
 
 
-ASSETS = (Asset("USDC", 6), Asset("SOL", 9))
+QUOTE = "USDC"
+"""The asset that the quote balance is counted in."""
+
+
+def transferable(view: View, *, deposit: bool) -> tuple[Asset, ...]:
+    """What the engine lets be moved, in its order."""
+    said = view.action("DEPOSIT" if deposit else "WITHDRAW")
+    return tuple(Asset(amount.asset, amount.decimals) for amount in said.amounts) if said is not None else ()
 
 
 def amount_units(text: str, asset: Asset) -> int:
@@ -75,32 +82,28 @@ def whole(value: float | None, asset: Asset) -> Decimal | None:
 
 
 def value_usd(units: int, asset: Asset, snapshot: Snapshot | None) -> float | None:
-    """USDC counts 1:1, SOL at the oracle price; None where that is not known."""
+    """The quote asset counts 1:1, a hedge's asset at its oracle price; None where that is not known."""
     amount = float(Decimal(units).scaleb(-asset.decimals))
-    if asset.symbol == "USDC":
+    if asset.symbol == QUOTE:
         return amount
-    if snapshot is None or snapshot.prices.oracle is None or base_symbol(snapshot.prices.market) != asset.symbol:
-        return None
-    return amount * snapshot.prices.oracle
+    hedges = snapshot.hedges if snapshot is not None else ()
+    oracle = next((hedge.prices.oracle for hedge in hedges if hedge.base_symbol == asset.symbol), None)
+    return None if oracle is None else amount * oracle
 
 
-def held_in_account(snapshot: Snapshot, asset: Asset) -> float | None:
-    if asset.symbol == "USDC":
-        return snapshot.account.quote_balance
-    found = [row.size for row in snapshot.positions if row.side == "spot" and row.market == asset.symbol]
-    return found[0] if found else 0.0 if snapshot.account.health is not None else None
-
-
-def held_in_wallet(snapshot: Snapshot, asset: Asset) -> float | None:
-    return snapshot.account.wallet_quote if asset.symbol == "USDC" else snapshot.account.wallet_sol
+def held(account: AccountView, asset: Asset) -> tuple[float | None, float | None]:
+    """What is in the account and in the wallet; None: not known."""
+    if asset.symbol == QUOTE:
+        return account.quote_balance, account.wallet_quote
+    found = next((one for one in account.assets if one.asset == asset.symbol), None)
+    return (None, None) if found is None else (found.account, found.wallet)
 
 
 class SettleDialog(OrderDialog):
-    """``market`` was under the cursor when the key was pressed."""
+    """``market`` is what the key press was about."""
 
     def __init__(self, operator: Operator, market: str, snapshot_version: int) -> None:
-        super().__init__(operator, "SETTLE", snapshot_version)
-        self.market = market
+        super().__init__(operator, "SETTLE", snapshot_version, market)
 
     def compose(self) -> ComposeResult:
         title = f"Settle {fmt.safe_text(self.market, 20)} · {self.operator.mode().upper()}"
@@ -152,10 +155,12 @@ class TransferDialog(OrderDialog):
     ]
     AUTO_FOCUS = "#amount"
 
-    def __init__(self, operator: Operator, snapshot_version: int, *, deposit: bool) -> None:
+    def __init__(self, operator: Operator, snapshot_version: int, assets: tuple[Asset, ...], *, deposit: bool) -> None:
+        """``assets``: those to choose from, the first one at first; not empty."""
         super().__init__(operator, "DEPOSIT" if deposit else "WITHDRAW", snapshot_version)
         self.deposit = deposit
-        self.asset = ASSETS[0]
+        self.assets = assets
+        self.asset = assets[0]
         self._fault = ""
         self.previews = Previews(
             operator.app.connector.preview,
@@ -182,7 +187,7 @@ class TransferDialog(OrderDialog):
 
     def largest(self, view: View) -> Decimal | None:
         """What the engine would let move now; None where it does not tell."""
-        said = view.action(self.command_name)
+        said = self.offer(view)
         told = {amount.asset: amount.max_amount for amount in said.amounts} if said is not None else {}
         return whole(told.get(self.asset.symbol), self.asset)
 
@@ -191,8 +196,8 @@ class TransferDialog(OrderDialog):
         largest = self.largest(view)
         if largest is not None or view.snapshot is None:
             return largest
-        held = held_in_wallet(view.snapshot, self.asset) if self.deposit else held_in_account(view.snapshot, self.asset)
-        return whole(held, self.asset)
+        account, wallet = held(view.snapshot.account, self.asset)
+        return whole(wallet if self.deposit else account, self.asset)
 
     def units(self, view: View) -> int:
         """What stands in the field, in smallest units. Raises ValidationError with what would be right."""
@@ -259,19 +264,19 @@ class TransferDialog(OrderDialog):
     def _source_lines(self, view: View, units: int | None) -> Lines:
         """What is where, before and after, and what could be moved at most."""
         key, symbol = self.keymap.display, self.asset.symbol
-        places = 2 if symbol == "USDC" else 4
+        places = 2 if symbol == QUOTE else min(6, self.asset.decimals)
         moved = None if units is None else float(Decimal(units).scaleb(-self.asset.decimals))
-        lines = [spread(named("asset", bright(symbol)), [faint(f"{key('transfer-asset')} changes it")], self.cells)]
+        place = f"{self.assets.index(self.asset) + 1} of {len(self.assets)}, "
+        change = [faint(f"{place}{key('transfer-asset')} changes it")] if len(self.assets) > 1 else []
+        lines = [spread(named("asset", bright(fmt.safe_text(symbol, 12))), change, self.cells)]
         if view.snapshot is not None:
-            for name, held in (
-                ("wallet", held_in_wallet(view.snapshot, self.asset)),
-                ("account", held_in_account(view.snapshot, self.asset)),
-            ):
+            account, wallet = held(view.snapshot.account, self.asset)
+            for name, there in (("wallet", wallet), ("account", account)):
                 source = (name == "wallet") == self.deposit
-                text = fmt.number(held, places)
+                text = fmt.number(there, places)
                 line = named(name, Part(fit(text, 20, "right"), "$bright" if source else "$foreground"))
-                if moved is not None and held is not None:
-                    after = held - moved if source else held + moved
+                if moved is not None and there is not None:
+                    after = there - moved if source else there + moved
                     line += [label("   after "), bright(fmt.number(after, places))]
                 lines.append(line)
         largest = self.largest(view)
@@ -297,7 +302,8 @@ class TransferDialog(OrderDialog):
         elif plan is not None and age_s > FRESH_S:
             note = f"{age_s:.0f} s old"
         shown = plan or self.previews.last_plan
-        lines = consequences(shown, asking=plan is None, note=note, delta_name=HEDGE_DELTA)
+        base = base_symbol(shown.market, self.operator.view.snapshot) if shown is not None else ""
+        lines = consequences(shown, asking=plan is None, note=note, delta_name=HEDGE_DELTA, base=base)
         if plan is not None:
             lines += [*then_lines(plan, self.cells), *brief_gates(plan, self.cells)]
             lines += [refused] if (refused := refused_text(plan, "")) else []
@@ -311,7 +317,7 @@ class TransferDialog(OrderDialog):
         match action_id:
             case "transfer-asset":
                 self._fault = ""
-                self.asset = ASSETS[(ASSETS.index(self.asset) + 1) % len(ASSETS)]
+                self.asset = self.assets[(self.assets.index(self.asset) + 1) % len(self.assets)]
                 # An amount of one asset is not an amount of the other.
                 amount.value = ""
                 word = self.query_one("#symbol", Input)

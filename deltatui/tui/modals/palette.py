@@ -163,7 +163,7 @@ class PaletteDialog(Dialog[None]):
             return Content.assemble(
                 (" " * 7 + fit(entry.label, self._name_cells), "$bright"), (entry.help + used, "$label")
             )
-        reason = self.operator.why_not(action)
+        reason = self.operator.why_not(action, self._target)
         name = fit(self.operator.label_of(action), self._name_cells)
         key = fit(self.keymap.display(action.id), 7)
         if reason is not None:

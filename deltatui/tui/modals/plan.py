@@ -14,7 +14,7 @@ from deltatui.tui.widgets.glyphs import fit, width_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deltatui.domain.snapshot import PlanView
+    from deltatui.domain.snapshot import PlanView, Snapshot
     from deltatui.domain.verdict import Verdict
 
 Lines = list[list[Part]]
@@ -25,8 +25,10 @@ UNKNOWN_YET = "…"
 """Stands where a figure is being asked for."""
 
 
-def base_symbol(market: str) -> str:
-    return fmt.safe_text(market.removesuffix("-PERP"), 12)
+def base_symbol(market: str, snapshot: Snapshot | None) -> str:
+    """The asset in which sizes of ``market`` are counted; empty where the engine does not carry it."""
+    hedge = snapshot.hedge(market) if snapshot is not None else None
+    return fmt.safe_text(hedge.base_symbol, 12) if hedge is not None else ""
 
 
 def named(name: str, *parts: Part) -> list[Part]:
@@ -112,10 +114,13 @@ def break_even_lines(plan: PlanView, cells: int) -> Lines:
     return [first, *([Part(" " * NAME_CELLS), *line] for line in below)]
 
 
-def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "", delta_name: str = "delta") -> Lines:
+def consequences(
+    plan: PlanView | None, *, asking: bool = False, note: str = "", delta_name: str = "delta", base: str = ""
+) -> Lines:
     """Health, leverage, liquidation and delta, now and after. ``asking``: ``plan`` is another size's, so only what
     stands under ``now`` is shown of it. ``note`` stands beside the heading. The delta is the account's; the hedge's
-    own has a line where it is another, and stands alone for a transfer. ``delta_name`` while there is no plan."""
+    own has a line where it is another, and stands alone for a transfer. ``delta_name`` while there is no plan. ``base``
+    is the asset of the plan's market."""
     after_known = plan is not None and not asking
 
     def row(name: str, before: str, after: str, remark: str = "", style: str = "$bright") -> list[Part]:
@@ -134,7 +139,7 @@ def consequences(plan: PlanView | None, *, asking: bool = False, note: str = "",
     worse = plan.health_before is not None and plan.health_after is not None and plan.health_after < plan.health_before
     away = ""
     # The price of a transfer is its asset's.
-    if plan.liq_price_after is not None and plan.price and plan.asset in ("", base_symbol(plan.market)):
+    if plan.liq_price_after is not None and plan.price and plan.asset in ("", base):
         away = f"   {fmt.pct((plan.liq_price_after / plan.price - 1) * 100, 0, plus=True)} away"
     return [
         heading,

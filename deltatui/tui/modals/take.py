@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from deltatui.domain.command import Direction, SpotSource, Take
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.units import base_from_text, base_to_decimal
+from deltatui.domain.units import BASE_PRECISION, base_from_text, base_to_decimal
 from deltatui.tui import fmt
 from deltatui.tui.actions import Context
 from deltatui.tui.keymap import bindings
@@ -22,7 +22,6 @@ from deltatui.tui.modals.base import Choice, Hint
 from deltatui.tui.modals.plan import (
     NAME_CELLS,
     Lines,
-    base_symbol,
     brief_gates,
     consequences,
     figures,
@@ -36,7 +35,7 @@ from deltatui.tui.store import FRESH_S
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import ActionView
+    from deltatui.domain.snapshot import ActionView, HedgeView
     from deltatui.tui.commands import Operator
     from deltatui.tui.store import View
 
@@ -45,11 +44,24 @@ _LEGS = {
     Direction.REVERSE: ("borrow and sell spot + long perp", "receives funding while the rate is negative"),
 }
 _SPOT = {SpotSource.WALLET: "in the wallet", SpotSource.DEPOSITED: "deposited, not hedged"}
-"""Where SOL is that need not be bought."""
+"""Where an asset is that need not be bought."""
 RENEW_AFTER_S = 5.0
 """Well below the age at which an engine refuses a snapshot (10 s)."""
 _TALL = 30
 """Lines of a screen that has room for explanations."""
+
+
+def digits(size: float) -> str:
+    """``0.0152``: every digit that a size may have."""
+    return f"{size:.10g}"
+
+
+def proposal(wish: str, limits: ActionView) -> str:
+    """What stands in the field at first: ``wish``, but the minimum where that is more than can be taken. The most that
+    could be taken is never proposed."""
+    high = exact(limits.max_size)
+    fits = high is None or Decimal(wish) <= high
+    return prefill(wish if fits else "", limits)
 
 
 def prefill(wish: str, limits: ActionView) -> str:
@@ -78,11 +90,11 @@ def check_size(text: str, limits: ActionView) -> int:
     if size <= 0:
         raise ValidationError("BAD_SIZE", "the size must be above 0; direction is a key of its own")
     if low is not None and size < low:
-        raise ValidationError("BAD_SIZE", f"the smallest size is {limits.min_size:g}")
+        raise ValidationError("BAD_SIZE", f"the smallest size is {digits(low / BASE_PRECISION)}")
     if high is not None and size > high:
-        raise ValidationError("BAD_SIZE", f"the largest size now is {limits.max_size:g}")
+        raise ValidationError("BAD_SIZE", f"the largest size now is {digits(high / BASE_PRECISION)}")
     if step and size % step:
-        raise ValidationError("BAD_SIZE", f"sizes go in steps of {limits.step:g}")
+        raise ValidationError("BAD_SIZE", f"sizes go in steps of {digits(step / BASE_PRECISION)}")
     return size
 
 
@@ -96,12 +108,12 @@ def sources(limits: ActionView, direction: Direction) -> dict[SpotSource, float 
 
 
 class SizeRow(Horizontal):
-    """``size  [ 10.00 ] SOL   min 0.01  step 0.01  max 48.2``."""
+    """``size  [ 10.00 ] SOL  min 0.01  step 0.01  max 48.2``."""
 
     DEFAULT_CSS = f"""
     SizeRow {{ height: 1; width: 1fr; }}
     SizeRow .name {{ width: {NAME_CELLS}; color: $label; }}
-    SizeRow SizeField {{ width: 18; }}
+    SizeRow SizeField {{ width: 14; }}
     SizeRow #limits {{ width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }}
     """
 
@@ -116,18 +128,18 @@ class TakeDialog(OrderDialog):
     def __init__(
         self,
         operator: Operator,
-        market: str,
+        hedge: HedgeView,
         snapshot_version: int,
         limits: ActionView,
         wish: str,
         direction: Direction,
     ) -> None:
-        super().__init__(operator, "TAKE", snapshot_version)
-        self.market = market
+        super().__init__(operator, "TAKE", snapshot_version, hedge.market)
+        self.base = hedge.base_symbol
         self.limits = limits
         self.direction = direction
         self.spot = SpotSource.BUY
-        self._prefilled = prefill(wish, limits)
+        self._prefilled = proposal(wish, limits)
         self._opened_at = operator.clock()
         self._held = self._holdings()
         self._height = 0
@@ -151,7 +163,7 @@ class TakeDialog(OrderDialog):
         return self.query_one("#size", Input).value
 
     def apply(self, view: View, now: float) -> None:
-        said = view.action("TAKE")
+        said = self.offer(view)
         if said is not None:
             self.limits = said
         super().apply(view, now)
@@ -189,6 +201,10 @@ class TakeDialog(OrderDialog):
         hint = self.query_one("#hint", Hint)
         hint.say(Part(reason, "$warn") if reason else self.armed_text(now, "go on", "take-go"))
 
+    @property
+    def _base(self) -> str:
+        return fmt.safe_text(self.base, 12)
+
     def _wish(self) -> Take:
         """What the dialog says now. Raises ValidationError with a sentence that says what would be right."""
         base = check_size(self.text, self.limits)
@@ -198,7 +214,7 @@ class TakeDialog(OrderDialog):
             raise ValidationError("NO_SPOT", f"nothing is {_SPOT[self.spot]} any more; {key} chooses another source")
         most = exact(known[self.spot])
         if most is not None and base > base_from_text(most):
-            raise ValidationError("BAD_SIZE", f"only {most:f} {base_symbol(self.market)} are {_SPOT[self.spot]}")
+            raise ValidationError("BAD_SIZE", f"only {most:f} {self._base} are {_SPOT[self.spot]}")
         return Take(market=self.market, base_1e9=base, direction=self.direction, spot=self.spot)
 
     def _spot_lines(self, cells: int) -> Lines:
@@ -207,14 +223,14 @@ class TakeDialog(OrderDialog):
         if len(known) == 1 and self.spot in known:
             return []
         most = known.get(self.spot, 0.0)
-        there = f"{most:g} {base_symbol(self.market)} {_SPOT[self.spot]}" if most is not None else "in the market"
+        there = f"{digits(most)} {self._base} {_SPOT[self.spot]}" if most is not None else "in the market"
         line = named("spot", bright(self.spot.value), label(f"   {there}"))
         return [spread(line, [faint(f"{self.keymap.display('take-spot')} changes it")], cells)]
 
     def _limits(self) -> Content:
         bounds = (("min", self.limits.min_size), ("step", self.limits.step), ("max", self.limits.max_size))
-        said = "  ".join(f"{name} {value:g}" for name, value in bounds if value is not None)
-        symbol = f" {base_symbol(self.market)}   "
+        said = "  ".join(f"{name} {digits(value)}" for name, value in bounds if value is not None)
+        symbol = f" {self._base}  "
         return Content.assemble((symbol, "$bright"), (said or "limits not given by the engine", "$label"))
 
     def _lines(self, cells: int, rows: int, wish: Take | None, fault: str, now: float) -> Lines:
@@ -231,7 +247,7 @@ class TakeDialog(OrderDialog):
         if plan is not None and wish is not None:
             size = float(base_to_decimal(wish.base_1e9))
             if abs(plan.size - size) > 1e-9:
-                said = f"the engine would trade {fmt.size(plan.size)} {base_symbol(self.market)} of {size:g}"
+                said = f"the engine would trade {fmt.size(plan.size)} {self._base} of {digits(size)}"
                 foot += wrapped(said, cells, "bold $warn", 2)
             refused = refused_text(plan, self.keymap.display("confirm-force"))
             foot += [refused] if refused else []
@@ -295,8 +311,10 @@ class TakeDialog(OrderDialog):
         return True
 
     def _holdings(self) -> tuple[tuple[str, float], ...]:
+        """The legs of this market."""
         snapshot = self.operator.view.snapshot
-        return () if snapshot is None else tuple((row.key, row.size) for row in snapshot.positions)
+        rows = snapshot.positions if snapshot is not None else ()
+        return tuple((row.key, row.size) for row in rows if row.market in (self.market, self.base))
 
     def _version(self, now: float) -> int:
         """The snapshot of the key press (R13.10). The engine refuses one of some seconds ago as too old, so for whoever

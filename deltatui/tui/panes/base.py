@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from textual import events
     from textual.widget import Widget
 
-    from deltatui.domain.snapshot import Snapshot
-    from deltatui.tui.store import View
+    from deltatui.tui.store import Shown, View
 
 
 class Part(NamedTuple):
@@ -131,6 +130,8 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
     NUMBER: ClassVar[str] = ""
     NAME: ClassVar[str] = ""
     EVERY: ClassVar[int] = 2
+    OF_MARKET: ClassVar[bool] = False
+    """Shows the selected market, which the title names."""
     STALE_AFTER_S: ClassVar[float | None] = None
     """Own limit for the age of the data inside the snapshot; None: only the snapshot's own age counts."""
 
@@ -145,11 +146,11 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
 
     # What a pane overrides
 
-    def data_age_s(self, snapshot: Snapshot) -> float | None:
+    def data_age_s(self, shown: Shown) -> float | None:
         """Age at the engine of what this pane shows, in seconds of the market's clock; None where it is not known."""
         return None
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
         """Bring the widgets up to date; called when the view or the size changed."""
         raise NotImplementedError
 
@@ -164,15 +165,20 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
 
     def headline(self) -> list[Part]:
         """What follows the name in the title."""
-        return []
+        return [bright(f"  {fmt.safe_text(self.market, 16)}")] if self.OF_MARKET and self.market else []
+
+    @property
+    def market(self) -> str:
+        """The selected market; empty where there is none."""
+        return self.view.market if self.view is not None else ""
 
     def tail(self, view: View, now: float) -> Part:
         """What stands at the right of the title."""
         age = view.age_s(now)
         if age is None:
             return faint(fmt.NA)
-        if view.snapshot is not None:
-            inside = self.data_age_s(view.snapshot)
+        if view.shown is not None:
+            inside = self.data_age_s(view.shown)
             if inside is not None:
                 age += max(0.0, inside)
         if age < FRESH_S:
@@ -211,7 +217,7 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
     def old(self, view: View, now: float) -> bool:
         if view.stale(now):
             return True
-        inside = self.data_age_s(view.snapshot) if view.snapshot is not None else None
+        inside = self.data_age_s(view.shown) if view.shown is not None else None
         return self.STALE_AFTER_S is not None and inside is not None and inside > self.STALE_AFTER_S
 
     def apply(self, view: View, now: float) -> None:
@@ -223,10 +229,10 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
         if state == self._drawn:
             return
         self._drawn = state
-        if view.snapshot is None:
+        if view.shown is None:
             self.no_data(waiting(view))
         else:
-            self.draw(view.snapshot, now)
+            self.draw(view.shown, now)
 
     def _draw_title(self, view: View, now: float) -> None:
         head = [Part(f"{self.NUMBER} ", "$faint"), Part(self.heading, "bold $foreground"), *self.headline()]
@@ -240,7 +246,7 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
         if cells < 8:
             self.border_title = None
             return
-        room = cells - width([tail]) - 1
+        room = cells - width([tail]) - 2
         heading = Content.assemble(*((part.text, part.style) for part in head)).truncate(max(1, room), ellipsis=True)
         line = "━" if self.screen.has_class("-live") else "─"
         fill = line * max(0, cells - heading.cell_length - width([tail]) - 2)
@@ -264,6 +270,9 @@ class Pane(Vertical, can_focus=True, inherit_bindings=False):
     @property
     def rows(self) -> int:
         return max(0, self.content_size.height)
+
+
+NO_MARKET = "this engine carries no market yet"
 
 
 def waiting(view: View) -> list[list[Part]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, by_sign, faint, joined, label
+from deltatui.tui.panes.base import Body, Pane, Part, by_sign, faint, joined, label, width
 from deltatui.tui.widgets.chart import BrailleChart, Series
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import HistoryView, Snapshot
-    from deltatui.tui.store import View
+    from deltatui.domain.snapshot import HistoryView, MarketHistory
+    from deltatui.tui.store import Shown, View
 
 Points = tuple[tuple[float, float], ...]
 
@@ -72,7 +72,7 @@ class ChartPane(Pane):
     EVERY: ClassVar[int] = 8
 
     def stamp(self, view: View) -> object:
-        return view.history_version
+        return view.history_version, view.market
 
     def tail(self, view: View, now: float) -> Part:
         if self.old(view, now):
@@ -88,6 +88,11 @@ class ChartPane(Pane):
     def history(self) -> HistoryView | None:
         return self.view.history if self.view is not None else None
 
+    @property
+    def market_history(self) -> MarketHistory | None:
+        """Of the selected market; None where there is none yet."""
+        return self.history.market(self.market) if self.history is not None else None
+
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         chart = self.query_one(BrailleChart)
         chart.set_series(())
@@ -98,6 +103,7 @@ class ChartPane(Pane):
 class FundingPane(ChartPane):
     NUMBER: ClassVar[str] = "7"
     NAME: ClassVar[str] = "Funding, % APR"
+    OF_MARKET: ClassVar[bool] = True
 
     def compose(self) -> ComposeResult:
         yield BrailleChart(
@@ -106,26 +112,25 @@ class FundingPane(ChartPane):
         yield Body(id="funding-words")
 
     def points(self, history: HistoryView) -> Points:
-        return history.funding
+        return self.market_history.funding if self.market_history is not None else ()
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
         chart, words = self.query_one(BrailleChart), self.query_one(Body)
-        history = self.history
-        if history is None or not history.funding:
+        points = self.points(self.history) if self.history is not None else ()
+        if not points:
             chart.set_series(())
-            chart.set_empty(LOADING if history is None else "no funding record yet")
+            chart.set_empty(LOADING if self.history is None else "no funding record yet")
             words.display = False
             return
-        start, step, count = grid_of(history.funding)
-        values = slots(history.funding, start, step, count)
+        start, step, count = grid_of(points)
+        values = slots(points, start, step, count)
         chart.set_series(
-            [Series("funding", values, "accent", area=True)],
-            x_labels(start, history.funding[-1][0], self.inner - 15),
+            [Series("funding", values, "accent", area=True)], x_labels(start, points[-1][0], self.inner - 15)
         )
         # In its place among the others the chart speaks for itself.
         words.display = self.rows >= 7
         if words.display:
-            words.show([funding_words(history, self.inner)])
+            words.show([funding_words(points, self.inner)])
 
 
 def mean_since(points: Points, seconds: float) -> float | None:
@@ -134,9 +139,8 @@ def mean_since(points: Points, seconds: float) -> float | None:
     return sum(recent) / len(recent) if recent else None
 
 
-def funding_words(history: HistoryView, cells: int) -> list[Part]:
+def funding_words(points: Points, cells: int) -> list[Part]:
     """The means that the eye cannot take from a curve, and how often a short received."""
-    points = history.funding
 
     def mean(name: str, days: int) -> list[Part]:
         value = mean_since(points, days * 86_400)
@@ -159,7 +163,7 @@ class EquityPane(ChartPane):
     def points(self, history: HistoryView) -> Points:
         return history.equity
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
         chart, words = self.query_one(BrailleChart), self.query_one(Body)
         history = self.history
         if history is None or not history.equity:
@@ -169,19 +173,22 @@ class EquityPane(ChartPane):
             return
         start, step, count = grid_of(history.equity)
         series = [Series("", slots(history.equity, start, step, count), "accent")]
-        if history.always_short:
-            series.append(Series("", slots(history.always_short, start, step, count), "warn"))
+        short = self.market_history.always_short if self.market_history is not None else ()
+        if short:
+            series.append(Series("", slots(short, start, step, count), "warn"))
         if history.flat is not None:
             series.append(Series("", [history.flat] * count, "muted"))
         chart.set_series(series, x_labels(start, history.equity[-1][0], self.inner - 20))
         words.display = True
-        words.show([equity_words(history, self.inner, ascii_only=self.ascii_only)])
+        words.show([equity_words(history, self.market, self.inner, ascii_only=self.ascii_only)])
 
 
-def equity_words(history: HistoryView, cells: int, *, ascii_only: bool = False) -> list[Part]:
-    """Which line is which, and by how much the equity beats each."""
+def equity_words(history: HistoryView, market: str, cells: int, *, ascii_only: bool = False) -> list[Part]:
+    """Which line is which, and by how much the equity beats each; always-short is that of ``market``."""
     equity = history.equity[-1][1]
-    short = history.always_short[-1][1] if history.always_short else None
+    found = history.market(market)
+    short = found.always_short[-1][1] if found is not None and found.always_short else None
+    name = fmt.safe_text(market, 12).removesuffix("-PERP")
 
     # As the chart draws its first, second and third line.
     solid, dashed, dotted = ("***", "+++", "ooo") if ascii_only else ("───", "─ ─", "· ·")
@@ -198,18 +205,15 @@ def equity_words(history: HistoryView, cells: int, *, ascii_only: bool = False) 
             by_sign(ahead, fmt.signed(ahead)),
         ]
 
-    groups = [
-        [Part(f"{solid} ", "$mark"), label("equity")],
-        against(dotted, "$label", "flat", history.flat),
-        against(dashed, "$warn", "always-short", short),
-    ]
-    line = joined(groups, cells, gap=2)
-    if len(line) > 8 or cells >= 60:
-        return line
+    head = [[Part(f"{solid} ", "$mark"), label("equity")], against(dotted, "$label", "flat", history.flat)]
+    for policy in ("always-short", "short"):
+        groups = [*head, against(dashed, "$warn", f"{policy} {name}".rstrip(), short)]
+        if sum(width(group) + 2 for group in groups) - 2 <= cells:
+            return joined(groups, cells, gap=2)
     return joined(
         [
             [label("vs flat "), *_ahead(equity, history.flat)],
-            [label("short "), *_ahead(equity, short)],
+            [label(f"short {name} ".lstrip()), *_ahead(equity, short)],
         ],
         cells,
         gap=2,

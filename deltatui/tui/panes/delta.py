@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.plain import hedge_differs
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
+from deltatui.tui.panes.base import NO_MARKET, Body, Pane, Part, bright, by_sign, faint, joined, label
 from deltatui.tui.panes.health import per_hour, stance_parts
-from deltatui.tui.panes.positions import attribution_lines
+from deltatui.tui.panes.positions import attribution_lines, net_parts
 from deltatui.tui.widgets.gauge import bar
 from deltatui.tui.widgets.glyphs import UNICODE, fit
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import CarryView, DeltaView, PricesView, Snapshot
+    from deltatui.domain.snapshot import CarryView, DeltaView, HedgeView, PricesView
+    from deltatui.tui.store import Shown
 
 
 def band_line(drift_pct: float | None, tolerance_pct: float, cells: int) -> list[Part]:
@@ -44,13 +45,9 @@ def band_line(drift_pct: float | None, tolerance_pct: float, cells: int) -> list
     ]
 
 
-def net_line(name: str, net: float | None, *after: list[Part], cells: int) -> list[Part]:
-    text = f"{fmt.signed(net, 4)} SOL" if net is not None else fmt.NA
-    return joined([[label(f"{name} "), bright(text)], *after], cells, gap=2)
-
-
-def net_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
-    """The account's exposure; where the engine hedges another, that one too: it is held to the tolerance."""
+def net_lines(delta: DeltaView, base: str, cells: int) -> list[list[Part]]:
+    """The account's exposure in units of ``base``; where the engine hedges another, that one too: it is held to the
+    tolerance."""
     hedge = hedge_differs(delta)
     drift = delta.hedge_drift_pct if hedge else delta.drift_pct
     within = drift is not None and abs(drift) <= delta.tolerance_pct
@@ -60,21 +57,25 @@ def net_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
         [Part(word, "$up" if within else "bold $warn")],
     )
     band = band_line(drift, delta.tolerance_pct, cells)
+
+    def net(name: str, value: float | None, *after: list[Part]) -> list[Part]:
+        return joined([net_parts(name, value, base), *after], cells, gap=2)
+
     if not hedge:
-        return [net_line("net", delta.net, *judged, cells=cells), band]
+        return [net("net", delta.net, *judged), band]
     return [
-        net_line("account", delta.net, [Part(fmt.pct(delta.drift_pct, plus=True))], cells=cells),
-        net_line("hedge", delta.hedge_net, *judged, cells=cells),
+        net("account", delta.net, [Part(fmt.pct(delta.drift_pct, plus=True))]),
+        net("hedge", delta.hedge_net, *judged),
         band,
     ]
 
 
-def delta_lines(delta: DeltaView, cells: int) -> list[list[Part]]:
+def delta_lines(delta: DeltaView, base: str, cells: int) -> list[list[Part]]:
     cooling = delta.cooldown_remaining_s > 0
     last = "never" if delta.last_rebalance_market_s is None else fmt.when(delta.last_rebalance_market_s)[5:]
     worst = [label("worst "), Part(fmt.signed(delta.worst, 4))] if delta.worst != delta.net else []
     return [
-        *net_lines(delta, cells),
+        *net_lines(delta, base, cells),
         joined(
             [
                 [label("spot "), Part(fmt.signed(delta.spot, 4))],
@@ -167,10 +168,19 @@ def clock_lines(carry: CarryView, cells: int) -> list[list[Part]]:
     return lines
 
 
+def liquidation_line(hedge: HedgeView, cells: int) -> list[Part]:
+    """The price of this market that liquidates the account while the others stand still."""
+    if hedge.liq_price is None:
+        return [label("liquidation "), faint("by no price of this market, or not known")]
+    away = [Part(f"{fmt.pct(hedge.liq_distance_pct, 1, plus=True)} away")] if hedge.liq_distance_pct is not None else []
+    return joined([[label("liquidation "), bright(fmt.price(hedge.liq_price))], away], cells, gap=2)
+
+
 class DeltaPane(Pane):
     NUMBER: ClassVar[str] = "4"
     NAME: ClassVar[str] = "Delta and carry"
     EVERY: ClassVar[int] = 2
+    OF_MARKET: ClassVar[bool] = True
 
     def compose(self) -> ComposeResult:
         yield Body()
@@ -178,25 +188,21 @@ class DeltaPane(Pane):
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         self.query_one(Body).show(lines)
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
-        cells = self.inner
-        carry = carry_lines(snapshot.carry, cells)
-        prices = prices_line(snapshot.prices, cells)
-        if self.zoomed:
-            lines = [
-                *delta_lines(snapshot.delta, cells),
-                [],
-                *carry,
-                prices,
-                [],
-                *clock_lines(snapshot.carry, cells),
-                [],
-            ]
-            self.query_one(Body).show([*lines, *attribution_lines(snapshot, cells)[2:]])
+    def draw(self, shown: Shown, now: float) -> None:
+        cells, hedge = self.inner, shown.hedge
+        if hedge is None:
+            self.query_one(Body).show([[faint(NO_MARKET)]])
             return
-        if held(snapshot.carry):
-            carry.insert(3, clock_line(snapshot.carry, cells))
-        lines = [*delta_lines(snapshot.delta, cells), [], *carry]
+        carry = carry_lines(hedge.carry, cells)
+        prices = prices_line(hedge.prices, cells)
+        delta = delta_lines(hedge.delta, fmt.safe_text(hedge.base_symbol, 12), cells)
+        if self.zoomed:
+            lines = [*delta, [], *carry, prices, liquidation_line(hedge, cells), [], *clock_lines(hedge.carry, cells)]
+            self.query_one(Body).show([*lines, [], *attribution_lines(shown.snapshot, cells)[2:]])
+            return
+        if held(hedge.carry):
+            carry.insert(3, clock_line(hedge.carry, cells))
+        lines = [*delta, [], *carry]
         if len(lines) < self.rows:
             lines.append(prices)
         self.query_one(Body).show(lines)

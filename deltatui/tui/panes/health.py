@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.plain import hedge_differs
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label
+from deltatui.tui.panes.base import NO_MARKET, Body, Pane, Part, bright, by_sign, faint, joined, label
 from deltatui.tui.widgets.gauge import HEALTH_BANDS, Gauge, bar
 from deltatui.tui.widgets.glyphs import UNICODE, fit, width_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from deltatui.domain.snapshot import AccountView, CarryView, DeltaView, Snapshot
-    from deltatui.tui.store import View
+    from deltatui.tui.store import Shown, View
 
 NEAR_PCT = 20.0
 """A liquidation nearer than this is drawn as a warning (R4.2)."""
@@ -31,8 +31,8 @@ class HealthPane(Pane):
         yield Gauge(ascii_only=self.ascii_only, id="gauge")
         yield Body(id="account")
 
-    def data_age_s(self, snapshot: Snapshot) -> float | None:
-        return account_age_s(snapshot)
+    def data_age_s(self, shown: Shown) -> float | None:
+        return account_age_s(shown.snapshot)
 
     def old(self, view: View, now: float) -> bool:
         age = account_age_s(view.snapshot) if view.snapshot is not None else None
@@ -42,18 +42,18 @@ class HealthPane(Pane):
         self.query_one(Gauge).display = False
         self.query_one(Body).show(lines)
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
         gauge, body = self.query_one(Gauge), self.query_one(Body)
         small = self.screen.has_class("-small") and not self.has_class("-zoomed")
         gauge.display = not small
-        account = snapshot.account
+        account = shown.snapshot.account
         gauge.set_value(account.health, account.reason or "not known")
         if small:
-            body.show(small_lines(snapshot, self.inner))
+            body.show(small_lines(shown, self.inner))
         elif self.zoomed:
-            body.show([*account_lines(account, min(self.inner, 60)), *account_details(snapshot)])
+            body.show([*account_lines(shown, min(self.inner, 60)), *account_details(shown.snapshot)])
         else:
-            body.show(account_lines(account, self.inner))
+            body.show(account_lines(shown, self.inner))
 
 
 def account_age_s(snapshot: Snapshot) -> float | None:
@@ -90,8 +90,10 @@ def money(value: float | None) -> str:
     return fmt.usd(value, 0 if value is not None and abs(value) >= 1e6 else 2)
 
 
-def account_lines(account: AccountView, cells: int) -> list[list[Part]]:
-    """Two pairs of figures a line where they fit, label left, number right."""
+def account_lines(shown: Shown, cells: int) -> list[list[Part]]:
+    """Two pairs of figures a line where they fit, label left, number right. Of what lies in the wallet the quote and
+    the selected market's asset."""
+    account = shown.snapshot.account
 
     def pair(left: str, value: Part, right: str = "", other: Part | None = None) -> list[Part]:
         line = [label(fit(left, 11)), Part(fit(value.text, 11, "right"), value.style)]
@@ -125,13 +127,28 @@ def account_lines(account: AccountView, cells: int) -> list[list[Part]]:
             "init",
             Part(fmt.usd(account.initial_requirement, 0)),
         ),
-        pair("liq price", bright(liquidation), "", liquidation_part(account)),
+        pair(liquidation_name(account), bright(liquidation), "", liquidation_part(account)),
         pair("quote", Part(money(account.quote_balance)), "due", unsettled_part(account)),
-        pair("wallet", Part(money(account.wallet_quote)), "", Part(f"{fmt.size(account.wallet_sol, 3)} SOL")),
+        pair("wallet", Part(money(account.wallet_quote)), "", in_wallet(shown)),
     ]
     if account.reason:
         lines.insert(0, [Part(fit(fmt.safe_text(account.reason), cells).rstrip(), "$warn")])
     return lines
+
+
+def liquidation_name(account: AccountView) -> str:
+    """``liq SOL``: in which market the account would be liquidated first."""
+    market = fmt.safe_text(account.liq_market, 16).removesuffix("-PERP")
+    return f"liq {market}" if market else "liq price"
+
+
+def in_wallet(shown: Shown) -> Part | None:
+    """``0.500 SOL``: the selected market's asset; nothing where there is no such asset."""
+    if shown.hedge is None:
+        return None
+    symbol = shown.hedge.base_symbol
+    found = next((asset.wallet for asset in shown.snapshot.account.assets if asset.asset == symbol), None)
+    return Part(f"{fmt.amount(found)} {fmt.safe_text(symbol, 8)}")
 
 
 def unsettled_part(account: AccountView) -> Part:
@@ -167,12 +184,27 @@ def account_details(snapshot: Snapshot) -> list[list[Part]]:
             Part(fmt.safe_text(account.delegate, 64)) if account.delegate else faint("none"),
         ],
         row("account as of", fmt.when(account.as_of_market_s)),
+        *(
+            row(
+                fmt.safe_text(asset.asset, 12),
+                fmt.amount(asset.account),
+                f"and {fmt.amount(asset.wallet)} in the wallet",
+            )
+            for asset in account.assets
+        ),
     ]
 
 
-def small_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
-    """Health, account, delta and carry on two lines for 80x24."""
-    account, delta, carry = snapshot.account, snapshot.delta, snapshot.carry
+def small_lines(shown: Shown, cells: int) -> list[list[Part]]:
+    """Health and account on one line, delta and carry of the selected market on another, for 80x24."""
+    account, hedge = shown.snapshot.account, shown.hedge
+    if hedge is None:
+        market = [[faint(NO_MARKET)], small_unsettled(account)]
+    else:
+        name = [bright(fmt.safe_text(hedge.market, 12))]
+        carry = hedge.carry
+        # The stance stands in the pane below as well: it gives way.
+        market = [name, delta_parts(hedge.delta), carry_parts(carry), small_unsettled(account), stance_parts(carry)]
     return [
         joined(
             [
@@ -185,7 +217,7 @@ def small_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
             cells,
             gap=2,
         ),
-        joined([delta_parts(delta), carry_parts(carry), stance_parts(carry), small_unsettled(account)], cells),
+        joined(market, cells),
     ]
 
 

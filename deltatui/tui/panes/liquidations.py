@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.widgets import ContentSwitcher
 
+from deltatui.domain.snapshot import MarketHistory
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Part, faint, label
+from deltatui.tui.panes.base import Body, Part, bright, faint, label
 from deltatui.tui.panes.charts import LOADING, ChartPane, Points, grid_of, slots, tenth, x_labels
 from deltatui.tui.widgets.chart import BrailleChart, Series
 from deltatui.tui.widgets.glyphs import fit, width_of
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import HistoryView, LiquidationBucket, Snapshot
-    from deltatui.tui.store import View
+    from deltatui.domain.snapshot import HistoryView, LiquidationBucket
+    from deltatui.tui.store import Shown, View
 
 LIQUIDATIONS, OPEN_INTEREST, HOURS = "liquidations", "open-interest", "hours"
 TITLES = {
@@ -34,10 +35,14 @@ _WHOLE_DAY = 24
 _MINUTE_S = 60.0
 
 
-def why_none(history: HistoryView | None, kind: str) -> str:
-    """Why there is nothing of ``kind`` to draw; empty where there is something."""
+def why_none(history: HistoryView | None, market: str, kind: str) -> str:
+    """Why there is nothing of ``kind`` to draw of ``market``; empty where there is something."""
     if history is None:
         return LOADING
+    return why_nothing(history.market(market) or MarketHistory(market), kind)
+
+
+def why_nothing(history: MarketHistory, kind: str) -> str:
     if kind == HOURS:
         return "" if history.funding else "no funding record yet"
     some, reason = (
@@ -97,7 +102,10 @@ class LiquidationsPane(ChartPane):
         """Which picture is shown."""
         if self._chosen is not None:
             return self._chosen
-        return next((kind for kind in TITLES if not why_none(self.history, kind)), LIQUIDATIONS)
+        return next((kind for kind in TITLES if not self.why_none(kind)), LIQUIDATIONS)
+
+    def why_none(self, kind: str) -> str:
+        return why_none(self.history, self.market, kind)
 
     def switch(self) -> None:
         """The next picture, whether it has data or only a reason."""
@@ -109,19 +117,24 @@ class LiquidationsPane(ChartPane):
     def heading(self) -> str:
         return TITLES[self.kind]
 
+    def headline(self) -> list[Part]:
+        """The short name: the title is long."""
+        return [bright(f" {fmt.safe_text(self.market, 16).removesuffix('-PERP')}")] if self.market else []
+
     def stamp(self, view: View) -> object:
-        mark = view.snapshot.prices.mark if view.snapshot is not None else None
-        return view.history_version, self.kind, mark if self.kind == LIQUIDATIONS else None
+        hedge = view.shown.hedge if view.shown is not None else None
+        mark = hedge.prices.mark if hedge is not None else None
+        return view.history_version, view.market, self.kind, mark if self.kind == LIQUIDATIONS else None
 
     def tail(self, view: View, now: float) -> Part:
         if self.old(view, now):
             return super().tail(view, now)
-        if why_none(view.history, self.kind):
+        if self.why_none(self.kind):
             return faint(fmt.NA)
         return super().tail(view, now) if self.kind == HOURS else Part(_SPANS[self.kind], "$label")
 
     def points(self, history: HistoryView) -> Points:
-        return history.funding
+        return self.market_history.funding if self.market_history is not None else ()
 
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         bars = self.query_one(PriceBars)
@@ -130,24 +143,23 @@ class LiquidationsPane(ChartPane):
         bars.set_empty("".join(part.text for part in lines[0]))
         self.query_one(Body).display = False
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
-        history, kind = self.history, self.kind
+    def draw(self, shown: Shown, now: float) -> None:
+        history, kind = self.market_history, self.kind
         self.query_one(ContentSwitcher).current = kind
-        reason = why_none(history, kind)
+        reason = self.why_none(kind)
         if kind == LIQUIDATIONS:
             bars = self.query_one(PriceBars)
             bars.set_empty(reason)
             found = history.liquidations if history is not None else ()
-            bars.set_bars(
-                [PriceBar(one.price, one.count, one.notional) for one in found if known(one)], snapshot.prices.mark
-            )
+            mark = shown.hedge.prices.mark if shown.hedge is not None else None
+            bars.set_bars([PriceBar(one.price, one.count, one.notional) for one in found if known(one)], mark)
         elif kind == OPEN_INTEREST:
             self._draw_interest(history, reason)
         else:
             self._draw_hours(history, reason)
-        self._say(history)
+        self._say()
 
-    def _draw_interest(self, history: HistoryView | None, reason: str) -> None:
+    def _draw_interest(self, history: MarketHistory | None, reason: str) -> None:
         chart = self.query_one(BrailleChart)
         chart.set_empty(reason)
         points = history.open_interest if history is not None else ()
@@ -158,7 +170,7 @@ class LiquidationsPane(ChartPane):
         values = slots(points, start, step, count)
         chart.set_series([Series("open interest", values)], x_labels(start, points[-1][0], self.inner - 16))
 
-    def _draw_hours(self, history: HistoryView | None, reason: str) -> None:
+    def _draw_hours(self, history: MarketHistory | None, reason: str) -> None:
         heat = self.query_one(HeatMap)
         heat.set_empty(reason)
         points = history.funding if history is not None else ()
@@ -168,10 +180,10 @@ class LiquidationsPane(ChartPane):
         room = self.rows - 3
         heat.set_data(*by_hour(points, next((rows for rows in (24, 12, 8, 6, 4) if rows <= room), 3)))
 
-    def _say(self, history: HistoryView | None) -> None:
+    def _say(self) -> None:
         """What the other two pictures are, or why the one in this place has nothing."""
         words = self.query_one(Body)
-        missing = [why_none(history, kind) for kind in (LIQUIDATIONS, OPEN_INTEREST)] if history is not None else []
+        missing = [self.why_none(kind) for kind in (LIQUIDATIONS, OPEN_INTEREST)] if self.history is not None else []
         here = self._chosen is None and self.kind == HOURS and all(missing)
         words.display = here or self.zoomed
         key = self.screen.operator.keymap.display("picture")  # type: ignore[attr-defined]

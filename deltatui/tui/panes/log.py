@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from deltatui.domain.event import LogLine
-    from deltatui.domain.snapshot import Snapshot
-    from deltatui.tui.store import View
+    from deltatui.tui.store import Shown, View
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 """The lowest level shown, in the order of the level key."""
@@ -88,5 +87,5 @@ class LogPane(Pane):
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         """An empty log says so itself."""
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
         """Lines come by :meth:`add`."""

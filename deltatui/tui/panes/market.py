@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, bright, faint, label, width, wrapped
+from deltatui.tui.enabled import asking
+from deltatui.tui.panes.base import NO_MARKET, Body, Pane, Part, bright, faint, label, width, wrapped
 from deltatui.tui.widgets.glyphs import fit, width_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import CardView, FeedView, Snapshot
+    from deltatui.domain.snapshot import CardView, FeedView
+    from deltatui.tui.store import Shown
 
 STATUS: dict[str, tuple[str, str, str]] = {
     "good": ("✓", "$up", "good"),
@@ -137,26 +139,30 @@ class MarketPane(Pane):
     NUMBER: ClassVar[str] = "6"
     NAME: ClassVar[str] = "Market"
     EVERY: ClassVar[int] = 2
+    OF_MARKET: ClassVar[bool] = True
     STALE_AFTER_S: ClassVar[float | None] = 4.0
     """Cards are at most 2 s old (R13.1): one may be missed."""
 
     def compose(self) -> ComposeResult:
         yield Body()
 
-    def data_age_s(self, snapshot: Snapshot) -> float | None:
+    def data_age_s(self, shown: Shown) -> float | None:
         """Of the oldest card but funding, which stands for an hour. A tape runs at its own speed."""
-        if snapshot.engine.mode == "replay":
+        if shown.snapshot.engine.mode == "replay" or shown.detail is None:
             return None
-        ages = [card.age_s for card in snapshot.cards if card.id != "funding" and card.value is not None]
+        ages = [card.age_s for card in shown.detail.cards if card.id != "funding" and card.value is not None]
         return max((age for age in ages if age is not None), default=None)
 
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         self.query_one(Body).show(lines)
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
-        cards = snapshot.cards
-        body = self.query_one(Body)
-        if self.zoomed:
-            body.show([*zoomed_lines(cards, self.inner), *feed_lines(snapshot.engine.feeds, self.inner)])
+    def draw(self, shown: Shown, now: float) -> None:
+        cells = self.inner
+        if shown.detail is None:
+            lines = [[faint(asking(shown.market) if shown.market else NO_MARKET)]]
+        elif self.zoomed:
+            lines = zoomed_lines(shown.detail.cards, cells)
         else:
-            body.show(market_lines(cards, self.inner, self.rows))
+            lines = market_lines(shown.detail.cards, cells, self.rows)
+        feeds = feed_lines(shown.snapshot.engine.feeds, cells) if self.zoomed else []
+        self.query_one(Body).show([*lines, *feeds])

@@ -1,4 +1,4 @@
-"""Pane 5: the funding scan, best net carry first."""
+"""Pane 5: the funding scan, ranked as the engine sends it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import OpportunityView, Snapshot
+    from deltatui.domain.snapshot import OpportunityView
+    from deltatui.tui.store import Shown
     from deltatui.tui.widgets.palette import StyleName
 
+SELECTED = "●"
+HELD = {"CARRY": "C", "REVERSE": "R"}
+"""Beside the mark of the selected market; the words stand in a column that narrow screens have no room for."""
 COLUMNS = (
+    Column("marks", "", 2, marks=False),
     Column("market", "market", 10),
     Column("apr", "APR", 8, "right", priority=1),
     Column("net", "net APR", 8, "right"),
@@ -29,6 +34,7 @@ COLUMNS = (
     Column("oi", "OI", 7, "right", priority=2),
     Column("volume", "24h vol", 8, "right", priority=7),
     Column("side", "side", 6, priority=8),
+    Column("held", "held", 7, priority=7),
 )
 STALE_S = 7200.0
 """No funding record for two hours is the venue's own refusal (R6.7)."""
@@ -52,10 +58,16 @@ def break_even(row: OpportunityView) -> str:
     return fmt.hours(row.break_even_h, never=row.break_even_h is None and row.net_apr_pct is not None)
 
 
-def opportunity_row(row: OpportunityView) -> Row:
+def opportunity_row(row: OpportunityView, shown: Shown) -> Row:
+    """With a mark where it is the selected market, and what is held of it."""
+    hedge = shown.snapshot.hedge(row.market)
+    stance = hedge.carry.stance if hedge is not None and hedge.carry.stance in HELD else ""
+    selected = SELECTED if row.market == shown.market else " "
     return Row(
         row.key,
         {
+            "marks": Cell(selected + HELD.get(stance, ""), "accent"),
+            "held": Cell(stance.lower(), "bright"),
             "market": Cell(row.market, "bright"),
             "apr": _percent(row.apr_pct, 1),
             "net": _percent(row.net_apr_pct, 1),
@@ -92,8 +104,9 @@ class OpportunitiesPane(Pane):
         yield LiveGrid(COLUMNS, empty="connecting", ascii_only=self.ascii_only, clock=self.clock, id="opportunities")
         yield Body(id="totals")
 
-    def data_age_s(self, snapshot: Snapshot) -> float | None:
+    def data_age_s(self, shown: Shown) -> float | None:
         """Of the oldest row. A tape runs at its own speed: there only a record that is missing tells anything."""
+        snapshot = shown.snapshot
         oldest = max((row.age_s for row in snapshot.opportunities if row.age_s is not None), default=None)
         if oldest is not None and oldest <= STALE_S and snapshot.engine.mode == "replay":
             return None
@@ -105,14 +118,12 @@ class OpportunitiesPane(Pane):
         grid.set_empty("".join(part.text for part in lines[0]))
         self.query_one(Body).show(())
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
+        rows = shown.snapshot.opportunities
         grid = self.query_one(LiveGrid)
         grid.set_empty("no market has been scanned yet")
-        rows = sorted(
-            snapshot.opportunities, key=lambda row: -row.net_apr_pct if row.net_apr_pct is not None else float("inf")
-        )
-        grid.set_rows(opportunity_row(row) for row in rows)
-        totals = totals_line(snapshot.opportunities, self.inner)
+        grid.set_rows(opportunity_row(row, shown) for row in rows)
+        totals = totals_line(rows, self.inner)
         room = self.zoomed or (self.rows >= 11 and self.inner >= 60 and len(rows) <= 4)
         best = [*card_lines(rows[:3], self.inner), []] if rows and room else []
         self.query_one(Body).show([*best, totals])

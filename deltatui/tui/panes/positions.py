@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from deltatui.domain.snapshot import AttributionView, PositionView, Snapshot
+    from deltatui.tui.store import Shown
     from deltatui.tui.widgets.palette import StyleName
 
 COLUMNS = (
@@ -51,6 +52,11 @@ def liq_text(price: float) -> str:
     return fmt.price(price, 2 if abs(price) < 10_000 else 1 if abs(price) < 100_000 else 0)
 
 
+def price_text(price: float | None) -> str:
+    """Within the column up to a million."""
+    return fmt.price(price, 0 if price is not None and abs(price) >= 100_000 else None)
+
+
 def away_cell(position: PositionView, missing: str) -> Cell:
     """How far the price is from the leg's liquidation, signed; a near one with a sign of its own."""
     distance = position.liq_distance_pct
@@ -68,9 +74,9 @@ def position_row(position: PositionView) -> Row:
         {
             "market": Cell(position.market, "bright"),
             "side": Cell(f"{position.side}{FOREIGN}", "muted") if position.foreign else position.side,
-            "size": Cell(fmt.size(abs(position.size), 3), "bright"),
-            "entry": fmt.price(position.entry_price),
-            "mark": fmt.price(position.mark_price),
+            "size": Cell(fmt.amount(abs(position.size)), "bright"),
+            "entry": price_text(position.entry_price),
+            "mark": price_text(position.mark_price),
             "upnl": signed_cell(position.unrealized_pnl),
             "funding": signed_cell(position.funding, missing=missing),
             "liq": Cell(missing, "muted") if position.liq_price is None else liq_text(position.liq_price),
@@ -105,8 +111,8 @@ class PositionsPane(Pane):
         yield LiveGrid(COLUMNS, empty="connecting", ascii_only=self.ascii_only, clock=self.clock, id="positions")
         yield Body(id="totals")
 
-    def data_age_s(self, snapshot: Snapshot) -> float | None:
-        return account_age_s(snapshot)
+    def data_age_s(self, shown: Shown) -> float | None:
+        return account_age_s(shown.snapshot)
 
     def headline(self) -> list[Part]:
         snapshot = self.view.snapshot if self.view is not None else None
@@ -119,7 +125,8 @@ class PositionsPane(Pane):
         grid.set_empty("".join(part.text for part in lines[0]))
         self.query_one(Body).show(())
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
+    def draw(self, shown: Shown, now: float) -> None:
+        snapshot = shown.snapshot
         grid = self.query_one(LiveGrid)
         grid.set_empty("no positions: flat" if snapshot.account.health is not None else "positions not known")
         grid.set_rows(position_row(position) for position in snapshot.positions)
@@ -150,9 +157,21 @@ def hidden_lines(positions: Sequence[PositionView], grid_cells: int, cells: int)
     return [*lines, []]
 
 
-def net_parts(snapshot: Snapshot) -> list[Part]:
-    net = snapshot.delta.net
-    return [label("net "), Part(f"{fmt.signed(net, 4)} SOL" if net is not None else fmt.NA, "$bright")]
+def net_parts(name: str, net: float | None, base: str) -> list[Part]:
+    """``net +0.0500 SOL``."""
+    return [label(f"{name} "), bright(f"{fmt.signed(net, 4)} {base}" if net is not None else fmt.NA)]
+
+
+def nets(snapshot: Snapshot) -> list[list[Part]]:
+    """The account's exposure to the asset of each market that it has some in."""
+    open_ = [hedge for hedge in snapshot.hedges if hedge.delta.spot or hedge.delta.perp or hedge.delta.net]
+    if not open_:
+        known = any(hedge.delta.net is not None for hedge in snapshot.hedges)
+        return [[label("net "), bright("flat") if known else faint(fmt.NA)]]
+    return [
+        net_parts("net" if at == 0 else "and", hedge.delta.net, fmt.safe_text(hedge.base_symbol, 12))
+        for at, hedge in enumerate(open_)
+    ]
 
 
 def sources(parts: AttributionView) -> list[tuple[str, str, float | None]]:
@@ -171,9 +190,9 @@ def sources(parts: AttributionView) -> list[tuple[str, str, float | None]]:
 def totals_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
     """Net exposure and the attribution of the equity on at most ``rows`` lines."""
     parts = snapshot.attribution
-    groups = [net_parts(snapshot)]
+    groups = nets(snapshot)
     if parts.opening_equity is None:
-        return [groups[0]]
+        return [joined(groups, cells, gap=2)]
     if parts.gap is not None and abs(parts.gap) >= 0.005:
         groups.insert(0, [Part(f"UNEXPLAINED {fmt.signed(parts.gap)}", "bold $down")])
     groups += [[label(f"{name} "), by_sign(value, fmt.signed(value))] for name, _, value in sources(parts)]
@@ -190,15 +209,16 @@ def totals_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
 def attribution_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
     """From the opening to the present equity, a source a line; all amounts positive when received."""
     parts = snapshot.attribution
+    exposure = joined(nets(snapshot), cells, gap=2)
     if parts.opening_equity is None:
-        return [net_parts(snapshot), [faint("where the equity came from is not known yet")]]
+        return [exposure, [faint("where the equity came from is not known yet")]]
 
     def row(name: str, amount: Part) -> list[Part]:
         return [label(fit(name, 20)), Part(fit(amount.text, 14, "right"), amount.style)]
 
     found = sources(parts)
     largest = max(abs(value or 0.0) for _, _, value in found) or 1.0
-    lines = [net_parts(snapshot), [], row("opening equity", Part(fmt.number(parts.opening_equity)))]
+    lines = [exposure, [], row("opening equity", Part(fmt.number(parts.opening_equity)))]
     room = max(0, min(40, cells - 38))
     for _, name, value in found:
         length = round(abs(value or 0.0) / largest * room)

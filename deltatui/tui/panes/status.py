@@ -15,7 +15,7 @@ from deltatui.tui.store import LinkState
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from deltatui.domain.snapshot import Snapshot
+    from deltatui.domain.snapshot import HedgeView, MarketDetail, Snapshot
     from deltatui.tui.store import View
 
 _STATE_STYLE = {
@@ -51,31 +51,26 @@ def speed_text(snapshot: Snapshot) -> str:
 
 def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) -> list[Part]:
     """The line for ``cells``; what matters least goes first when space is short."""
-    snapshot = view.snapshot
+    shown = view.shown
     moment = view.operator_now(now)
     clock = "--:--:--" if moment is None else datetime.fromtimestamp(moment, timezone).strftime("%H:%M:%S")
     right = [bright(clock)]
-    if snapshot is None:
+    if shown is None:
         word = "connecting" if view.link.state is LinkState.CONNECTING else view.link.state.value
         return _fit([[label("deltatui")], [Part(word, "$warn")]], [], right, cells)
-    engine, prices = snapshot.engine, snapshot.prices
+    snapshot, engine = shown.snapshot, shown.snapshot.engine
     when = [bright(fmt.when(snapshot.clock.market_s))]
     if engine.mode == "replay":
         when.append(label(f" {speed_text(snapshot)}"))
     state = [Part(fmt.safe_text(engine.state, 12), _STATE_STYLE.get(engine.state, "bold $warn"))]
     auto = [Part("auto", "$up")] if engine.automation else [Part("Automation: off", "$label")]
     short_auto = [Part("auto", "$up")] if engine.automation else [Part("auto off", "$label")]
-    blocks = [
-        Part(f"⚑ {engine.blocks} block{'s' if engine.blocks != 1 else ''}", "$warn")
-        if engine.blocks
-        else Part("no blocks", "$label")
-    ]
     health = snapshot.account.health
     optional = [
-        (2, [label(f"{fmt.safe_text(engine.venue, 16)} · {fmt.safe_text(prices.market, 16)}")]),
+        (2, [label(f"{fmt.safe_text(engine.venue, 16)} · {fmt.safe_text(shown.market, 16) or 'no market'}")]),
         (5, [label(f"{engine.clients} client{'s' if engine.clients != 1 else ''}")]),
-        (1, blocks),
-        (4, [label("oracle "), Part(("~" if prices.interpolated else "") + fmt.price(prices.oracle))]),
+        (1, blocks(shown.detail)),
+        (4, oracle(shown.hedge)),
         (3, [label("health "), by_sign(None if health is None else 1, fmt.NA if health is None else str(health))]),
     ]
     if cells >= 110:
@@ -97,13 +92,27 @@ def status_parts(view: View, now: float, cells: int, timezone: tzinfo | None) ->
     return _fit(fixed if cells >= 110 else short, optional, right, cells)
 
 
+def blocks(detail: MarketDetail | None) -> list[Part]:
+    """How many gates refuse the next increase in the selected market."""
+    if detail is None:
+        return [label("blocks "), faint(fmt.NA)]
+    count = sum(not verdict.allowed for verdict in detail.gates)
+    return [Part(f"⚑ {count} block{'s' if count != 1 else ''}", "$warn") if count else Part("no blocks", "$label")]
+
+
+def oracle(hedge: HedgeView | None) -> list[Part]:
+    if hedge is None:
+        return [label("oracle "), faint(fmt.NA)]
+    return [label("oracle "), Part(("~" if hedge.prices.interpolated else "") + fmt.price(hedge.prices.oracle))]
+
+
 def plumbing(snapshot: Snapshot) -> list[Part]:
     """Wallet, RPC latency, slot and feeds. A tape has no RPC and no feed; where an engine does not tell, they are not
     known."""
     engine, account = snapshot.engine, snapshot.account
     if engine.mode == "replay":
         return [label("wallet "), Part("paper"), label(" · rpc, feeds "), faint("n/a replay")]
-    known = account.wallet_quote is not None or account.wallet_sol is not None
+    known = account.wallet_quote is not None or bool(account.assets)
     wallet = "paper" if engine.mode == "paper" else "read" if known else None
     rpc = None if engine.rpc_ms is None else f"{fmt.number(engine.rpc_ms, 0)} ms"
     slot = None if engine.slot is None else f"{engine.slot:,}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.tui import fmt
-from deltatui.tui.panes.base import Body, Pane, Part, bright, faint, label, width, wrapped
+from deltatui.tui.enabled import asking
+from deltatui.tui.panes.base import NO_MARKET, Body, Pane, Part, bright, faint, label, width, wrapped
 from deltatui.tui.widgets.glyphs import fit, width_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import Snapshot
+    from deltatui.domain.snapshot import HedgeView
+    from deltatui.tui.store import Shown
 
 MARKS: dict[VerdictStatus, tuple[str, str, str]] = {
     VerdictStatus.BLOCKED: ("✕", "bold $down", "blocks"),
@@ -129,21 +131,25 @@ def counts(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{number} {MARKS[status][2]}" for status, number in found.items() if number)
 
 
-def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
+def one_line(shown: Shown, cells: int) -> list[Part]:
     """The whole pane on one line: what is held and what would be better; why the engine does not run, else the first
     gate that refuses the next increase and how many others; without a refusal, the reason of the decision."""
-    carry = snapshot.carry
+    if shown.hedge is None:
+        return [faint(NO_MARKET)]
+    engine, carry = shown.snapshot.engine, shown.hedge.carry
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
     head = [bright(stance if stance == decision else f"{stance}→{decision}")]
-    if snapshot.engine.state_reason:
-        state = fmt.safe_text(snapshot.engine.state, 12)
-        said = f"  {state}: {fmt.safe_text(snapshot.engine.state_reason)}"
-        return [*head, Part(fit(said, max(0, cells - width(head))), "$warn")]
-    refusing = [verdict for verdict in by_gravity(snapshot.gates) if not verdict.allowed]
+    grave = f"{engine.state}: {engine.state_reason}" if engine.state_reason else standing_still(shown.hedge)
+    if grave:
+        return [*head, Part(fit(f"  {fmt.safe_text(grave)}", max(0, cells - width(head))), "$warn")]
+    if shown.detail is None:
+        return [*head, faint("  " + asking(shown.market))]
+    gates = shown.detail.gates
+    refusing = [verdict for verdict in by_gravity(gates) if not verdict.allowed]
     if refusing:
         first = refusing[0]
         mark, style, _ = MARKS[first.status]
-        verb = fmt.safe_text(snapshot.gates_subject, 40).split(" ")[0].lower()
+        verb = fmt.safe_text(shown.detail.gates_subject, 40).split(" ")[0].lower()
         head += [label(f"  {verb} "), Part(f"{mark} ", style)]
         limit = limit_text(first)
         why = f" ({limit})" if limit else f": {fmt.safe_text(first.reason, 80)}" if first.reason else ""
@@ -151,14 +157,22 @@ def one_line(snapshot: Snapshot, cells: int) -> list[Part]:
     else:
         head.append(label(": "))
         said = fmt.safe_text(carry.sentence)
-    tail = "   " + counts([verdict for verdict in snapshot.gates if verdict not in refusing[:1]])
+    tail = "   " + counts([verdict for verdict in gates if verdict not in refusing[:1]])
     return [*head, Part(fit(said, max(0, cells - width(head) - width_of(tail)))), faint(tail)]
+
+
+def standing_still(hedge: HedgeView) -> str:
+    """Why the market takes no orders, or only those that reduce; empty where it takes all."""
+    if hedge.ended:
+        return "ended: no prices come any more, the last one stands"
+    return f"paused: {hedge.paused}" if hedge.paused else ""
 
 
 class WhyPane(Pane):
     NUMBER: ClassVar[str] = "3"
     NAME: ClassVar[str] = "Why"
     EVERY: ClassVar[int] = 2
+    OF_MARKET: ClassVar[bool] = True
 
     def compose(self) -> ComposeResult:
         yield Body()
@@ -166,67 +180,78 @@ class WhyPane(Pane):
     def no_data(self, lines: Sequence[Sequence[Part]]) -> None:
         self.query_one(Body).show(lines)
 
-    def draw(self, snapshot: Snapshot, now: float) -> None:
-        lines = zoomed_lines(snapshot, self.inner) if self.zoomed else why_lines(snapshot, self.inner, self.rows)
+    def draw(self, shown: Shown, now: float) -> None:
+        lines = zoomed_lines(shown, self.inner) if self.zoomed else why_lines(shown, self.inner, self.rows)
         self.query_one(Body).show(lines)
 
 
-def head_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+def head_lines(shown: Shown, cells: int) -> list[list[Part]]:
     """What is held, what would be better, and the reason in a sentence."""
-    carry = snapshot.carry
+    engine, hedge = shown.snapshot.engine, shown.hedge
+    if hedge is None:
+        return [[faint(NO_MARKET)]]
+    carry = hedge.carry
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
     held = {"nobody": "", "engine": "  by engine", "operator": "  by hand"}[carry.held_by]
     change = [] if stance == decision else [label("  best "), Part(decision, "bold $warn")]
     head = [[label("holds "), bright(stance), *change, faint(held)]]
     head += wrapped(carry.sentence, cells, "$foreground", 2)
-    if snapshot.engine.state_reason:
-        head += wrapped(f"{snapshot.engine.state}: {snapshot.engine.state_reason}", cells, "$warn", 2)
+    if engine.state_reason:
+        head += wrapped(f"{engine.state}: {engine.state_reason}", cells, "$warn", 2)
+    if still := standing_still(hedge):
+        head += wrapped(still, cells, "$warn", 2)
     return head
 
 
-def foot_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+def foot_lines(shown: Shown, cells: int) -> list[list[Part]]:
     """What comes next: the rebalancer's reason and the next funding."""
     foot: list[list[Part]] = []
-    if snapshot.delta.reason:
-        foot += wrapped(f"rebalancer: {snapshot.delta.reason}", cells, "$label", 2)
-    if snapshot.carry.next_funding_in_s is not None:
-        foot.append([label("next funding in "), Part(fmt.age(snapshot.carry.next_funding_in_s))])
+    if shown.hedge is None:
+        return foot
+    if shown.hedge.delta.reason:
+        foot += wrapped(f"rebalancer: {shown.hedge.delta.reason}", cells, "$label", 2)
+    if shown.hedge.carry.next_funding_in_s is not None:
+        foot.append([label("next funding in "), Part(fmt.age(shown.hedge.carry.next_funding_in_s))])
     return foot
 
 
-def why_lines(snapshot: Snapshot, cells: int, rows: int) -> list[list[Part]]:
+def no_gates(shown: Shown) -> str:
+    return asking(shown.market) if shown.detail is None and shown.market else "no gate has been judged yet"
+
+
+def why_lines(shown: Shown, cells: int, rows: int) -> list[list[Part]]:
     """The gates come first where there is no room for all: the foot gives way, then the gates' reasons."""
     if rows <= 1:
-        return [one_line(snapshot, cells)]
-    head, foot = head_lines(snapshot, cells), foot_lines(snapshot, cells)
-    subject = fmt.safe_text(snapshot.gates_subject, 40)
+        return [one_line(shown, cells)]
+    head, foot = head_lines(shown, cells), foot_lines(shown, cells)
+    subject = fmt.safe_text(shown.detail.gates_subject, 40) if shown.detail is not None else ""
     title = [[], [label(f"gates of {subject}" if subject else "gates")]]
-    if not snapshot.gates:
-        said = [[faint("no gate has been judged yet")]]
+    if shown.detail is None or not shown.detail.gates:
+        said = [[faint(no_gates(shown))]]
         return [*head, *title, *said, [], *foot] if rows > len(head) + 4 + len(foot) else [*head, *said]
     for chosen, under in ((title, foot), (title, []), ([], [])):
         room = rows - len(head) - len(chosen) - (len(under) + 1 if under else 0)
-        gates = gate_lines(snapshot.gates, cells, max(1, room))
+        gates = gate_lines(shown.detail.gates, cells, max(1, room))
         counted = any("more: " in part.text for part in gates[-1])
         if not counted:
             break
     return [*head, *chosen, *gates, *([[]] if under else []), *under]
 
 
-def zoomed_lines(snapshot: Snapshot, cells: int) -> list[list[Part]]:
+def zoomed_lines(shown: Shown, cells: int) -> list[list[Part]]:
     """Every gate with verdict, value, limit, age and reason, what refuses first."""
-    subject = fmt.safe_text(snapshot.gates_subject, 60)
-    lines = [*head_lines(snapshot, cells), []]
-    foot = foot_lines(snapshot, cells)
+    lines = [*head_lines(shown, cells), []]
+    foot = foot_lines(shown, cells)
     lines += [*foot, []] if foot else []
-    if not snapshot.gates:
-        return [*lines, [faint("no gate has been judged yet")]]
-    names = max(12, min(26, max(width_of(gate_name(verdict)) for verdict in snapshot.gates)))
-    lines.append([label(f"gates of {subject}" if subject else "gates"), faint(f"   {counts(snapshot.gates)}")])
+    if shown.detail is None or not shown.detail.gates:
+        return [*lines, [faint(no_gates(shown))]]
+    gates, subject = shown.detail.gates, fmt.safe_text(shown.detail.gates_subject, 60)
+    names = max(12, min(26, max(width_of(gate_name(verdict)) for verdict in gates)))
+    lines.append([label(f"gates of {subject}" if subject else "gates"), faint(f"   {counts(gates)}")])
     lines.append(
         [label("  " + fit("verdict", 9) + fit("gate", names + 2) + fit("value", 14) + fit("limit", 12) + "age")]
     )
-    for verdict in by_gravity(snapshot.gates):
+    for verdict in by_gravity(gates):
         mark, style, word = MARKS[verdict.status]
         refused = not verdict.allowed
         lines.append(

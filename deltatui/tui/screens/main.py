@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.geometry import Offset
 
-    from deltatui.domain.snapshot import Snapshot
+    from deltatui.domain.snapshot import OpportunityView, PositionView, Snapshot
     from deltatui.tui.commands import Operator
     from deltatui.tui.panes.base import Pane
     from deltatui.tui.store import Store, View
@@ -62,11 +63,8 @@ def too_small(width: int, height: int) -> str:
 
 
 def perp_market(market: str, snapshot: Snapshot) -> str:
-    """The perp market that a row belongs to: the spot leg ``SOL`` is a leg of ``SOL-PERP``."""
-    known = {snapshot.prices.market}
-    known.update(row.market for row in snapshot.opportunities)
-    known.update(row.market for row in snapshot.positions if row.side in ("long", "short"))
-    return f"{market}-PERP" if market not in known and f"{market}-PERP" in known else market
+    """The perp market that a row belongs to: the spot leg ``wBTC`` is a leg of ``BTC-PERP``."""
+    return next((hedge.market for hedge in snapshot.hedges if hedge.base_symbol == market), market)
 
 
 class MainScreen(Screen[None], inherit_bindings=False):
@@ -161,8 +159,12 @@ class MainScreen(Screen[None], inherit_bindings=False):
             if pane.is_on_screen and pane.display and due:
                 pane.apply(view, now)
         operator = self.operator
-        stamp = (view.version, view.stale(now), operator.running)
-        self.query_one(FooterLine).apply(operator.keymap, operator.why_not, operator.label_of, stamp)
+        target = self.target(view)
+        # Reasons are about what has the focus now; a snapshot with the same content changes none.
+        stamp = (view.version, view.stale(now), operator.running, target.market_of("leave"))
+        self.query_one(FooterLine).apply(
+            operator.keymap, lambda action: operator.why_not(action, target), operator.label_of, stamp
+        )
 
     def _show_mode(self, view: View) -> None:
         mode = view.snapshot.engine.mode if view.snapshot is not None else ""
@@ -220,8 +222,16 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self.call_after_refresh(self.focus_number, pane.NUMBER)
 
     def on_live_grid_activated(self, event: LiveGrid.Activated) -> None:
+        """Enter on a row selects its market; where that is selected already, the pane is shown alone."""
         event.stop()
+        view = self.operator.view
+        row = self._row(event.grid, event.key, view.snapshot)
         pane = self._focused_pane()
+        if view.snapshot is not None and row is not None:
+            market = perp_market(row.market, view.snapshot)
+            if market != view.market:
+                self.operator.select(market)
+                return
         if pane is not None:
             pane.action_show_alone()
 
@@ -246,25 +256,29 @@ class MainScreen(Screen[None], inherit_bindings=False):
         return pane.NAME if pane is not None else ""
 
     def target(self, view: View) -> Target:
-        """What a key pressed now is about: the row of the focused table, else the engine's selected market."""
-        snapshot = view.snapshot
+        """What a key pressed now is about: the selected market, and the row under the cursor of the focused table."""
+        snapshot, grid = view.snapshot, self.focused
         if snapshot is None:
-            return Target(None, 0)
-        focused = self.focused
-        if isinstance(focused, LiveGrid) and focused.total:
-            key = focused.cursor_key
-            if key is None:
-                return Target(None, snapshot.version, lost=focused.lost_key)
-            rows = snapshot.positions if focused.id == "positions" else snapshot.opportunities
-            row = next((row for row in rows if row.key == key), None)
-            if row is None:
-                return Target(None, snapshot.version, lost=key)
-            return Target(perp_market(row.market, snapshot), snapshot.version)
-        lost = focused.lost_key if isinstance(focused, LiveGrid) else None
-        # An empty table has no row to choose: it is about the engine's market, if the lost row was.
-        if lost is not None and perp_market(lost, snapshot) != snapshot.prices.market:
-            return Target(None, snapshot.version, lost=lost)
-        return Target(snapshot.prices.market, snapshot.version)
+            return Target("", 0)
+        target = Target(view.market, snapshot.version)
+        if not isinstance(grid, LiveGrid):
+            return target
+        row = self._row(grid, grid.cursor_key, snapshot)
+        if row is not None:
+            market = perp_market(row.market, snapshot)
+            return replace(target, position=market) if grid.id == "positions" else replace(target, candidate=market)
+        lost = grid.lost_key if grid.cursor_key is None else grid.cursor_key
+        # An empty table has no row to choose: it is about the selected market, if the lost row was.
+        if lost is None or (not grid.total and perp_market(lost, snapshot) == view.market):
+            return target
+        return replace(target, lost=lost)
+
+    def _row(self, grid: LiveGrid, key: str | None, snapshot: Snapshot | None) -> PositionView | OpportunityView | None:
+        """The row of a table by its key, as the snapshot has it."""
+        if snapshot is None or key is None:
+            return None
+        rows = snapshot.positions if grid.id == "positions" else snapshot.opportunities
+        return next((row for row in rows if row.key == key), None)
 
     def selected_text(self) -> str | None:
         """The focused row or log line as text."""
@@ -272,11 +286,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if isinstance(focused, LogView):
             return focused.copy_line()
         snapshot = self.operator.view.snapshot
-        if isinstance(focused, LiveGrid) and snapshot is not None and focused.cursor_key is not None:
-            rows = snapshot.positions if focused.id == "positions" else snapshot.opportunities
-            for row in rows:
-                if row.key == focused.cursor_key:
-                    return "  ".join(f"{name}={getattr(row, name)}" for name in row.__struct_fields__)
+        if isinstance(focused, LiveGrid):
+            row = self._row(focused, focused.cursor_key, snapshot)
+            if row is not None:
+                return "  ".join(f"{name}={getattr(row, name)}" for name in row.__struct_fields__)
         return None
 
     def dismiss_banner(self) -> None:

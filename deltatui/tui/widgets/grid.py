@@ -188,14 +188,16 @@ class LiveGrid(Painted, ScrollView, can_focus=True):
         self._header_changed()
 
     def cycle_sort(self) -> None:
-        """By the next visible column, after the last in the owner's order. Right-aligned columns start descending."""
-        ids = [column.id for column in self._fitted]
+        """By the next visible column that has a title, after the last in the owner's order. Right-aligned columns start
+        descending."""
+        columns = [column for column in self._fitted if column.title]
+        ids = [column.id for column in columns]
         now = self._model.sort_column
         at = ids.index(now) + 1 if now in ids else 0
         if at == len(ids):
             self.sort_by(None)
         else:
-            self.sort_by(ids[at], self._fitted[at].align == "right")
+            self.sort_by(ids[at], columns[at].align == "right")
 
     def reverse_sort(self) -> None:
         """Does nothing in the owner's order."""
@@ -245,7 +247,7 @@ class LiveGrid(Painted, ScrollView, can_focus=True):
             if x < at:
                 if column.id == self._model.sort_column:
                     self.reverse_sort()
-                else:
+                elif column.title:
                     self.sort_by(column.id, column.align == "right")
                 return
 
