@@ -11,9 +11,11 @@ price and 5-minute average, debts and losses at the higher. Maintenance figures 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from deltatui.domain.account import QUOTE_SPOT_INDEX, ContractType, MarketStatus, PerpMarket, SpotMarket
+from deltatui.domain.account import QUOTE_SPOT_INDEX, ContractType, MarketStatus, PerpMarket, SpotMarket, SpotPosition
 from deltatui.domain.position_margin import MarginBook as MarginBook
 from deltatui.domain.position_margin import (
     OPEN_ORDER_REQUIREMENT_1e6,
@@ -314,13 +316,37 @@ def perp_liquidation_price_1e6(book: MarginBook, perp_index: int, size_change_1e
         base = after
     if base == 0:
         return None
-    slope = _perp_slope(book, market, base)
-    for spot_position in book.user.spot_positions:
+    return _perp_liquidation(book, perp_index, base, free, _spots_by_oracle(book))
+
+
+def perp_liquidation_prices_1e6(book: MarginBook) -> dict[int, int | None]:
+    """:func:`perp_liquidation_price_1e6` of every perp that is held, by market index; the account is looked at once."""
+    collateral, requirement = _margin(book, Category.MAINTENANCE, False, orders=False)
+    free, spots = max(0, collateral - requirement), _spots_by_oracle(book)
+    return {
+        position.market_index: _perp_liquidation(book, position.market_index, position.base_1e9, free, spots)
+        for position in book.user.perp_positions
+        if position.base_1e9
+    }
+
+
+def _spots_by_oracle(book: MarginBook) -> dict[bytes, list[SpotPosition]]:
+    found: dict[bytes, list[SpotPosition]] = {}
+    for position in book.user.spot_positions:
+        found.setdefault(book.spot(position.market_index)[0].oracle, []).append(position)
+    return found
+
+
+def _perp_liquidation(
+    book: MarginBook, perp_index: int, base_1e9: int, free: int, spots: Mapping[bytes, list[SpotPosition]]
+) -> int | None:
+    market, price = book.perp(perp_index)
+    slope = _perp_slope(book, market, base_1e9)
+    for spot_position in spots.get(market.oracle, ()):
         spot_market, spot_price = book.spot(spot_position.market_index)
-        if spot_market.oracle == market.oracle:
-            tokens = spot_tokens(spot_market, spot_position)
-            spot_slope = _spot_slope(spot_market, tokens, spot_price)
-            slope += div_trunc(spot_slope * spot_market.oracle_source.multiple, market.oracle_source.multiple)
+        tokens = spot_tokens(spot_market, spot_position)
+        spot_slope = _spot_slope(spot_market, tokens, spot_price)
+        slope += div_trunc(spot_slope * spot_market.oracle_source.multiple, market.oracle_source.multiple)
     return _liquidation_price(price, free, slope)
 
 

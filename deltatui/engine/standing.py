@@ -11,7 +11,7 @@ from deltatui.domain.margin import (
     MarginBook,
     MarginSummary,
     margin_summary,
-    perp_liquidation_price_1e6,
+    perp_liquidation_prices_1e6,
     spot_liquidation_price_1e6,
 )
 from deltatui.domain.market import MarketSpec, MarketState
@@ -50,11 +50,7 @@ def standing(book: MarginBook, specs: Iterable[MarketSpec]) -> Standing:
     summary = margin_summary(book)
     leverage = summary.leverage_1e4 / 10_000 if summary.net_value_1e6 > 0 else None
     user = book.user
-    prices = {
-        position.market_index: perp_liquidation_price_1e6(book, position.market_index)
-        for position in user.perp_positions
-        if position.base_1e9
-    }
+    prices = perp_liquidation_prices_1e6(book)
     spots = {position.market_index for position in user.spot_positions if position.scaled_balance_1e9}
     for spec in specs:
         if spec.perp_index not in prices and spec.spot_index in spots:
