@@ -106,9 +106,8 @@ def _break_even(result: BacktestResult) -> list[str]:
         cost_bps, apr = each.round_trip_bps, each.mean_short_apr_pct
         hours = f"{cost_bps / 1e4 / (apr / 100 / 8760):,.0f} h" if apr > 0 else "never"
         of = f" of {symbol}" if len(result.markets) > 1 else ""
-        lines.append(
-            f"A round trip{of} costs {cost_bps:.1f} bp; at the tape's mean of {apr:+.2f} % APR a short breaks even: {hours}."
-        )
+        mean = f"at the tape's mean of {apr:+.2f} % APR"
+        lines.append(f"A round trip{of} costs {cost_bps:.1f} bp; {mean} a short breaks even: {hours}.")
     return lines
 
 

@@ -94,8 +94,8 @@ class EnoughCapital(msgspec.Struct, frozen=True):
 
 
 class MarketResult(msgspec.Struct, frozen=True):
-    """What one market brought; cash flows positive when received. ``interest_usd`` is of its spot asset, ``trading_pnl_usd``
-    realised and unrealised, of both legs; ``contribution_usd`` is the sum."""
+    """What one market brought; cash flows positive when received. ``interest_usd`` is of its spot asset,
+    ``trading_pnl_usd`` realised and unrealised, of both legs; ``contribution_usd`` is the sum."""
 
     size: float
     funding_usd: float

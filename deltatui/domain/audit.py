@@ -196,8 +196,8 @@ def rebalancer(
 def funding(
     *, market: str, record: int, rate: Number, base: Number, amount: Number, market_s: float | None = None
 ) -> AuditLine:
-    """A funding record booked: ``record`` is its time in unix seconds, rate in quote per base (positive: longs pay), signed
-    base held, cash received."""
+    """A funding record booked: ``record`` is its time in unix seconds, rate in quote per base (positive: longs pay),
+    signed base held, cash received."""
     of = datetime.fromtimestamp(record, UTC).strftime("%Y-%m-%d %H:%MZ")
     flow = f"received {_usd(amount)}" if amount >= 0 else f"paid {_usd(-amount)}"
     return AuditLine(

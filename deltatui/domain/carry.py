@@ -29,8 +29,8 @@ class Stance(StrEnum):
 
 class CarrySettings(msgspec.Struct, frozen=True):
     """``prediction_weight`` is the weight of the newest record against the average of ``average_records``, which like
-    ``confirm_records`` and ``min_records`` counts funding intervals; ``least_round_trip`` is the smallest round-trip cost the rule assumes, so that a preset without fees does not make trading look free. Rates in percent
-    a year."""
+    ``confirm_records`` and ``min_records`` counts funding intervals; ``least_round_trip`` is the smallest round-trip
+    cost the rule assumes, so that a preset without fees does not make trading look free. Rates in percent a year."""
 
     horizon_h: float = 168.0
     prediction_weight: float = 0.25
@@ -61,9 +61,9 @@ class CarryRule(StrEnum):
 
 
 class CarryEstimate(msgspec.Struct, frozen=True):
-    """What one direction is expected to earn, as fractions of a notional an hour. ``gross`` is the blended funding of its
-    own side (positive received), ``net`` after haircut, borrow and yield, ``net_by_average`` the same from the average
-    alone, ``newest`` the newest record's. ``break_even_h`` None: never.
+    """What one direction is expected to earn, as fractions of a notional an hour. ``gross`` is the blended funding
+    of its own side (positive received), ``net`` after haircut, borrow and yield, ``net_by_average`` the same from
+    the average alone, ``newest`` the newest record's. ``break_even_h`` None: never.
 
     ``refused_by`` is the first rule that refuses, None where all are passed. What is said of it is made of what it was
     judged by: ``costs`` and of these ``fees`` of the round trip, the horizon, how many fees it has to earn.

@@ -82,10 +82,11 @@ class AssetView(msgspec.Struct, frozen=True):
 
 
 class AccountView(msgspec.Struct, frozen=True):
-    """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is that of ``liq_market``, the market
-    that would liquidate the account first; None where no price up or down of any does. ``liq_distance_pct`` is its
-    distance from the oracle price, signed. ``unsettled_pnl`` of perps is not in the quote balance yet, ``settled_pnl``
-    has gone there since the account was opened; ``total_pnl`` is both. ``assets`` are those of the hedges."""
+    """Quote amounts in the quote asset. ``health`` is 0..100 (R2.3). ``liq_price`` is that of ``liq_market``, the
+    market that would liquidate the account first; None where no price up or down of any does. ``liq_distance_pct``
+    is its distance from the oracle price, signed. ``unsettled_pnl`` of perps is not in the quote balance yet,
+    ``settled_pnl`` has gone there since the account was opened; ``total_pnl`` is both. ``assets`` are those of the
+    hedges."""
 
     health: int | None
     equity: float | None
@@ -133,9 +134,9 @@ class PositionView(msgspec.Struct, frozen=True):
 
 
 class DeltaView(msgspec.Struct, frozen=True):
-    """Net exposure to a hedge's base asset (R5.1): of the account with its wallet, and, named ``hedge``, of what the engine hedges, which
-    is what it acts on. ``direction`` is what the rebalancer would do (``none``, ``expand_short``,
-    ``reduce_short``, ``expand_long``, ``reduce_long``) and ``reason`` why it does or does not."""
+    """Net exposure to a hedge's base asset (R5.1): of the account with its wallet, and, named ``hedge``, of what the
+    engine hedges, which is what it acts on. ``direction`` is what the rebalancer would do (``none``,
+    ``expand_short``, ``reduce_short``, ``expand_long``, ``reduce_long``) and ``reason`` why it does or does not."""
 
     spot: float | None
     perp: float | None
@@ -369,8 +370,8 @@ class LiquidationBucket(msgspec.Struct, frozen=True):
 
 
 class MarketHistory(msgspec.Struct, frozen=True):
-    """``funding`` in percent a year from the short's side; ``always_short`` is the opening equity with what was moved in
-    and out since, plus the funding of an unbroken short of the market's carry size, without costs."""
+    """``funding`` in percent a year from the short's side; ``always_short`` is the opening equity with what was
+    moved in and out since, plus the funding of an unbroken short of the market's carry size, without costs."""
 
     market: str
     funding: tuple[tuple[float, float], ...] = ()

@@ -19,8 +19,8 @@ GAS_ASSET = "SOL"
 
 
 class Capital:
-    """For the quote asset and those of the hedges; that an asset is one of :attr:`assets` is the caller's matter. Amounts
-    are in the asset's own smallest units."""
+    """For the quote asset and those of the hedges; that an asset is one of :attr:`assets` is the caller's matter.
+    Amounts are in the asset's own smallest units."""
 
     def __init__(self, core: Core) -> None:
         self._core = core

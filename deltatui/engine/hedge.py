@@ -149,8 +149,8 @@ class Hedge:
         return fractions
 
     def judge_record(self, record: FundingRecord, facts: Facts) -> bool:
-        """Take one new funding record into the averages and decide anew. False for a record that was judged before: told
-        again, it counts once."""
+        """Take one new funding record into the averages and decide anew. False for a record that was judged before:
+        told again, it counts once."""
         if self._newest_record_s is not None and record.ts_s <= self._newest_record_s:
             return False
         fractions = self._see(record)

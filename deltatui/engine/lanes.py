@@ -23,8 +23,8 @@ class Lanes:
 
     @asynccontextmanager
     async def hold(self, market: str, *, adds_risk: bool = False) -> AsyncIterator[None]:
-        """Wait for the lane; with ``adds_risk`` first until nothing that adds risk is under way anywhere. In this order:
-        who waits for the account's turn must not keep what reduces risk out of his market."""
+        """Wait for the lane; with ``adds_risk`` first until nothing that adds risk is under way anywhere. In this
+        order: who waits for the account's turn must not keep what reduces risk out of his market."""
         async with AsyncExitStack() as held:
             if adds_risk:
                 await held.enter_async_context(self._risk)

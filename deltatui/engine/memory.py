@@ -89,9 +89,9 @@ class HedgeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What waits for its confirmation, asked by ``principal``; ``market`` is empty for what concerns no hedge alone. ``perp_1e9`` is the position
-    that the operator was shown, ``reduces`` whether it takes risk away, ``word`` what has to be typed (empty:
-    nothing)."""
+    """What waits for its confirmation, asked by ``principal``; ``market`` is empty for what concerns no hedge alone.
+    ``perp_1e9`` is the position that the operator was shown, ``reduces`` whether it takes risk away, ``word`` what
+    has to be typed (empty: nothing)."""
 
     operation_id: str
     market: str

@@ -45,11 +45,10 @@ class _Seen(msgspec.Struct, frozen=True):
 class SurelyHealthy:
     """``at_least(level)`` is true only where health is above ``level`` for certain.
 
-    If no price has moved by more than the share ``m`` since health was computed, and ``d`` is by how much the equity has
-    changed, then prices alone have changed it by at most ``m * gross``, so that cash has by at most ``d + m * gross``.
-    No weight of an asset or of a gain is above 1: the collateral is lower by at most ``d + 2 * m * gross``, and the
-    requirement, which is proportional to prices, higher by at most the share ``m``.
-    """
+    If no price has moved by more than the share ``m`` since health was computed, and ``d`` is by how much the equity
+    has changed, then prices alone have changed it by at most ``m * gross``, so that cash has by at most ``d + m *
+    gross``. No weight of an asset or of a gain is above 1: the collateral is lower by at most ``d + 2 * m * gross``,
+    and the requirement, which is proportional to prices, higher by at most the share ``m``."""
 
     def __init__(self, core: Core) -> None:
         self._core = core

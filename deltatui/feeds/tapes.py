@@ -19,9 +19,8 @@ _SYMBOL = re.compile(r"[A-Z0-9]+-PERP")
 def tapes_from_texts(texts: Iterable[str], markets: Collection[str], nameless: str) -> dict[str, Tape]:
     """Tapes by symbol, in the order of the symbols; ``nameless`` is the market of a single file whose name tells none.
 
-    Raises ValidationError for a symbol that is not among ``markets``, for two tapes of one market, for a file of several
-    that tells no market, and for what is no tape.
-    """
+    Raises ValidationError for a symbol that is not among ``markets``, for two tapes of one market, for a file of
+    several that tells no market, and for what is no tape."""
     wanted = list(texts)
     tapes: dict[str, Tape] = {}
     for text in wanted:
