@@ -92,7 +92,7 @@ def book_with(book: MarginBook, spec: MarketSpec | None, transfer: Transfer) -> 
 def whole_units(spec: MarketSpec | None, transfer: Transfer) -> Decimal:
     """The amount that moves, unsigned, in units of its asset."""
     amount = abs(Decimal(transfer.amount))
-    return amount / QUOTE_PRECISION if spec is None else amount.scaleb(-spec.base_decimals)
+    return amount / (QUOTE_PRECISION if spec is None else 10**spec.base_decimals)
 
 
 def take_sizes(spec: MarketSpec, source: SpotSource) -> tuple[int, int]:

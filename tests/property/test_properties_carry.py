@@ -35,13 +35,13 @@ some_settings = st.builds(
     CarrySettings,
     horizon_h=st.floats(1, 1000),
     prediction_weight=st.floats(0, 1),
-    average_h=st.integers(1, 48),
+    average_records=st.integers(1, 48),
     confirm_records=st.integers(1, 6),
     min_records=st.integers(1, 12),
     gain_haircut=st.floats(0.1, 1),
     fee_multiple=st.floats(0, 4),
-    sol_borrow_apr_pct=st.floats(0, 50),
-    sol_lend_apr_pct=st.floats(0, 20),
+    base_borrow_apr_pct=st.floats(0, 50),
+    base_lend_apr_pct=st.floats(0, 20),
     quote_lend_apr_pct=st.floats(0, 20),
 )
 costs = st.builds(RoundTrip, st.floats(0, 0.01), st.floats(0, 0.01))
@@ -58,9 +58,9 @@ def fractions(short_apr: float, long_apr: float) -> HourFractions:
 class Play:
     """The decision over a row of records, with the account following at once."""
 
-    def __init__(self, cost: RoundTrip, limits: CarrySettings) -> None:
+    def __init__(self, cost: RoundTrip, limits: CarrySettings, interval_h: float = 1.0) -> None:
         self.cost, self.limits = cost, limits
-        self.window = FundingWindow(limits.average_h)
+        self.window = FundingWindow(limits.average_records, interval_h)
         self.state, self.held = CarryState(), Stance.FLAT
         self.history: list[tuple[Stance, Decision]] = []
 
@@ -125,7 +125,7 @@ def test_it_never_goes_straight_from_one_side_to_the_other_and_never_before_enou
 def test_property_28_right_gains_are_halved_and_losses_taken_whole(
     short_apr: float, long_apr: float, cost: RoundTrip, limits: CarrySettings
 ) -> None:
-    window = FundingWindow(limits.average_h)
+    window = FundingWindow(limits.average_records)
     for _ in range(limits.min_records):
         window.add(fractions(short_apr, long_apr))
     for stance, received in [(Stance.CARRY, per_hour(short_apr)), (Stance.REVERSE, -per_hour(long_apr))]:
@@ -146,7 +146,7 @@ def test_property_28_right_gains_are_halved_and_losses_taken_whole(
 def test_dearer_is_never_allowed_where_cheaper_is_not(
     short_apr: float, long_apr: float, cost: RoundTrip, limits: CarrySettings, more: float
 ) -> None:
-    window = FundingWindow(limits.average_h)
+    window = FundingWindow(limits.average_records)
     for _ in range(limits.min_records):
         window.add(fractions(short_apr, long_apr))
     dearer = RoundTrip(cost.fees + more, cost.slippage)
@@ -190,13 +190,14 @@ def test_a_steady_loss_is_never_carried(apr: float, cost: RoundTrip) -> None:
 
 
 @examples
-@given(hours, st.sampled_from([DRIFT, FREE]))
+@given(hours, st.sampled_from([DRIFT, FREE]), st.sampled_from([1.0, 4.0, 8.0]))
 def test_a_held_stance_bleeds_at_most_a_round_trip_and_one_record(
-    records: list[tuple[float, float]], cost: RoundTrip
+    records: list[tuple[float, float]], cost: RoundTrip, interval_h: float
 ) -> None:
-    """The ski renter: it is left as soon as the losses since the best moment exceed what leaving costs."""
+    """The ski renter: it is left as soon as the losses since the best moment exceed what leaving costs. A record of
+    eight hours costs eight times what an hour does."""
     limits = CarrySettings()
-    play = Play(cost, limits)
+    play = Play(cost, limits, interval_h)
     for _ in range(12):
         play.add(300)
     assert play.held is Stance.CARRY
@@ -204,7 +205,7 @@ def test_a_held_stance_bleeds_at_most_a_round_trip_and_one_record(
     total = max(cost.total, limits.least_round_trip)
     for short, long in records:
         play.add(short, long)
-        earned += per_hour(short)
+        earned += per_hour(short) * interval_h
         best = max(best, earned)
         stances.append(play.held)
         if set(stances) != {Stance.CARRY}:
@@ -213,7 +214,7 @@ def test_a_held_stance_bleeds_at_most_a_round_trip_and_one_record(
 
 
 def test_the_yields_of_the_stances() -> None:
-    limits = CarrySettings(sol_borrow_apr_pct=7.5, sol_lend_apr_pct=2.0, quote_lend_apr_pct=5.0)
+    limits = CarrySettings(base_borrow_apr_pct=7.5, base_lend_apr_pct=2.0, quote_lend_apr_pct=5.0)
     assert hedge_yield(Stance.CARRY, limits) == pytest.approx(per_hour(-3.0))
     assert hedge_yield(Stance.REVERSE, limits) == pytest.approx(per_hour(-2.5))
     assert hedge_yield(Stance.FLAT, limits) == 0.0
@@ -287,3 +288,22 @@ def test_a_short_dip_is_sat_out_and_a_long_one_is_left() -> None:
     for _ in range(60):
         play.add(-50)
     assert play.held is not Stance.CARRY
+
+
+def test_what_is_held_bleeds_by_the_hours_of_its_records() -> None:
+    """At -50 % a year eight hours cost 4.6 bp and a round trip 25 bp: the sixth record has eaten it, of hourly ones the
+    average turns first."""
+    left_after = {}
+    for interval_h in (1.0, 8.0):
+        play = Play(DRIFT, CarrySettings(), interval_h)
+        for _ in range(30):
+            play.add(100)
+        assert play.held is Stance.CARRY
+        earned, records = play.state.earned, 0
+        while play.held is Stance.CARRY:
+            play.add(-50)
+            records += 1
+        assert play.state.earned == pytest.approx(earned - records * interval_h * per_hour(50), rel=1e-9)
+        left_after[interval_h] = records
+    assert left_after[8.0] == 6
+    assert left_after[1.0] > 10

@@ -23,13 +23,15 @@ from deltatui.domain.ledger import (
     books_image,
 )
 from deltatui.domain.market import FundingRecord
-from deltatui.venues.paper.account import Change, PaperAccount, PaperMarket
-from deltatui.venues.paper.settings import PaperSettings
+from deltatui.venues.paper.account import Change, PaperAccount
+from deltatui.venues.paper.markets import Markets
+from deltatui.venues.paper.settings import BTC_PERP, SOL_PERP, PaperSettings
 
 examples = settings(max_examples=200, deadline=None)
 
 GAP = Decimal("1e-9")
-PERP, SPOT, QUOTE, OTHER = "SOL-PERP", "SOL", "USDC", "BTC-PERP"
+PERP, SPOT, OTHER, OTHER_SPOT = "SOL-PERP", "SOL", "BTC-PERP", "wBTC"
+ASSETS = frozenset({SPOT, OTHER_SPOT})
 
 money = st.decimals(-(10**6), 10**6, places=6)
 units = st.integers(-(10**6), 10**6).map(lambda cents: Decimal(cents) / 100)
@@ -65,10 +67,11 @@ def test_property_11_a_transfer_changes_the_books_by_exactly_its_amount(
     amount: Decimal, in_base: bool, price: Decimal
 ) -> None:
     books = Books(Decimal(1000), frozenset({SPOT}))
-    account = PaperAccount(quote=Decimal(1000))
-    change = Change(account, 0.0, PERP, SPOT, QUOTE)
+    account, markets = PaperAccount(quote=Decimal(1000)), Markets([SOL_PERP])
+    markets.perp(PERP).price(price, price)
+    change = Change(account, 0.0, markets)
     if in_base:
-        change.transfer_spot(amount, price, "op")
+        change.transfer_spot(markets.perp(PERP), amount, "op")
     else:
         change.transfer_quote(amount, "op")
     entries = books.ingest(change.events)
@@ -76,8 +79,7 @@ def test_property_11_a_transfer_changes_the_books_by_exactly_its_amount(
     assert [entry.kind for entry in entries] == [FlowKind.DEPOSIT if amount > 0 else FlowKind.WITHDRAWAL]
     assert entries[0].amount == worth
     assert books.closing_equity({SPOT: price}) == 1000 + worth
-    market = PaperMarket(price, price)
-    assert change.account.equity(market, {}) - account.equity(market, {}) == worth
+    assert account.equity(markets) == 1000 + worth
     assert books.paid_in.get(SPOT, Decimal(0)) == (max(amount, Decimal(0)) if in_base else 0)
 
 
@@ -102,104 +104,115 @@ def test_fills_at_average_cost_keep_every_cent(fills: list[tuple[Decimal, Decima
 
 
 class Life:
-    """The paper account and the books of one who hears only its events."""
+    """The paper account on two markets, and the books of one who hears only its events."""
 
     def __init__(self, period_s: int) -> None:
         self.settings = PaperSettings(
             base_lend_apr_pct=Decimal(2), quote_lend_apr_pct=Decimal(4), funding_period_s=period_s
         )
         self.account = PaperAccount(
-            quote=Decimal(10_000), wallet_quote=Decimal(10_000), wallet_spot=Decimal(100), accrued_s=1_700_000_000
+            quote=Decimal(10_000),
+            wallet_quote=Decimal(10_000),
+            wallet={SPOT: Decimal(100), OTHER_SPOT: Decimal(1)},
+            accrued_s=1_700_000_000,
         )
-        self.market = PaperMarket(Decimal(150), Decimal(150))
-        self.other_marks = {OTHER: Decimal(60_000)}
+        self.markets = Markets([SOL_PERP, BTC_PERP])
+        self.markets.perp(PERP).price(Decimal(150), Decimal(150))
+        self.markets.perp(OTHER).price(Decimal(60_000), Decimal(60_000))
         self.now_s = 1_700_000_000
-        self.books = Books(self.equity, frozenset({SPOT}))
+        self.books = Books(self.equity, ASSETS)
         self.events: list[VenueEvent] = []
 
     @property
     def equity(self) -> Decimal:
-        return self.account.equity(self.market, self.other_marks)
+        equity = self.account.equity(self.markets)
+        assert equity is not None
+        return equity
 
     @property
     def marks(self) -> dict[str, Decimal]:
-        return {PERP: self.market.mark, SPOT: self.market.oracle, **self.other_marks}
+        listings = self.markets.by_symbol.values()
+        perps = {each.spec.symbol: each.state().mark for each in listings}
+        return perps | {each.spec.base_symbol: each.state().oracle for each in listings}
 
     def change(self) -> Change:
-        return Change(self.account, float(self.now_s), PERP, SPOT, QUOTE)
+        return Change(self.account, float(self.now_s), self.markets)
 
     def done(self, change: Change) -> None:
-        self.account = change.account
         self.events += change.events
 
-    def price(self, oracle: Decimal, mark: Decimal) -> None:
-        self.market = msgspec.structs.replace(self.market, oracle=oracle, mark=mark)
+    def price(self, symbol: str, oracle: Decimal, mark: Decimal) -> None:
+        self.markets.perp(symbol).price(oracle, mark)
 
-    def record(self, seconds: int, rate_long: Decimal, rate_short: Decimal) -> None:
+    def record(self, symbol: str, seconds: int, rate_long: Decimal, rate_short: Decimal) -> None:
+        """``seconds`` 0: at the time of the record before, as another market's may be."""
         self.now_s += seconds
-        m = self.market
-        self.market = PaperMarket(
-            m.oracle, m.mark, m.index_long + rate_long, m.index_short + rate_short, m.records + 1, self.now_s
-        )
+        listing = self.markets.perp(symbol)
+        now = listing.state()
+        now.index_long += rate_long
+        now.index_short += rate_short
+        now.records, now.last_record_s = now.records + 1, self.now_s
         change = self.change()
-        change.accrue(self.now_s, m.oracle, self.settings)
-        record = FundingRecord(self.now_s, rate_long, rate_long, rate_short, m.oracle, m.mark, Decimal(0))
-        change.fund(self.market, record, self.settings.funding_period_s)
+        change.accrue(self.now_s, self.settings)
+        record = FundingRecord(self.now_s, rate_long, rate_long, rate_short, now.oracle, now.mark, Decimal(0))
+        change.fund(listing, record, self.settings.funding_period_s)
         self.done(change)
 
-    def trade(self, steps: int, slip: Decimal, spot: bool, fee: Decimal) -> None:
-        base_1e9, change = steps * 10_000_000, self.change()
+    def trade(self, symbol: str, steps: int, slip: Decimal, spot: bool, fee: Decimal) -> None:
+        change, listing = self.change(), self.markets.perp(symbol)
+        base_1e9, now = steps * listing.spec.step_base_1e9, listing.state()
         if spot:
-            change.trade_spot(Decimal(steps) / 100, self.market.oracle * (1 + slip), fee, "op")
+            base = Decimal(base_1e9) / 10**9
+            change.trade_spot(listing.spec.base_symbol, base, now.oracle * (1 + slip), fee, "op")
         else:
-            market = self.market
-            change.trade_perp(base_1e9, market.mark * (1 + slip), fee, market.index_long, market.index_short, "op")
+            change.trade_perp(listing, base_1e9, now.mark * (1 + slip), fee, "op")
         self.done(change)
 
-    def move(self, amount: Decimal, spot: bool) -> None:
+    def move(self, symbol: str, amount: Decimal) -> None:
+        """Of the market's base asset."""
         change = self.change()
-        if spot:
-            change.transfer_spot(amount, self.market.oracle, "op")
-        else:
-            change.transfer_quote(amount, "op")
+        change.transfer_spot(self.markets.perp(symbol), amount, "op")
         self.done(change)
 
-    def settle(self) -> None:
+    def move_quote(self, amount: Decimal) -> None:
+        change = self.change()
+        change.transfer_quote(amount, "op")
+        self.done(change)
+
+    def settle(self, symbol: str) -> None:
         change = self.change()
         before = self.equity
-        change.settle(self.market)
+        change.settle(self.markets.perp(symbol))
         self.done(change)
         assert abs(self.equity - before) < GAP
 
-    def elsewhere(self, steps: int, price: Decimal) -> None:
-        """A fill in a market that the exchange lists beside ours."""
-        self.other_marks[OTHER] = price
-        change = self.change()
-        change.trade_other(OTHER, steps * 100_000, price, Decimal("0.01"), "")
-        self.done(change)
-
     def liquidate(self) -> None:
         change = self.change()
-        change.liquidate(self.market, self.other_marks, Decimal(1500))
+        change.liquidate(Decimal(1500))
         self.done(change)
         account = self.account
-        assert account.perp.base_1e9 == 0
-        assert not account.others
-        assert min(account.spot, account.quote, self.equity) >= 0
+        assert not any(perp.base_1e9 or perp.quote for perp in account.perps.values())
+        assert min(*account.spots.values(), account.quote, self.equity, 0) >= 0
 
 
 rate = st.decimals(-1, 1, places=9)
 slip = st.decimals("-0.01", "0.01", places=5)
 small = st.decimals(-100, 100, places=4)
+symbols = st.sampled_from([PERP, OTHER])
 act = st.one_of(
-    st.tuples(st.just("price"), prices, prices),
-    st.tuples(st.just("record"), st.integers(1, 7200), rate, rate),
+    st.tuples(st.just("price"), symbols, prices, prices),
+    st.tuples(st.just("record"), symbols, st.integers(0, 7200), rate, rate),
     st.tuples(
-        st.just("trade"), st.integers(-5000, 5000).filter(bool), slip, st.booleans(), st.decimals(-1, 5, places=6)
+        st.just("trade"),
+        symbols,
+        st.integers(-5000, 5000).filter(bool),
+        slip,
+        st.booleans(),
+        st.decimals(-1, 5, places=6),
     ),
-    st.tuples(st.just("move"), small.filter(bool), st.booleans()),
-    st.tuples(st.just("settle")),
-    st.tuples(st.just("elsewhere"), st.integers(-5000, 5000).filter(bool), prices),
+    st.tuples(st.just("move"), symbols, small.filter(bool)),
+    st.tuples(st.just("move_quote"), small.filter(bool)),
+    st.tuples(st.just("settle"), symbols),
     st.tuples(st.just("liquidate")),
 )
 
@@ -226,10 +239,10 @@ def test_the_ledger_identity_holds_over_any_history(acts: list[tuple], period_s:
     # A restart goes on where it stood, and hearing everything again changes nothing.
     life.books.ingest(life.events)
     raw = msgspec.json.encode(books_image(life.books))
-    again = books_from_image(msgspec.json.decode(raw, type=BooksImage), frozenset({SPOT}))
+    again = books_from_image(msgspec.json.decode(raw, type=BooksImage), ASSETS)
     assert again.ingest(life.events) == []
     assert books_image(again) == books_image(life.books)
-    fresh = Books(life.books.opening_equity, frozenset({SPOT}))
+    fresh = Books(life.books.opening_equity, ASSETS)
     fresh.ingest(life.events)
     assert books_image(fresh) == books_image(life.books)
 

@@ -25,6 +25,7 @@ from deltatui.backtest.run import (
     EquityPoint,
     Fees,
     Policy,
+    Tapes,
     run_backtest,
     run_unrefused,
     size_from_text,
@@ -32,7 +33,8 @@ from deltatui.backtest.run import (
 from deltatui.domain.carry import Stance
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
-from deltatui.feeds.tape import Tape, load_tape, parse_tape
+from deltatui.engine.settings import MarketSettings
+from deltatui.feeds.tape import Tape, parse_tape, shipped_tape
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
 SOL = 10**9
@@ -41,13 +43,15 @@ LOOSE = GateLimits(max_leverage=10.0, min_health_after=0, min_liq_distance_pct=0
 
 
 def wanted(policy: Policy, size_1e9: int, fees: Fees) -> BacktestSettings:
-    return BacktestSettings(policy=policy, size_1e9=size_1e9, fees=fees)
+    return BacktestSettings(policy=policy, markets={"SOL-PERP": MarketSettings(size_1e9)}, fees=fees)
 
 
 def play(
     t: Tape, policy: Policy = Policy.ALWAYS_SHORT, size_1e9: int = SOL, fees: Fees = Fees.NONE, **more: object
 ) -> tuple[BacktestResult, list[EquityPoint]]:
-    return asyncio.run(run_backtest(t, msgspec.structs.replace(wanted(policy, size_1e9, fees), **more)))
+    """On SOL-PERP alone."""
+    settings = msgspec.structs.replace(wanted(policy, size_1e9, fees), **more)
+    return asyncio.run(run_backtest({"SOL-PERP": t}, settings))
 
 
 def adds_up(result: BacktestResult) -> None:
@@ -60,7 +64,7 @@ def adds_up(result: BacktestResult) -> None:
 
 @cache
 def shipped() -> Tape:
-    return load_tape()
+    return shipped_tape("SOL-PERP")
 
 
 @cache
@@ -148,7 +152,7 @@ def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -
     assert (group.first_s, group.last_s) == (1760155202, 1762380015)  # 2025-10-11, 2025-11-05
     assert result.equity_end_usd - result.equity_start_usd == pytest.approx(0.5507, abs=5e-5)
     assert result.enough_capital is None
-    enough = asyncio.run(with_enough_capital(shipped(), wanted(Policy.CARRY, SOL, Fees.DRIFT), result)).enough_capital
+    enough = asyncio.run(with_enough_capital({"SOL-PERP": shipped()}, wanted(Policy.CARRY, SOL, Fees.DRIFT), result)).enough_capital
     assert enough is not None
     assert enough.multiple == 2.6
     assert enough.net_per_base_usd == pytest.approx(3.3061, abs=5e-5)
@@ -164,7 +168,7 @@ def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -
 def test_the_capital_that_is_enough_does_not_depend_on_the_size() -> None:
     result, _ = on_the_year(Policy.CARRY, 10 * SOL, Fees.DRIFT)
     settings = wanted(Policy.CARRY, 10 * SOL, Fees.DRIFT)
-    enough = asyncio.run(with_enough_capital(shipped(), settings, result)).enough_capital
+    enough = asyncio.run(with_enough_capital({"SOL-PERP": shipped()}, settings, result)).enough_capital
     assert enough is not None
     assert enough.multiple == 2.6
     assert enough.net_usd == pytest.approx(10 * enough.net_per_base_usd)
@@ -173,10 +177,10 @@ def test_the_capital_that_is_enough_does_not_depend_on_the_size() -> None:
 def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[Decimal]:
     starts: list[Decimal] = []
 
-    async def run(t: Tape, settings: BacktestSettings) -> BacktestResult | None:
+    async def run(tapes: Tapes, settings: BacktestSettings) -> BacktestResult | None:
         assert settings.start_equity is not None
         starts.append(settings.start_equity)
-        return await run_unrefused(t, settings)
+        return await run_unrefused(tapes, settings)
 
     monkeypatch.setattr(capital, "run_unrefused", run)
     return starts
@@ -185,8 +189,9 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[Decimal]:
 def searched(t: Tape, monkeypatch: pytest.MonkeyPatch, **more: object) -> tuple[BacktestResult, list[Decimal]]:
     starts = counted_runs(monkeypatch)
     settings = msgspec.structs.replace(wanted(Policy.CARRY, SOL, Fees.DRIFT), **more)
-    result, _ = asyncio.run(run_backtest(t, settings))
-    return asyncio.run(with_enough_capital(t, settings, result)), starts
+    tapes = {"SOL-PERP": t}
+    result, _ = asyncio.run(run_backtest(tapes, settings))
+    return asyncio.run(with_enough_capital(tapes, settings, result)), starts
 
 
 def test_nothing_is_run_again_where_nothing_was_refused_for_want_of_capital(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +221,7 @@ def test_an_account_with_next_to_nothing_finds_its_capital_too(monkeypatch: pyte
     less = msgspec.structs.replace(
         wanted(Policy.CARRY, SOL, Fees.DRIFT), start_equity=150 * Decimal(str(enough.multiple)) - 15
     )
-    assert asyncio.run(run_unrefused(steady(100, 60), less)) is None
+    assert asyncio.run(run_unrefused({"SOL-PERP": steady(100, 60)}, less)) is None
     assert len(starts) <= 12
 
 
@@ -248,7 +253,7 @@ def test_no_dip_of_the_curve_is_deeper_than_the_drawdown(apr: float) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 400))
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(10, 400))
 def test_any_tape_is_right_with_any_rates_and_any_spacing(seed: int, count: int, steps: int) -> None:
     """fundingRateShort counts and nothing else; records, not seconds, are booked."""
     dice = random.Random(seed)
@@ -424,6 +429,7 @@ def test_faults_on_the_way_leave_the_ledger_tied() -> None:
         ("-1", "too small"),
         ("0", "too small"),
         ("0.001", "too small"),
+        ("0.09", "too small; the least is 0.1 SOL"),
         ("1.005", "no multiple"),
         ("1.0000000001", "no multiple"),
         ("nan", "finite"),
@@ -440,20 +446,27 @@ def test_faults_on_the_way_leave_the_ledger_tied() -> None:
 )
 def test_sizes_that_are_none(text: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why):
-        size_from_text(text)
+        size_from_text(text, "SOL-PERP")
 
 
 def test_sizes_that_are() -> None:
-    assert size_from_text("1") == SOL
-    assert size_from_text("0.01") == 10_000_000
-    assert size_from_text("1e2") == 100 * SOL
+    """The larger of the least sizes of perp and spot, and what is a multiple of both steps."""
+    assert size_from_text("1", "SOL-PERP") == SOL
+    assert size_from_text("0.1", "SOL-PERP") == 100_000_000
+    assert size_from_text("1.01", "SOL-PERP") == 1_010_000_000
+    assert size_from_text("1e2", "SOL-PERP") == 100 * SOL
+    assert size_from_text("0.0001", "BTC-PERP") == 100_000
+    with pytest.raises(ValidationError, match=r"too small; the least is 0\.0001 wBTC"):
+        size_from_text("0.00001", "BTC-PERP")
+    with pytest.raises(ValidationError, match=r"no multiple of the step 0\.0001 wBTC"):
+        size_from_text("0.01525", "BTC-PERP")
 
 
 def test_an_unknown_market() -> None:
     with pytest.raises(ValidationError, match="SOL-PERP"):
         size_from_text("1", "DOGE-PERP")
     with pytest.raises(ValidationError, match="SOL-PERP"):
-        play(steady(1, 3), market="DOGE-PERP")
+        asyncio.run(run_backtest({"DOGE-PERP": steady(1, 3)}, wanted(Policy.FLAT, SOL, Fees.NONE)))
 
 
 def test_a_position_that_cannot_be_taken_is_said() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from account_reports import facts_of, report
 from engine_harness import PRICE, SOL, USD
 
-from deltatui.domain.command import Direction, LegPart, ResultStatus, SpotSource
+from deltatui.domain.command import CommandResult, Direction, LegPart, ResultStatus, SpotSource
 from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
@@ -15,26 +16,40 @@ from deltatui.domain.operation import Leg, OperationKind, OperationState, Transf
 from deltatui.domain.units import SlippageLimits
 from deltatui.engine.legs import Carried
 from deltatui.engine.planner import Plan, Planner
-from deltatui.engine.results import legs_text, parts_of, result_of
-from deltatui.ports import AccountState, Outcome
-from deltatui.venues.paper.account import PaperAccount, PaperMarket, PaperPerp
+from deltatui.engine.results import closing_result, legs_text, parts_of, result_of
+from deltatui.engine.standing import standing
+from deltatui.engine.world import Facts
+from deltatui.ports import Outcome, PerpBalance, SpotBalance
+from deltatui.venues.paper.account import PaperAccount, PaperPerp
 from deltatui.venues.paper.margin import PaperMargin
+from deltatui.venues.paper.markets import Markets
 from deltatui.venues.paper.settings import SOL_PERP
 
-PLANNER = Planner(SlippageLimits(), lambda: CostModel(NO_FEES, NO_SLIPPAGE))
-MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False, True, None, 0, None)
+PLANNER = Planner(
+    SlippageLimits(), lambda: CostModel(NO_FEES, NO_SLIPPAGE), lambda book: standing(book, [SOL_PERP])
+)
+MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False)
 LANDED = Outcome(OperationState.LANDED)
 
 
-def facts(hedge: int = 0) -> tuple[MarketState, AccountState, MarginBook]:
+def facts(hedge: int = 0, unsettled: int = 0) -> tuple[Facts, MarginBook]:
     """Market, account and book of an account that carries ``hedge`` SOL."""
     quote, cash = Decimal(3000) - hedge * PRICE, hedge * PRICE
-    paper = PaperAccount(quote=quote, spot=Decimal(hedge), perp=PaperPerp(-hedge * SOL, cash, cash))
-    book = PaperMargin(SOL_PERP, 500).book(paper, PaperMarket(PRICE, PRICE), {})
-    account = AccountState(
-        0.0, 0, Decimal(3000), quote, hedge * SOL, -hedge * SOL, PRICE, Decimal(0), Decimal(1000), 5 * SOL
+    markets = Markets([SOL_PERP])
+    markets.perp("SOL-PERP").price(PRICE, PRICE)
+    paper = PaperAccount(
+        quote=quote,
+        spots={"SOL": Decimal(hedge)},
+        perps={"SOL-PERP": PaperPerp(base_1e9=-hedge * SOL, quote=cash, entry_quote=cash)},
     )
-    return MARKET, account, book
+    account = report(
+        Decimal(3000),
+        quote,
+        {"SOL-PERP": PerpBalance(-hedge * SOL, PRICE, Decimal(unsettled), Decimal(0), PRICE)},
+        {"SOL": SpotBalance(hedge * SOL, 5 * SOL)},
+        wallet_quote=Decimal(1000),
+    )
+    return facts_of(MARKET, account), PaperMargin(markets, 500).book(paper)
 
 
 def take(size: int = 5, source: SpotSource = SpotSource.BUY) -> Plan:
@@ -144,15 +159,14 @@ def test_what_did_not_land_changed_nothing(outcome: Outcome, code: str, message:
     ],
 )
 def test_a_transfer_says_its_amount(transfer: Transfer, message: str) -> None:
-    plan = PLANNER.transfer(*facts(), transfer)
+    now, book = facts()
+    plan = PLANNER.transfer(now if transfer.asset == "SOL" else None, book, transfer)
     result = result_of("o1", plan, Carried(LANDED))
     assert (result.status, result.message, result.parts) == (ResultStatus.DONE, message, ())
 
 
 def test_a_settlement_says_what_came_with_it() -> None:
-    market, account, book = facts(5)
-    account = AccountState(0.0, 0, Decimal(0), Decimal(0), 0, 0, None, Decimal(-7), Decimal(0), 0)
-    plan = PLANNER.settle(market, account, book)
+    plan = PLANNER.settle(*facts(5, -7))
     assert result_of("o1", plan, Carried(LANDED), more="!").message == "settle done!"
 
 
@@ -164,7 +178,7 @@ def test_a_close_and_the_rest_of_its_spot_are_told_as_one() -> None:
     assert whole.complete
     assert result_of("o1", plan, whole).message == "leave done: bought 5 SOL-PERP, sold 3 SOL"
     half = Carried(LANDED, legs, {"SOL-PERP": 5 * SOL, "SOL": -4 * SOL})
-    assert [part.open for part in parts_of(SOL_PERP, half)] == [0.0, 1.0]
+    assert [part.open for part in parts_of("SOL-PERP", half)] == [0.0, 1.0]
     assert result_of("o1", plan, half).status is ResultStatus.PARTLY_DONE
 
 
@@ -172,3 +186,70 @@ def test_legs_in_words() -> None:
     legs = (Leg("SOL-PERP", -2 * SOL, 1), Leg("SOL", 2 * SOL + 1, 1))
     assert legs_text(legs) == "sell 2 SOL-PERP, buy 2.000000001 SOL"
     assert take().kind is OperationKind.TAKE
+
+
+def result(status: ResultStatus, message: str, operation_id: str, *parts: LegPart) -> CommandResult:
+    return CommandResult(status, str(status), message, operation_id, parts=parts)
+
+
+SOL_SHUT = result(ResultStatus.DONE, "SOL-PERP closed", "o1", LegPart("SOL-PERP", "perp", 5.0, 5.0, 0.0))
+BTC_SHUT = result(ResultStatus.DONE, "BTC-PERP closed", "o2", LegPart("BTC-PERP", "perp", 1.0, 1.0, 0.0))
+BTC_HALF = result(ResultStatus.PARTLY_DONE, "bought 1 of 2", "o2", LegPart("BTC-PERP", "perp", 2.0, 1.0, 1.0))
+BTC_FAILED = result(ResultStatus.REJECTED, "too far", "o2")
+SOL_FAILED = result(ResultStatus.REJECTED, "no route", "o1")
+SOL_UNKNOWN = result(ResultStatus.UNRESOLVED, "no word yet", "o1")
+
+
+@pytest.mark.parametrize(
+    ("sol", "btc", "status", "text"),
+    [
+        (SOL_SHUT, BTC_SHUT, ResultStatus.DONE, "positions closed (now); SOL-PERP closed; BTC-PERP closed"),
+        (
+            SOL_SHUT,
+            BTC_HALF,
+            ResultStatus.PARTLY_DONE,
+            "halted, but closing BTC-PERP is not complete: bought 1 of 2; SOL-PERP closed",
+        ),
+        # What was closed is not undone by what was not: something was changed.
+        (
+            SOL_SHUT,
+            BTC_FAILED,
+            ResultStatus.PARTLY_DONE,
+            "halted, but closing BTC-PERP failed: too far; SOL-PERP closed",
+        ),
+        (
+            SOL_FAILED,
+            BTC_FAILED,
+            ResultStatus.REJECTED,
+            "halted, but closing SOL-PERP failed: no route; closing BTC-PERP failed: too far",
+        ),
+        (
+            SOL_UNKNOWN,
+            BTC_SHUT,
+            ResultStatus.UNRESOLVED,
+            "halted, but closing SOL-PERP is unresolved: no word yet; BTC-PERP closed",
+        ),
+    ],
+)
+def test_a_kill_says_what_became_of_each_market(
+    sol: CommandResult, btc: CommandResult, status: ResultStatus, text: str
+) -> None:
+    told = closing_result({"SOL-PERP": sol, "BTC-PERP": btc}, "now", "; DOGE-PERP is left alone")
+    assert told.status is status
+    assert text in told.message
+    assert told.message.endswith("; DOGE-PERP is left alone")
+    assert told.parts == (*sol.parts, *btc.parts)
+    # The operation that has to be looked at, where one has.
+    bad = [each for each in (sol, btc) if each.status is not ResultStatus.DONE]
+    assert told.operation_id == (bad or [sol])[0].operation_id
+
+
+def test_a_kill_that_has_one_market_or_none_to_close_names_none() -> None:
+    alone = closing_result({"BTC-PERP": BTC_HALF}, "now", "")
+    assert (alone.status, alone.message) == (
+        ResultStatus.PARTLY_DONE,
+        "halted, but closing is not complete: bought 1 of 2",
+    )
+    nothing = closing_result({}, "now", "")
+    assert (nothing.status, nothing.code) == (ResultStatus.DONE, "KILLED")
+    assert nothing.message == "halted, automation off (now); there is no position to close"
