@@ -34,8 +34,8 @@ from deltatui.domain.command import (
 from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level
+from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
 from deltatui.domain.gates import GateLimits
-from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import OperationState
 from deltatui.domain.principal import ENGINE, OPERATOR, Principal
@@ -270,6 +270,8 @@ class World:
         self.clock = SimulatedClock(float(start_s))
         self.prices = {symbol: PRICES[symbol] for symbol in settings.markets}
         self.marks: dict[str, Decimal] = {}
+        self.priced = True
+        """Whether there are prices when the engine starts."""
         self.history: list[Funding] = []
         self.owed: Fact | None = None
         self.lines: list[Line] = []
@@ -307,6 +309,7 @@ class World:
         await self.loop.begin(
             Prices(symbol, "test", reached_s, price, self.marks.get(symbol, price))
             for symbol, price in self.prices.items()
+            if self.priced
         )
         for symbol in self.prices:
             self.engine.prime(
@@ -315,14 +318,14 @@ class World:
         await self.step()
         for fact in self.history:
             if fact.source_s > reached_s:
-                await self.take(fact)
+                await self.hear(fact)
 
     async def step(self) -> None:
         """The engine looks at the account, and whatever follows is done."""
         await self.engine.step()
         await self.engine.automation.rest()
 
-    async def take(self, fact: Fact) -> None:
+    async def hear(self, fact: Fact) -> None:
         """A fact, and whatever the engine does about it."""
         await self.loop.take(fact)
         await self.engine.automation.rest()
@@ -383,8 +386,12 @@ class World:
         self.history.append(Funding(market, "test", float(next_s), record, priced=True))
         await self._play(self.history[-1])
 
+    async def change(self, market: str = "SOL-PERP", *, paused: str | None = None, ended: bool | None = None) -> None:
+        """The exchange tells that the market is paused (\"\": no longer), or that no prices come any more."""
+        await self.hear(MarketChange(market, "test", self.clock.market_s(), paused=paused, ended=ended))
+
     async def _play(self, fact: Fact) -> None:
-        """As :meth:`take`; but the engine learns of nothing that the exchange could not save."""
+        """As :meth:`hear`; but the engine learns of nothing that the exchange could not save."""
         self.clock.advance_to(fact.source_s)
         await self.venue.take(fact)
         if self.venue.trouble:
@@ -562,13 +569,15 @@ async def world(
     opening: Decimal | int = 3000,
     wallet_sol: int = 0,
     primed: int = 8,
+    priced: bool = True,
     apr_pct: float = 100.0,
     start_s: int = START_S,
     path: Path | None = None,
     logging: bool = True,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A running engine that has seen ``primed`` funding records of ``apr_pct``. ``path`` keeps the database in a file
+    """A running engine that has seen ``primed`` funding records of ``apr_pct`` (``priced`` False: and no price).
+    ``path`` keeps the database in a file
     (and its writer in a thread); ``settings`` are those of :class:`EngineSettings`."""
     paper = PaperSettings(quote_borrow_apr_pct=Decimal(0)) if paper is None else paper
     if faults is not None:
@@ -580,6 +589,7 @@ async def world(
     database.gremlin = Gremlin()
     wallet = {"SOL": Decimal(wallet_sol)} if wallet_sol else {}
     w = World(engine_settings(**settings), paper, database, Decimal(opening), wallet, start_s)
+    w.priced = priced
     if not logging:
         w.logging = False
         w._build()
@@ -603,6 +613,12 @@ def in_world(scenario: Callable[[World], Awaitable[T]], **options: Any) -> T:
             return await scenario(w)
 
     return asyncio.run(go())
+
+
+async def quiet() -> None:
+    """Return when every task that can go on without time passing has gone as far as it gets."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
