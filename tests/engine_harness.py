@@ -39,16 +39,18 @@ from deltatui.domain.gates import GateLimits
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import OperationState
 from deltatui.domain.principal import ENGINE, OPERATOR, Principal
-from deltatui.domain.snapshot import MarketDetail, Snapshot
+from deltatui.domain.snapshot import MarketDetail, PlanView, Snapshot
 from deltatui.engine.engine import Engine
 from deltatui.engine.hedge import Hedge
 from deltatui.engine.loop import Loop
+from deltatui.engine.memory import PlannedCommand
 from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
 from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, Outcome, PerpBalance, Signed, SpotBalance, Unsigned
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
+from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
@@ -423,6 +425,10 @@ class World:
         principal = {"engine": ENGINE, "api": Principal("api", "api")}.get(command.source, OPERATOR)
         return await self.engine.submit(command, principal)
 
+    def preview(self, command: PlannedCommand) -> PlanView:
+        """For the operator."""
+        return self.engine.preview(command, OPERATOR)
+
     async def confirm(self, result: CommandResult, *, force: bool = False) -> CommandResult:
         assert result.status is ResultStatus.NEEDS_CONFIRMATION, result
         return await self.give(Confirm(operation_id=result.operation_id, force=force))
@@ -447,6 +453,18 @@ class World:
         return await self.sure(Leave(market="SOL-PERP"))
 
     # What is so
+
+    def past(self, market: str = "SOL-PERP") -> list[FundingRecord]:
+        """The funding records that were published so far."""
+        return [fact.record for fact in self.history if fact.instrument == market]
+
+    def tamper(self, market: str = "", **changes: Any) -> None:
+        """Change the exchange's account behind everybody's back; with ``market``, the perp that it holds there."""
+        if market:
+            changes = {"perps": {**self.venue._account.perps, market: PaperPerp(**changes)}}
+        self.venue._account = msgspec.structs.replace(self.venue._account, **changes)
+        self.venue._commits += 1
+        self.venue._forget()
 
     @property
     def hedge(self) -> Hedge:
