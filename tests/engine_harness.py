@@ -388,9 +388,9 @@ class World:
         self.history.append(Funding(market, "test", float(next_s), record, priced=True))
         await self._play(self.history[-1])
 
-    async def change(self, market: str = "SOL-PERP", *, paused: str | None = None, ended: bool | None = None) -> None:
-        """The exchange tells that the market is paused (\"\": no longer), or that no prices come any more."""
-        await self.hear(MarketChange(market, "test", self.clock.market_s(), paused=paused, ended=ended))
+    async def change(self, market: str = "SOL-PERP", **changes: Any) -> None:
+        """The exchange tells that something of the market is otherwise now (:class:`MarketChange`)."""
+        await self.hear(MarketChange(market, "test", self.clock.market_s(), **changes))
 
     async def _play(self, fact: Fact) -> None:
         """As :meth:`hear`; but the engine learns of nothing that the exchange could not save."""
