@@ -272,6 +272,7 @@ class World:
         self.clock = SimulatedClock(float(start_s))
         self.prices = {symbol: PRICES[symbol] for symbol in settings.markets}
         self.marks: dict[str, Decimal] = {}
+        self.started = False
         self.priced = True
         """Whether there are prices when the engine starts."""
         self.history: list[Funding] = []
@@ -308,6 +309,9 @@ class World:
         reached_s = await self.venue.open(self.opening, self.wallet_quote, self.wallet)
         if reached_s is None:
             reached_s = self.clock.market_s()
+        elif not self.started:
+            self._find_prices()
+        self.started = True
         await self.loop.begin(
             Prices(symbol, "test", reached_s, price, self.marks.get(symbol, price))
             for symbol, price in self.prices.items()
@@ -321,6 +325,13 @@ class World:
         for fact in self.history:
             if fact.source_s > reached_s:
                 await self.hear(fact)
+
+    def _find_prices(self) -> None:
+        """Those at which an exchange of an earlier life was left."""
+        for symbol in self.prices:
+            now = self.venue._markets.by_symbol[symbol].now
+            if now is not None:
+                self.prices[symbol], self.marks[symbol] = now.oracle, now.mark
 
     async def step(self) -> None:
         """The engine looks at the account, and whatever follows is done."""
