@@ -34,21 +34,23 @@ from deltatui.domain.command import (
 from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level
+from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
 from deltatui.domain.gates import GateLimits
-from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import OperationState
 from deltatui.domain.principal import ENGINE, OPERATOR, Principal
-from deltatui.domain.snapshot import MarketDetail, Snapshot
+from deltatui.domain.snapshot import MarketDetail, PlanView, Snapshot
 from deltatui.engine.engine import Engine
 from deltatui.engine.hedge import Hedge
 from deltatui.engine.loop import Loop
+from deltatui.engine.memory import PlannedCommand
 from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
 from deltatui.ports import NO_PERP, NO_SPOT, AccountReport, Outcome, PerpBalance, Signed, SpotBalance, Unsigned
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
+from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
@@ -270,6 +272,9 @@ class World:
         self.clock = SimulatedClock(float(start_s))
         self.prices = {symbol: PRICES[symbol] for symbol in settings.markets}
         self.marks: dict[str, Decimal] = {}
+        self.started = False
+        self.priced = True
+        """Whether there are prices when the engine starts."""
         self.history: list[Funding] = []
         self.owed: Fact | None = None
         self.lines: list[Line] = []
@@ -304,9 +309,13 @@ class World:
         reached_s = await self.venue.open(self.opening, self.wallet_quote, self.wallet)
         if reached_s is None:
             reached_s = self.clock.market_s()
+        elif not self.started:
+            self._find_prices()
+        self.started = True
         await self.loop.begin(
             Prices(symbol, "test", reached_s, price, self.marks.get(symbol, price))
             for symbol, price in self.prices.items()
+            if self.priced
         )
         for symbol in self.prices:
             self.engine.prime(
@@ -315,14 +324,21 @@ class World:
         await self.step()
         for fact in self.history:
             if fact.source_s > reached_s:
-                await self.take(fact)
+                await self.hear(fact)
+
+    def _find_prices(self) -> None:
+        """Those at which an exchange of an earlier life was left."""
+        for symbol in self.prices:
+            now = self.venue._markets.by_symbol[symbol].now
+            if now is not None:
+                self.prices[symbol], self.marks[symbol] = now.oracle, now.mark
 
     async def step(self) -> None:
         """The engine looks at the account, and whatever follows is done."""
         await self.engine.step()
         await self.engine.automation.rest()
 
-    async def take(self, fact: Fact) -> None:
+    async def hear(self, fact: Fact) -> None:
         """A fact, and whatever the engine does about it."""
         await self.loop.take(fact)
         await self.engine.automation.rest()
@@ -383,8 +399,12 @@ class World:
         self.history.append(Funding(market, "test", float(next_s), record, priced=True))
         await self._play(self.history[-1])
 
+    async def change(self, market: str = "SOL-PERP", **changes: Any) -> None:
+        """The exchange tells that something of the market is otherwise now (:class:`MarketChange`)."""
+        await self.hear(MarketChange(market, "test", self.clock.market_s(), **changes))
+
     async def _play(self, fact: Fact) -> None:
-        """As :meth:`take`; but the engine learns of nothing that the exchange could not save."""
+        """As :meth:`hear`; but the engine learns of nothing that the exchange could not save."""
         self.clock.advance_to(fact.source_s)
         await self.venue.take(fact)
         if self.venue.trouble:
@@ -416,6 +436,10 @@ class World:
         principal = {"engine": ENGINE, "api": Principal("api", "api")}.get(command.source, OPERATOR)
         return await self.engine.submit(command, principal)
 
+    def preview(self, command: PlannedCommand) -> PlanView:
+        """For the operator."""
+        return self.engine.preview(command, OPERATOR)
+
     async def confirm(self, result: CommandResult, *, force: bool = False) -> CommandResult:
         assert result.status is ResultStatus.NEEDS_CONFIRMATION, result
         return await self.give(Confirm(operation_id=result.operation_id, force=force))
@@ -440,6 +464,18 @@ class World:
         return await self.sure(Leave(market="SOL-PERP"))
 
     # What is so
+
+    def past(self, market: str = "SOL-PERP") -> list[FundingRecord]:
+        """The funding records that were published so far."""
+        return [fact.record for fact in self.history if fact.instrument == market]
+
+    def tamper(self, market: str = "", **changes: Any) -> None:
+        """Change the exchange's account behind everybody's back; with ``market``, the perp that it holds there."""
+        if market:
+            changes = {"perps": {**self.venue._account.perps, market: PaperPerp(**changes)}}
+        self.venue._account = msgspec.structs.replace(self.venue._account, **changes)
+        self.venue._commits += 1
+        self.venue._forget()
 
     @property
     def hedge(self) -> Hedge:
@@ -562,13 +598,15 @@ async def world(
     opening: Decimal | int = 3000,
     wallet_sol: int = 0,
     primed: int = 8,
+    priced: bool = True,
     apr_pct: float = 100.0,
     start_s: int = START_S,
     path: Path | None = None,
     logging: bool = True,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A running engine that has seen ``primed`` funding records of ``apr_pct``. ``path`` keeps the database in a file
+    """A running engine that has seen ``primed`` funding records of ``apr_pct`` (``priced`` False: and no price).
+    ``path`` keeps the database in a file
     (and its writer in a thread); ``settings`` are those of :class:`EngineSettings`."""
     paper = PaperSettings(quote_borrow_apr_pct=Decimal(0)) if paper is None else paper
     if faults is not None:
@@ -580,6 +618,7 @@ async def world(
     database.gremlin = Gremlin()
     wallet = {"SOL": Decimal(wallet_sol)} if wallet_sol else {}
     w = World(engine_settings(**settings), paper, database, Decimal(opening), wallet, start_s)
+    w.priced = priced
     if not logging:
         w.logging = False
         w._build()
@@ -603,6 +642,12 @@ def in_world(scenario: Callable[[World], Awaitable[T]], **options: Any) -> T:
             return await scenario(w)
 
     return asyncio.run(go())
+
+
+async def quiet() -> None:
+    """Return when every task that can go on without time passing has gone as far as it gets."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:

@@ -41,6 +41,7 @@ from deltatui.engine.states import EngineState, refusal
 from deltatui.engine.world import Facts
 from deltatui.ports import AccountReport
 
+_ZERO = Decimal(0)
 _NOT_OF_SIZE = frozenset({"profitability", "funding_age", "venue", "rate"})
 
 
@@ -150,14 +151,16 @@ class Actions:
             return known[1]
         held = stance_of(facts.perp.base_1e9)
         way = Direction.REVERSE if held == Stance.REVERSE else Direction.CARRY
-        step, _ = take_sizes(hedge.spec, SpotSource.BUY)
-        low, high = 0, int(max(facts.account.equity, Decimal(0)) / facts.market.oracle * 12 * BASE_PRECISION) // step
+        step, least_1e9 = take_sizes(hedge.spec, SpotSource.BUY)
+        too_small = least_1e9 // step - 1
+        low, high = too_small, int(max(facts.account.equity, _ZERO) / facts.market.oracle * 12 * BASE_PRECISION) // step
         while low < high:
             middle = (low + high + 1) // 2
             fits = self._fits(Take(market=hedge.symbol, base_1e9=middle * step, direction=way))
             low, high = (middle, high) if fits else (low, middle - 1)
-        self._largest[hedge.symbol] = key, low * step
-        return low * step
+        largest_1e9 = 0 if low == too_small else low * step
+        self._largest[hedge.symbol] = key, largest_1e9
+        return largest_1e9
 
     def _fits(self, command: Take) -> bool:
         try:

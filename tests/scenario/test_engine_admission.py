@@ -23,6 +23,7 @@ from deltatui.domain.command import (
 )
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
+from deltatui.venues.paper.settings import SOL_PERP
 
 DONE, REJECTED = ResultStatus.DONE, ResultStatus.REJECTED
 
@@ -71,7 +72,7 @@ async def test_watch_is_the_default_of_live_and_the_snapshot_says_why() -> None:
         action = next(a for a in w.snapshot().actions if a.action == "TAKE")
         assert action.reason == "live mode watch does not allow take; it needs live_mode trade"
         with pytest.raises(ValidationError, match="needs live_mode trade"):
-            w.engine.preview(take(1))
+            w.preview(take(1))
         assert (await w.give(Kill())).status is DONE
 
 
@@ -93,20 +94,20 @@ async def test_paper_and_replay_have_every_power(mode: str) -> None:
 
 async def test_costs_are_those_of_now_everywhere() -> None:
     async with world() as w:
-        cheap = w.engine.preview(take(5))
+        cheap = w.preview(take(5))
         settings = w.venue._settings
         dear = CostModel(
             msgspec.structs.replace(DRIFT_FEES, perp_taker_1e5=DRIFT_FEES.perp_taker_1e5 * 2), DRIFT_SLIPPAGE
         )
         w.venue._settings = msgspec.structs.replace(settings, costs=dear)
-        preview = w.engine.preview(take(5))
+        preview = w.preview(take(5))
         assert preview.fees > cheap.fees
         assert preview.round_trip > cheap.round_trip
         snapshot = w.snapshot()
         assert snapshot.carry.round_trip_cost == pytest.approx(preview.round_trip)
         assert snapshot.opportunities[0].entry_cost_bps == pytest.approx(w.hedge.round_trip().total * 1e4)
         w.venue._settings = msgspec.structs.replace(settings, costs=CostModel(NO_FEES, NO_SLIPPAGE))
-        assert w.engine.preview(take(5)).fees == 0
+        assert w.preview(take(5)).fees == 0
 
 
 # Questions
@@ -133,8 +134,7 @@ async def test_a_leave_overtakes_a_take_and_the_take_is_told_so() -> None:
         await w.take(1)
         taken = await asked_take(w, "mine")
         result = await w.give(leave())
-        assert w.core.pending
-        assert w.core.pending.operation_id == result.operation_id
+        assert [pending.operation_id for pending in w.core.pending.values()] == [result.operation_id]
         assert (await w.give(Confirm(operation_id=taken))).code == "NOT_PENDING"
         again = await w.give(take(5, intent_id="mine"))
         assert (again.status, again.code) == (REJECTED, "OVERTAKEN")
@@ -202,13 +202,11 @@ async def test_an_increase_below_the_markets_minimum_is_refused_by_its_size() ->
     async with world(wallet_sol=2) as w:
         assert (await w.take(5)).status is DONE
         assert (await w.sure(deposit(SOL, "SOL"))).status is DONE
-        w.venue._spec = msgspec.structs.replace(w.venue._spec, min_base_1e9=3 * SOL)
-        w.venue._forget()
+        await w.change(spec=msgspec.structs.replace(SOL_PERP, min_base_1e9=3 * SOL))
         result = await w.sure(rebalance())
         assert (result.status, result.code) == (REJECTED, "BLOCKED")
         assert result.message == "blocked by size: 2 SOL-PERP is below the minimum of 3"
         # The same little less is no new risk.
-        w.venue._spec = msgspec.structs.replace(w.venue._spec, min_base_1e9=30 * SOL)
-        w.venue._forget()
+        await w.change(spec=msgspec.structs.replace(SOL_PERP, min_base_1e9=30 * SOL))
         assert (await w.leave()).status is DONE
         assert w.legs == (1.0, 0.0)

@@ -108,8 +108,7 @@ async def test_unknown_is_unknown() -> None:
         w.venue._book = msgspec.structs.replace(book, oracles={})
         assert amounts(w, "WITHDRAW") == {"USDC": None, "SOL": 0.0}
         assert amounts(w, "DEPOSIT") == {"USDC": 1000.0, "SOL": 0.0}
-        w.venue._market = None
-        w.venue._forget()
+    async with world(primed=0, priced=False) as w:
         assert amounts(w, "WITHDRAW") == amounts(w, "DEPOSIT") == {"USDC": None, "SOL": None}
 
 

@@ -38,10 +38,12 @@ from deltatui.domain.command import (
     SpotSource,
     Take,
 )
+from deltatui.domain.facts import Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits
+from deltatui.domain.principal import OPERATOR
 from deltatui.engine.engine import Engine
-from deltatui.ports import AccountState, Outcome, Signed
+from deltatui.ports import AccountReport, Outcome, Signed
 from deltatui.store.database import Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
@@ -60,7 +62,7 @@ async def test_a_kill_and_a_resume_while_a_take_is_sent_change_nothing_of_its_an
 
         async def the_operator() -> None:
             await w.give(Kill())
-            await w.give(Resume())
+            await w.resume()
 
         w.sender.on_send = the_operator
         result = await w.take(5)
@@ -77,7 +79,7 @@ async def test_an_odd_leg_is_mended_although_the_operator_resumed_meanwhile() ->
             w.with_faults(PaperFaults(odd_leg_rate=1.0 if len(w.sender.sent) == 1 else 0.0))
             if len(w.sender.sent) == 1:
                 await w.give(Kill())
-                await w.give(Resume())
+                await w.resume()
 
         w.sender.on_send = the_operator
         result = await w.take(5)
@@ -92,7 +94,7 @@ async def test_a_flatten_goes_on_although_the_operator_resumed_meanwhile() -> No
         async def the_operator() -> None:
             w.with_faults(PaperFaults(partial_rate=1.0 if len(w.sender.sent) == 2 else 0.0))
             if len(w.sender.sent) == 2:
-                await w.give(Resume())
+                await w.resume()
 
         w.sender.on_send = the_operator
         result = await w.give(Kill(flatten=True))
@@ -107,7 +109,7 @@ async def test_an_unresolved_take_is_looked_after_although_it_was_killed_and_res
         w.sender.mute = True
         assert (await w.take(5)).status is ResultStatus.UNRESOLVED
         await w.give(Kill())
-        await w.give(Resume())
+        await w.resume()
         w.sender.mute = False
         w.with_faults(PaperFaults())
         w.wait(5)
@@ -125,8 +127,7 @@ def take_deposited(size: int) -> Take:
 
 
 def set_wallet(w: World, sol: int) -> None:
-    w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=Decimal(sol))
-    w.venue._forget()
+    w.tamper(wallet={"SOL": Decimal(sol)})
 
 
 async def test_automation_does_not_undo_a_close_that_filled_in_part() -> None:
@@ -257,8 +258,7 @@ async def test_an_intent_is_told_what_became_of_its_question() -> None:
     """After a confirmation it was the question for ever, also where nothing waited any more."""
     async with world(paper=CALM) as w:
         asked = await w.give(take(15, intent_id="a"))
-        w.venue._account = msgspec.structs.replace(w.venue._account, quote=Decimal(500))
-        w.venue._forget()
+        w.tamper(quote=Decimal(500))
         assert (await w.confirm(asked)).code == "BLOCKED"
         assert (await w.give(take(15, intent_id="a"))).code == "BLOCKED"
     async with world(paper=CALM) as w:
@@ -421,7 +421,7 @@ async def test_a_mending_that_is_told_late_is_looked_at_again(resumes: bool) -> 
         w.sender.on_send = None
         w.with_faults(PaperFaults())
         if resumes:
-            await w.give(Resume())
+            await w.resume()
         w.wait(46)
         await w.engine.tick()
         assert w.legs == (0, 0)
@@ -482,7 +482,7 @@ async def test_an_odd_leg_is_told_as_long_as_it_stands() -> None:
         w.sender.on_send = then_nothing_works
         assert (await w.take(5)).code == "ODD_LEG"
         assert w.legs == (0, -5)
-        await w.give(Resume())
+        await w.resume()
         await w.to_price("150")
         assert w.snapshot().alerts
 
@@ -511,30 +511,32 @@ async def test_no_answer_is_made_from_books_that_are_not_open() -> None:
         await w.venue.fill_from_elsewhere("BTC-PERP", 10**7, Decimal(60_000))
         real = w.venue.account
 
-        def unpriced(symbol: str) -> AccountState | None:
-            account = real(symbol)
+        def unpriced() -> AccountReport | None:
+            account = real()
             assert account is not None
-            others = tuple(msgspec.structs.replace(other, mark=None) for other in account.others)
-            return msgspec.structs.replace(account, others=others)
+            perps = {symbol: msgspec.structs.replace(perp, mark=None) for symbol, perp in account.perps.items()}
+            return msgspec.structs.replace(account, perps=perps)
 
         w.venue.account = unpriced  # type: ignore[method-assign]
         database = await HauntedDatabase.open(None, Durability.MEMORY)
         assert isinstance(database, HauntedDatabase)
         database.gremlin = Gremlin()
         engine = Engine(w.settings, w.clock, w.venue, w.sender, EngineStore(database))
+        engine.core.world.take(Prices("SOL-PERP", "test", w.clock.market_s(), w.price, w.price))
         await engine.start()
-        engine.prime_funding(w.history)
+        engine.prime("SOL-PERP", w.past())
         await engine.step()
-        asked = await engine.submit(take(5))
-        result = await engine.submit(Confirm(operation_id=asked.operation_id, force=True))
+        asked = await engine.submit(take(5), OPERATOR)
+        result = await engine.submit(Confirm(operation_id=asked.operation_id, force=True), OPERATOR)
         await database.close()
-        assert (w.legs == (0, 0)) is (result.status is REJECTED)
+        assert w.legs == (5, -5)
+        assert (result.status, result.code) == (ResultStatus.UNRESOLVED, "NOT_BOOKED")
 
 
 async def test_a_kill_while_the_engine_loads_is_a_kill() -> None:
     async with world(paper=CALM) as w:
         w._build()
-        await w.venue.open(w.opening, w.wallet_quote, w.wallet_spot)
+        await w.venue.open(w.opening, w.wallet_quote, w.wallet)
         real = w.store.load_state
 
         async def killed() -> Mapping[str, bytes]:

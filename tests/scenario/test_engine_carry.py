@@ -83,7 +83,7 @@ async def test_a_correction_is_no_policy() -> None:
     async with world(apr_pct=100.0, wallet_sol=2) as w:
         await w.take(5)
         await w.sure(deposit(1 * SOL, "SOL"))
-        told = profitability(w.engine.preview(rebalance()).verdicts)
+        told = profitability(w.preview(rebalance()).verdicts)
         assert (told.status, told.reason) == (
             VerdictStatus.EXEMPT,
             "it corrects the hedge that is held and enters nothing",
@@ -109,12 +109,20 @@ async def lived(w: World, hours: range, *, restart_at: int, **settings: object) 
             w.history.clear()
             await w.restart(**settings)
         await w.record(rate_of(noise(number)))
-        thought.append((w.hedge.memory.decision, w.hedge.memory.carry, w.hedge.window.mean, w.hedge.week.mean, w.hedge.window.count))
+        thought.append(
+            (
+                w.hedge.memory.decision,
+                w.hedge.memory.carry,
+                w.hedge.window.mean,
+                w.hedge.week.mean,
+                w.hedge.window.count,
+            )
+        )
     return thought
 
 
 async def test_a_long_average_judges_after_a_restart_as_without_one() -> None:
-    carry = CarrySettings(average_h=400)
+    carry = CarrySettings(average_records=400)
     async with world(primed=0, carry=carry) as w, world(primed=0, carry=carry) as still:
         seen = await lived(w, range(520), restart_at=500)
         unbroken = await lived(still, range(520), restart_at=-1)
@@ -125,7 +133,7 @@ async def test_a_long_average_judges_after_a_restart_as_without_one() -> None:
 
 
 async def test_the_records_that_a_first_decision_needs_are_counted_across_restarts() -> None:
-    carry = CarrySettings(min_records=300, average_h=10)
+    carry = CarrySettings(min_records=300, average_records=10)
     async with world(primed=0, carry=carry) as w:
         await w.records(250, 100.0)
         assert w.hedge.memory.decision is not None
@@ -144,7 +152,7 @@ async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> No
     async with world(primed=0) as w:
         await w.records(300, 100.0)
         w.history.clear()
-        await w.restart(carry=CarrySettings(average_h=250))
+        await w.restart(carry=CarrySettings(average_records=250))
         assert (len(w.hedge.window), w.hedge.window.count) == (250, 250)
         assert len(w.hedge.week) == 168
 
@@ -158,12 +166,12 @@ async def test_killed_anywhere_no_record_is_lost_or_counted_twice(number: int, a
         with pytest.raises(Killed):
             await lived(w, range(10, 20), restart_at=-1)
         await w.restart()
-        booked = w.core.memory.records
+        booked = w.hedge.window.count
         for hour in range(len(w.history), 30):
             await w.record(rate_of(noise(hour)))
         kept = await w.store.funding("SOL-PERP", 100)
-        assert kept == w.history
-        assert booked <= w.core.memory.records == len(kept) == w.hedge.window.count == 30
+        assert kept == w.past()
+        assert booked <= len(kept) == w.hedge.window.count == 30
 
 
 async def test_records_that_could_not_be_kept_are_kept_later() -> None:
@@ -174,7 +182,7 @@ async def test_records_that_could_not_be_kept_are_kept_later() -> None:
         assert len(await w.store.funding("SOL-PERP", 100)) == 5
         w.gremlin.quiet()
         await w.records(1, 50.0)
-        assert await w.store.funding("SOL-PERP", 100) == w.history
+        assert await w.store.funding("SOL-PERP", 100) == w.past()
 
 
 async def test_what_was_booked_and_never_kept_comes_from_the_tape_once() -> None:
@@ -185,8 +193,8 @@ async def test_what_was_booked_and_never_kept_comes_from_the_tape_once() -> None
         await w.records(5, 50.0)
         assert len(await w.store.funding("SOL-PERP", 100)) == 5
         await w.restart()
-        assert await w.store.funding("SOL-PERP", 100) == w.history
-        assert w.hedge.window.count == w.core.memory.records == 10
+        assert await w.store.funding("SOL-PERP", 100) == w.past()
+        assert w.hedge.window.count == 10
         # What was held between them nobody knows any more: the newest is decided on, the others only averaged.
         assert w.hedge.memory.carry.streak == 1
 
@@ -195,7 +203,6 @@ async def test_a_record_that_a_venue_tells_again_counts_once() -> None:
     async with world(primed=0) as w:
         await w.records(8, 100.0)
         again = w.history[-1]
-        await w.venue.on_record(again)
-        await w.engine.step()
+        await w.hear(again)
         assert w.hedge.window.count == 8
-        assert await w.store.funding("SOL-PERP", 100) == w.history
+        assert await w.store.funding("SOL-PERP", 100) == w.past()

@@ -6,13 +6,16 @@ import asyncio
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 from engine_harness import (
+    BOTH,
     SOL,
     USD,
     blocked_by,
     deposit,
     leave,
+    quiet,
     rate_of,
     rebalance,
     take,
@@ -40,6 +43,7 @@ from deltatui.domain.command import (
 )
 from deltatui.domain.errors import CriticalError, ValidationError
 from deltatui.domain.gates import GateLimits
+from deltatui.engine.engine import Engine
 from deltatui.engine.states import ACCEPTS, TRANSITIONS, EngineState, check_transition, refusal
 
 REJECTED, DONE, ASKS = ResultStatus.REJECTED, ResultStatus.DONE, ResultStatus.NEEDS_CONFIRMATION
@@ -241,9 +245,10 @@ async def test_the_position_changed_while_the_dialog_was_open() -> None:
         await w.give(take(0.5))
         asked = await w.give(leave())
         # Another client, or the exchange itself, was quicker.
-        w.core.pending, pending = None, w.core.pending
+        pending = dict(w.core.pending)
+        w.core.pending.clear()
         await w.give(take(0.3))
-        w.core.pending = pending
+        w.core.pending.update(pending)
         result = await w.confirm(asked)
         assert result.code == "POSITION_CHANGED"
         assert not w.core.pending
@@ -296,14 +301,14 @@ async def test_a_leave_takes_the_size_of_the_moment() -> None:
 )
 async def test_what_cannot_be_done_is_said_and_changes_nothing(command: AnyCommand, code: str) -> None:
     async with world() as w:
-        before, flags = w.account, w.core.flags
+        before, memory = w.account, w.hedge.memory
         result = await w.give(command)
         assert result.status is REJECTED
         assert result.code == code
         assert len(result.message) > 10
         assert not result.success
         assert w.account == before
-        assert w.hedge.memory.held_by == flags.held_by
+        assert w.hedge.memory.held_by == memory.held_by
         assert all(state == "FAILED" for _, state in await w.outcomes())
         assert w.state == "RUNNING"
 
@@ -317,31 +322,29 @@ async def test_the_other_direction_needs_a_leave_first() -> None:
 
 
 async def test_a_market_that_the_exchange_does_not_list_cannot_be_traded_at_all() -> None:
-    with pytest.raises(ValidationError, match="SOL-PERP"):
-        async with world(market="BTC-PERP"):
-            pass
+    async with world() as w:
+        settings = msgspec.structs.replace(w.settings, markets=BOTH)
+        with pytest.raises(ValidationError, match=r"paper does not list BTC-PERP; it lists SOL-PERP"):
+            Engine(settings, w.clock, w.venue, w.sender, w.store)
 
 
-async def test_a_closed_market_refuses_everything() -> None:
+async def test_a_paused_market_refuses_everything() -> None:
     async with world() as w:
         await w.take(5)
-        w.venue.close_market()
+        await w.change(paused="the oracle is being repaired")
         for command in (take(1), leave()):
             result = await w.give(command)
-            assert result.status is REJECTED
-            assert blocked_by(result) == ["venue"]
+            assert (result.status, result.code) == (REJECTED, "VENUE_PAUSED")
+            assert result.message == "SOL-PERP is paused: the oracle is being repaired"
         result = await w.give(Kill(flatten=True))
-        assert result.status is REJECTED
-        assert result.code == "MarketNotActive"
+        assert (result.status, result.code) == (REJECTED, "VENUE_PAUSED")
         assert w.legs == (5.0, -5.0)
         assert w.state == "HALTED"
 
 
 async def test_before_the_first_price_nothing_is_known() -> None:
-    async with world(primed=0) as w:
-        w.venue._market = None
-        w.venue._told = w.venue._book = None
-        assert (await w.give(take(5))).code == "NO_DATA"
+    async with world(primed=0, priced=False) as w:
+        assert (await w.give(take(5))).code == "NO_ACCOUNT"
         snapshot = w.snapshot()
         assert snapshot.account.health is None
         assert snapshot.account.reason
@@ -436,8 +439,9 @@ async def test_a_kill_during_a_running_operation() -> None:
         assert w.state == "HALTED"
         assert not running.done()
         flatten = asyncio.create_task(w.give(Kill(flatten=True, reason="all")))
+        await quiet()
         waiting = asyncio.create_task(w.give(leave()))
-        await asyncio.sleep(0)
+        await quiet()
         assert not flatten.done()
         go_on.set()
         assert (await running).status is DONE
@@ -522,7 +526,7 @@ async def test_trades_are_carried_out_one_after_the_other() -> None:
             running -= 1
 
         w.sender.on_send = count
-        results = await asyncio.gather(*(w.give(take(0.1)) for _ in range(5)), w.sure(deposit(5 * USD)))
+        results = await asyncio.gather(*(w.give(take(0.1)) for _ in range(5)))
         assert all(result.status is DONE for result in results)
         assert most == 1
         await w.check()
@@ -665,7 +669,7 @@ async def test_what_is_open_can_be_closed_in_every_standing_state(state: EngineS
         assert (await w.leave()).status is DONE
         assert w.legs == (0.0, 0.0)
         assert w.state == state
-        assert (await w.give(Resume())).status is DONE
+        assert (await w.resume()).status is DONE
         assert w.state == "RUNNING"
 
 

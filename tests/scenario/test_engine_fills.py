@@ -10,7 +10,7 @@ from engine_harness import SOL, USD, World, deposit, rebalance, take, world
 
 from deltatui.domain.command import CommandResult, Direction, Kill, ResultStatus
 from deltatui.domain.delta import RebalanceSettings
-from deltatui.ports import AccountState, Mark
+from deltatui.ports import AccountReport, Mark
 from deltatui.venues.paper.settings import PaperFaults
 
 DONE, PARTLY = ResultStatus.DONE, ResultStatus.PARTLY_DONE
@@ -287,10 +287,10 @@ async def test_a_kill_does_not_wait_for_an_account_that_is_told_late() -> None:
         waiting, told = asyncio.Event(), asyncio.Event()
         report = w.venue.report
 
-        async def never(symbol: str, at_least: Mark | None) -> AccountState:
+        async def never(at_least: Mark | None) -> AccountReport:
             waiting.set()
             await told.wait()
-            return await report(symbol, at_least)
+            return await report(at_least)
 
         w.venue.report = never  # type: ignore[method-assign]
         looking = asyncio.create_task(w.engine.tick())

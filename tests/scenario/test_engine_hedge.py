@@ -22,7 +22,6 @@ from engine_harness import (
 from deltatui.domain.command import Cancel, Direction, ResultStatus, SetAutomation, SpotSource, Take
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.verdict import VerdictStatus
-from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
 DONE = ResultStatus.DONE
@@ -40,7 +39,7 @@ def take_from(source: SpotSource, size: int) -> Take:
 async def test_gas_in_the_wallet_is_no_reason_to_trade() -> None:
     """26 leaves and 26 rebalances once came of it."""
     async with world(automation=True, wallet_sol=0) as w:
-        w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=Decimal("0.02"))
+        w.tamper(wallet={"SOL": Decimal("0.02")})
         assert w.legs == (5, -5)
         await w.records(100, -20)
         kinds = [kind for kind, _ in await w.outcomes()]
@@ -171,7 +170,7 @@ async def test_a_cover_that_is_withdrawn_is_no_cover() -> None:
         assert view.then == ""
         assert (await w.confirm(asked)).status is DONE
         # What is back in the wallet can still be covered (R5.7); sold elsewhere, it cannot.
-        w.venue._account = msgspec.structs.replace(w.venue._account, wallet_spot=Decimal(0))
+        w.tamper(wallet={})
         await w.give(SetAutomation(on=True))
         await w.to_price("150")
         assert w.legs == (6, -6)
@@ -184,7 +183,7 @@ async def test_a_leave_sells_what_was_bought_whatever_was_moved_before() -> None
     async with world(paper=CALM) as w:
         assert (await w.take(5)).status is DONE
         assert (await w.sure(withdraw(3 * SOL, "SOL"))).status is DONE
-        assert w.core.accountant.paid_in_1e9 == 0
+        assert w.core.accountant.paid_in_1e9("SOL") == 0
         assert (await w.leave()).message.startswith("leave done: bought 5 SOL-PERP, sold 2 SOL")
         assert (await w.sure(deposit(3 * SOL, "SOL"))).status is DONE
         assert (await w.take(2)).status is DONE
@@ -235,9 +234,7 @@ async def test_a_withdrawal_may_not_leave_a_naked_short() -> None:
 async def test_what_may_be_withdrawn_is_judged_to_the_cent() -> None:
     """1,000 quote, -300 unsettled on a short of 650 notional at 3 %."""
     async with world(opening=1000, paper=CALM) as w:
-        short = PaperPerp(-round(650 / 150 * SOL), Decimal(350), Decimal(350))
-        w.venue._account = msgspec.structs.replace(w.venue._account, perp=short)
-        w.venue._forget()
+        w.tamper("SOL-PERP", base_1e9=-round(650 / 150 * SOL), quote=Decimal(350), entry_quote=Decimal(350))
         refused = await w.give(withdraw(900 * USD))
         assert refused.status is ResultStatus.REJECTED
         assert "at most 546.60" in refused.message
@@ -250,9 +247,7 @@ async def test_what_may_be_withdrawn_is_judged_to_the_cent() -> None:
 async def test_limits_compare_health_that_is_not_rounded() -> None:
     """79.6 is shown as 80, and is not 80."""
     async with world(opening=1000, paper=CALM) as w:
-        short = PaperPerp(-1 * SOL, Decimal(150), Decimal(150))
-        w.venue._account = msgspec.structs.replace(w.venue._account, perp=short)
-        w.venue._forget()
+        w.tamper("SOL-PERP", base_1e9=-1 * SOL, quote=Decimal(150), entry_quote=Decimal(150))
         # 4.5 of requirement: 20 % of 22.5; 22.06 left is health 79.6.
         result = await w.give(withdraw(round((1000 - 22.06) * USD)))
         health = next(v for v in result.verdicts if v.code == "withdraw_health")
@@ -294,9 +289,8 @@ async def test_a_preview_of_a_transfer_is_what_the_question_then_shows() -> None
     async with world(paper=CALM) as w:
         await w.take(10)
         command = withdraw(500 * USD)
-        before = w.core.pending
-        view = w.engine.preview(command)
-        assert w.core.pending is before
+        view = w.preview(command)
+        assert not w.core.pending
         await w.give(command)
         shown = w.snapshot().confirmation
         assert shown is not None
@@ -315,7 +309,7 @@ async def test_an_uneven_hedge_is_told_once_and_with_its_present_figures() -> No
             await w.to_price("150")
         (alert,) = w.snapshot().alerts
         assert "spot +2, perp -5" in alert.message
-        assert len([event for event in w.events if event.message.startswith("the hedge is uneven")]) == 1
+        assert len([event for event in w.events if event.message.startswith("the hedge of SOL-PERP is uneven")]) == 1
 
 
 # Positions elsewhere
@@ -345,10 +339,9 @@ async def test_a_position_whose_price_is_unknown_makes_no_false_comparison() -> 
         await w.take(5)
         await w.venue.fill_from_elsewhere("BTC-PERP", -20_000_000, Decimal(60_000))
         await w.engine.step()
-        told = w.venue.account("SOL-PERP")
-        assert told is not None
-        unknown = tuple(msgspec.structs.replace(other, mark=None) for other in told.others)
-        w.venue._told = msgspec.structs.replace(told, others=unknown)
+        told = w.account.report
+        unknown = msgspec.structs.replace(told.perps["BTC-PERP"], mark=None)
+        w.venue._told = msgspec.structs.replace(told, perps={**told.perps, "BTC-PERP": unknown})
         await w.engine.step()
         (alert,) = w.snapshot().alerts
         assert "BTC-PERP is held and its price is not known" in alert.message

@@ -20,10 +20,12 @@ async def test_a_deposit_is_no_profit_against_flat_or_always_short() -> None:
             record = w.hedge.facts()
             assert record is not None
             assert record.market.funding is not None
-            history.add(record.market.funding)
+            history.add("SOL-PERP", record.market.funding)
             view = history.view()
             assert view.flat is not None
-            return view.equity[-1][1] - view.flat, view.equity[-1][1] - view.always_short[-1][1]
+            market = view.market("SOL-PERP")
+            assert market is not None
+            return view.equity[-1][1] - view.flat, view.equity[-1][1] - market.always_short[-1][1]
 
         at_first = await ahead()
         assert (await w.give(Deposit(asset="USDC", amount=100_000_000))).status is ResultStatus.DONE
@@ -38,5 +40,5 @@ async def test_the_point_of_a_record_contains_what_the_trade_on_it_cost() -> Non
         history, before = History(w.core), w.account.equity
         await w.record(rate_of(100.0))
         assert w.legs == (5.0, -5.0)
-        history.add(w.history[-1])
+        history.add("SOL-PERP", w.past()[-1])
         assert history.view().equity[-1][1] == float(w.account.equity) < float(before)

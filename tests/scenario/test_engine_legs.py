@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_harness import SOL, World, deposit, in_world, leave, take, world
 
-from deltatui.domain.command import Direction, Kill, ResultStatus, Resume
+from deltatui.domain.command import Direction, Kill, ResultStatus
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.operation import OperationState
@@ -102,7 +102,7 @@ async def test_mending_tries_three_times_and_then_halts_with_what_is_open() -> N
         result = await w.leave()
         assert result.status is ResultStatus.DONE
         assert w.legs == (0.0, 0.0)
-        assert (await w.give(Resume())).status is ResultStatus.DONE
+        assert (await w.resume()).status is ResultStatus.DONE
         assert w.state == "RUNNING"
         await w.check()
 
@@ -111,7 +111,7 @@ async def test_a_resume_after_an_odd_leg_hands_the_legs_to_the_operator() -> Non
     async with world() as w:
         await odd_take_then_nothing_works(w)
         await w.take(5)
-        assert (await w.give(Resume())).status is ResultStatus.DONE
+        assert (await w.resume()).status is ResultStatus.DONE
         await w.restart()
         assert w.state == "RUNNING"
         assert w.legs == (0.0, -5.0)
@@ -193,8 +193,7 @@ async def test_a_finished_take_is_not_mended_again_after_later_trades() -> None:
         result = await w.confirm(result)
         assert result.status is ResultStatus.DONE, result
         w.gremlin.quiet()
-        await w.venue.on_price(w.clock.market_s(), w.price, w.price, interpolated=False)
-        await w.engine.step()
+        await w.to_price(w.price, after_s=0)
         legs = w.legs
         await w.restart()
         assert w.legs == legs == (5.0, -5.0)
@@ -270,7 +269,7 @@ async def test_every_operation_ends_in_one_state() -> None:
         for number in range(12):
             await w.sure(take(1 + number % 3) if number % 2 else leave())
             if w.state == "HALTED":
-                await w.give(Resume())
+                await w.resume()
             w.wait(61)
             await w.check()
         states = {state for _, state in await w.outcomes()}

@@ -9,6 +9,7 @@ from engine_harness import FREE, SOL, USD, deposit, held, rebalance, take, withd
 
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import ForgetLosses, Kill, Pause, ResultStatus, Resume
+from deltatui.domain.facts import Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.health import LossLimits
 from deltatui.domain.ledger import FlowKind
@@ -69,7 +70,7 @@ async def test_losses_are_watched_in_every_state(stop: Pause | Kill) -> None:
         await w.give(stop)
         await w.to_price("150", mark="174")
         assert w.state == ("REDUCING" if isinstance(stop, Pause) else "HALTED")
-        result = await w.give(Resume())
+        result = await w.resume()
         if isinstance(stop, Kill):
             # Back from HALTED it may reduce, and take no risk.
             assert result.code == "REDUCING"
@@ -162,9 +163,8 @@ async def test_a_liquidation_pays_debts_with_deposits_and_halts() -> None:
 async def test_a_borrow_is_liquidated_like_a_position() -> None:
     async with world(limits=LOOSE, paper=CALM) as w:
         await w.give(Pause())
-        w.venue._account = type(w.venue._account)(quote=Decimal(2000), spot=Decimal(-10), accrued_s=1)
-        w.venue._forget()
-        await w.venue.on_price(w.clock.market_s() + 60, Decimal(190), Decimal(190), interpolated=False)
+        w.tamper(quote=Decimal(2000), spots={"SOL": Decimal(-10)}, accrued_s=1)
+        await w.venue.take(Prices("SOL-PERP", "test", w.clock.market_s() + 60, Decimal(190), Decimal(190)))
         assert w.account.spot_1e9 == 0
         assert w.account.liquidations == 1
 

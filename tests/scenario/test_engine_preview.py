@@ -9,7 +9,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_harness import PRICE, SOL, World, blocked_by, deposit, in_world, leave, rate_of, rebalance, take, world
+from engine_harness import (
+    BOTH,
+    PRICE,
+    SOL,
+    World,
+    blocked_by,
+    deposit,
+    in_world,
+    leave,
+    rate_of,
+    rebalance,
+    take,
+    world,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +32,6 @@ from deltatui.api.server import Server
 from deltatui.domain.command import (
     AnyCommand,
     CommandResult,
-    Deposit,
     Direction,
     Kill,
     Leave,
@@ -27,11 +39,11 @@ from deltatui.domain.command import (
     Rebalance,
     ResultStatus,
     Take,
-    Withdraw,
 )
 from deltatui.domain.errors import ValidationError
-from deltatui.domain.snapshot import PlanView, Snapshot
-from deltatui.engine.memory import TradeCommand
+from deltatui.domain.principal import Principal
+from deltatui.domain.snapshot import MarketDetail, PlanView, Snapshot
+from deltatui.engine.memory import PlannedCommand, TradeCommand
 from deltatui.engine.states import ACCEPTS, EngineState
 
 FIELDS = PlanView.__struct_fields__
@@ -39,7 +51,7 @@ FIELDS = PlanView.__struct_fields__
 
 def refused(w: World, command: TradeCommand) -> tuple[str, str]:
     with pytest.raises(ValidationError) as caught:
-        w.engine.preview(command)
+        w.preview(command)
     return caught.value.code, caught.value.sentence
 
 
@@ -54,18 +66,18 @@ def traces(w: World) -> dict[str, Any]:
     """Everything that a command leaves behind."""
     core, desk = w.core, w.engine.desk
     return {
-        "flags": core.flags,
+        "memory": (core.memory, [hedge.memory for hedge in core.hedges.values()]),
         "state": core.state,
-        "pending": core.pending,
-        "operation": core.operation,
+        "pending": dict(core.pending),
+        "operations": dict(core.operations),
         "unresolved": dict(core.unresolved),
         "alerts": dict(core.board.alerts),
         "events": list(w.events),
-        "unsaved": (list(core.board.unsaved), list(core.accountant.pending), core._unsaved_state),
+        "unsaved": (list(core.board.unsaved), list(core.accountant.pending), core._unsaved),
         "lines": list(w.lines),
         "intents": list(desk._intents._known),
         "positions": list(desk.assess._position_times),
-        "last": desk.last_result,
+        "last": dict(desk.last_results),
         "database": w.gremlin.count,
         "account": w.account,
         "sent": (list(w.sender.sent), w.sender.simulated),
@@ -105,7 +117,7 @@ def test_a_preview_is_what_the_command_then_gets(
         before = traces(w)
         view = none = None
         try:
-            view = w.engine.preview(command)
+            view = w.preview(command)
         except ValidationError as error:
             none = error
         assert traces(w) == before
@@ -131,7 +143,7 @@ def test_a_preview_is_what_the_command_then_gets(
 
 async def test_a_trade_that_a_gate_refuses_is_shown_with_its_verdicts() -> None:
     async with world() as w:
-        view = w.engine.preview(take(100))
+        view = w.preview(take(100))
         assert not view.allowed
         assert not view.can_force
         result = await w.give(take(100))
@@ -148,7 +160,7 @@ async def test_a_trade_that_does_not_pay_tells_the_loss_of_forcing_it() -> None:
     async with world() as w:
         for _ in range(30):
             await w.record(rate_of(-100))
-        view = w.engine.preview(take(1))
+        view = w.preview(take(1))
         assert (view.allowed, view.can_force) == (False, True)
         assert view.loss_if_forced is not None
         assert view.loss_if_forced > 0
@@ -157,7 +169,7 @@ async def test_a_trade_that_does_not_pay_tells_the_loss_of_forcing_it() -> None:
     async with world(mode="live", live_mode="trade") as w:
         for _ in range(30):
             await w.record(rate_of(-100))
-        view = w.engine.preview(take(1))
+        view = w.preview(take(1))
         assert (view.allowed, view.can_force, view.loss_if_forced) == (False, False, None)
 
 
@@ -166,8 +178,8 @@ async def test_previews_leave_no_trace_and_count_as_nothing() -> None:
         await w.take(1)
         before = traces(w)
         for _ in range(50):
-            w.engine.preview(take(1, intent_id="the same"))
-            w.engine.preview(leave(intent_id="the same"))
+            w.preview(take(1, intent_id="the same"))
+            w.preview(leave(intent_id="the same"))
             refused(w, rebalance())
             refused(w, take(0))
         assert traces(w) == before
@@ -182,7 +194,7 @@ async def test_what_the_operator_saw_long_ago_does_not_spoil_a_look_at_what_is()
         version = w.snapshot().version
         w.wait(60.0)
         assert (await w.give(take(1, snapshot_version=version))).code == "STALE_SNAPSHOT"
-        assert w.engine.preview(take(1, snapshot_version=version)).size == 1.0
+        assert w.preview(take(1, snapshot_version=version)).size == 1.0
 
 
 async def test_halted_says_so_and_still_shows_what_closing_would_do() -> None:
@@ -193,7 +205,7 @@ async def test_halted_says_so_and_still_shows_what_closing_would_do() -> None:
         assert (code, sentence) == ("NOT_ACCEPTED", "the engine is halted; resume it first")
         result = await w.give(take(1))
         assert (result.code, result.message) == (code, sentence)
-        view = w.engine.preview(leave())
+        view = w.preview(leave())
         assert (view.kind, view.size, view.leverage_after, view.health_after) == ("LEAVE", 5.0, 0.0, 100)
 
 
@@ -206,7 +218,7 @@ async def test_a_preview_is_there_exactly_where_the_state_takes_the_command(
         await w.take(1)
         w.core.state = state
         if type(command) in ACCEPTS[state]:
-            assert w.engine.preview(command).market == "SOL-PERP"
+            assert w.preview(command).market == "SOL-PERP"
         else:
             assert refused(w, command)[0] == "NOT_ACCEPTED"
 
@@ -215,7 +227,7 @@ async def test_a_rebalance_that_widens_is_none_while_paused() -> None:
     async with world(wallet_sol=2) as w:
         await w.take(5)
         await w.sure(deposit(2 * SOL, "SOL"))
-        view = w.engine.preview(rebalance())
+        view = w.preview(rebalance())
         assert (view.kind, view.size) == ("REBALANCE", 2.0)
         assert view.delta_before_pct == pytest.approx(200 / 7)
         assert view.delta_after_pct == 0.0
@@ -234,7 +246,7 @@ async def test_while_another_trade_waits() -> None:
         asked = await w.give(take(5))
         assert refused(w, take(1))[0] == "CONFIRMATION_OPEN"
         await w.confirm(asked)
-        assert w.engine.preview(take(1)).leverage_before is not None
+        assert w.preview(take(1)).leverage_before is not None
 
 
 async def test_an_account_that_cannot_be_judged_has_no_preview_and_raises_no_alert() -> None:
@@ -250,10 +262,14 @@ async def test_an_account_that_cannot_be_judged_has_no_preview_and_raises_no_ale
 
 
 async def test_before_prices_are_known() -> None:
-    async with world() as w:
-        w.venue._market = None
-        w.venue._forget()
-        assert refused(w, take(1)) == ("NO_DATA", "the venue has not told prices and account yet")
+    async with world(primed=0, priced=False) as w:
+        assert refused(w, take(1)) == ("NO_ACCOUNT", "the venue has not told the account's state yet")
+    async with world(primed=0, markets=BOTH) as w:
+        w.core.world._markets.pop("BTC-PERP")
+        assert refused(w, take(1, market="BTC-PERP")) == (
+            "NO_DATA",
+            "the prices of BTC-PERP and the account are not known yet",
+        )
 
 
 async def test_over_the_wire_it_is_the_same() -> None:
@@ -264,13 +280,16 @@ async def test_over_the_wire_it_is_the_same() -> None:
             self.w = w
 
         def snapshot(self) -> Snapshot:
-            return self.w.snapshot()
+            return self.w.snapshot().snapshot
 
-        async def submit(self, command: AnyCommand) -> CommandResult:
-            return await self.w.engine.submit(command)
+        def detail(self, market: str, version: int) -> MarketDetail | None:
+            return self.w.snapshots.detail(market, version)
 
-        def preview(self, command: Take | Leave | Rebalance | Deposit | Withdraw) -> PlanView:
-            return self.w.engine.preview(command)
+        async def submit(self, command: AnyCommand, principal: Principal) -> CommandResult:
+            return await self.w.engine.submit(command, principal)
+
+        def preview(self, command: PlannedCommand, principal: Principal) -> PlanView:
+            return self.w.engine.preview(command, principal)
 
     async with world() as w:
         with tempfile.TemporaryDirectory(prefix="dtui-") as folder:
@@ -278,7 +297,7 @@ async def test_over_the_wire_it_is_the_same() -> None:
             await server.start()
             client = await Client.connect(Path(folder) / "e.sock", name="test", read_only=True)
             command = take(5)
-            assert await client.preview(command) == w.engine.preview(command)
+            assert await client.preview(command) == w.preview(command)
             with pytest.raises(ValidationError, match="NOTHING_TO_LEAVE: there is no position in SOL-PERP"):
                 await client.preview(leave())
             assert (await client.command(command)).code == "READ_ONLY"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from deltatui.backtest.replay import Replay, ReplayClock, check_same_tape
 from engine_harness import START_S, Killed, World, rate_of, take, world
 from tapes import apr_rate, row, tape
 
-from deltatui.backtest.replay import Replay, ReplayClock, check_same_tape
 from deltatui.domain.carry import CarrySettings
 from deltatui.domain.command import Cancel, Kill, Pause, Resume, SetSpeed
 from deltatui.domain.errors import ValidationError

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import Direction, Kill, Pause, ResultStatus
 from deltatui.domain.gates import GateLimits
-from deltatui.domain.snapshot import ActionView, Snapshot
+from deltatui.domain.snapshot import ActionView, MarketDetail, Snapshot
 from deltatui.engine.states import ACCEPTS, EngineState
-from deltatui.venues.paper.account import PaperPerp
 from deltatui.venues.paper.settings import PaperSettings
 
 
@@ -27,8 +26,10 @@ async def test_it_travels_and_is_numbered() -> None:
     async with world(automation=True) as w:
         one, two = w.snapshot(), w.snapshot()
         assert two.version == one.version + 1
-        assert msgspec.json.decode(msgspec.json.encode(two), type=Snapshot) == two
-        assert msgspec.structs.replace(two, version=one.version) == one
+        assert msgspec.json.decode(msgspec.json.encode(two.snapshot), type=Snapshot) == two.snapshot
+        assert msgspec.structs.replace(two.snapshot, version=one.version) == one.snapshot
+        assert msgspec.json.decode(msgspec.json.encode(two.detail), type=MarketDetail) == two.detail
+        assert msgspec.structs.replace(two.detail, version=one.version) == one.detail
 
 
 async def test_each_action_has_a_reason_where_it_cannot_be() -> None:
@@ -76,11 +77,13 @@ def test_the_largest_size_passes_and_one_step_more_does_not(
         way_now = Direction.REVERSE if w.account.perp_1e9 > 0 else Direction.CARRY
         view = action(w, "TAKE")
         assert view.max_size is not None
-        assert view.min_size == view.step == 0.01
+        assert (view.min_size, view.step) == (0.1, 0.01)
         too_much = await w.give(take(view.max_size + 0.01, way_now))
         assert too_much.status is ResultStatus.REJECTED
         assert set(blocked_by(too_much)) <= {"leverage", "health_after", "liq_distance", "margin", "quote_reserve"}
-        if view.max_size:
+        if not view.max_size:
+            assert (await w.give(take(view.min_size, way_now))).status is ResultStatus.REJECTED
+        else:
             before = abs(w.legs[1])
             result = await w.sure(take(view.max_size, way_now))
             assert result.status is ResultStatus.DONE, result
@@ -94,11 +97,23 @@ def test_the_largest_size_passes_and_one_step_more_does_not(
     )
 
 
+@pytest.mark.parametrize("opening", [12, 14, 19])
+async def test_a_largest_size_near_the_minimum_is_found(opening: int) -> None:
+    """What is below the minimum says nothing of what is above it: a search that tries it first found 0."""
+    limits = GateLimits(max_leverage=10.0, min_health_after=70)
+    async with world(opening=opening, hold=Stance.CARRY, paper=PaperSettings(costs=FREE), limits=limits) as w:
+        largest = action(w, "TAKE").max_size
+        assert largest is not None
+        assert largest >= 0.1
+        assert (await w.give(take(largest + 0.01))).status is ResultStatus.REJECTED
+        assert (await w.sure(take(largest))).status is ResultStatus.DONE
+
+
 async def test_the_gates_shown_are_those_of_the_next_increase() -> None:
     async with world() as w:
         snapshot = w.snapshot()
         assert snapshot.gates_subject == "take SOL-PERP (carry, 5)"
-        assert snapshot.engine.blocks == 0
+        assert all(verdict.allowed for verdict in snapshot.gates)
         for _ in range(30):
             await w.record(rate_of(-100))
         snapshot = w.snapshot()
@@ -106,7 +121,6 @@ async def test_the_gates_shown_are_those_of_the_next_increase() -> None:
         await w.take(1)
         snapshot = w.snapshot()
         assert snapshot.gates_subject == "add to SOL-PERP (carry, 5)"
-        assert snapshot.engine.blocks == 1
         assert [v.code for v in snapshot.gates if not v.allowed] == ["profitability"]
 
 
@@ -168,10 +182,8 @@ async def test_equity_that_is_gone_is_no_small_leverage() -> None:
     """No number says how bad it is; the gate must not take it for 0x."""
     limits = GateLimits(max_leverage=1e9, min_health_after=0, min_liq_distance_pct=0)
     async with world(opening=1, limits=limits) as w:
-        w.venue._account = msgspec.structs.replace(
-            w.venue._account, quote=Decimal(-50), perp=PaperPerp(-SOL, Decimal(150), Decimal(150))
-        )
-        w.venue._told = w.venue._book = None
+        w.tamper(quote=Decimal(-50))
+        w.tamper("SOL-PERP", base_1e9=-SOL, quote=Decimal(150), entry_quote=Decimal(150))
         s = w.snapshot()
         assert s.account.leverage is None
         assert s.account.health == 0

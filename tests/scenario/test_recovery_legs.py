@@ -107,4 +107,4 @@ async def test_stopping_lets_a_trade_end_and_asks_nobody_any_more() -> None:
         await w.engine.tick()
         await w.engine.stop()
         assert w.state == "STOPPED"
-        assert w.engine.desk._resolving is None
+        assert not w.engine.desk._resolving
