@@ -265,7 +265,12 @@ def _append_ledger(
         if entry.sequence <= last:
             _check_booked(entry, connection)
             continue
-        if entry.sequence != last + 1 + len(new):
+        ahead = entry.sequence - last - 1
+        if ahead < len(new):
+            if new[ahead] != entry:
+                raise _booked_otherwise(entry)
+            continue
+        if ahead > len(new):
             raise CriticalError(
                 "LEDGER_HOLE",
                 f"ledger entry {entry.sequence} cannot follow {last + len(new)}: a cash flow would be missing",
@@ -309,10 +314,14 @@ def _refuse_booked_twice(entries: Sequence[LedgerEntry], connection: sqlite3.Con
 def _check_booked(entry: LedgerEntry, connection: sqlite3.Connection) -> None:
     row = connection.execute("SELECT * FROM ledger WHERE sequence = ?", (entry.sequence,)).fetchone()
     if row is None or _entry(row) != entry:
-        raise CriticalError(
-            "LEDGER_CONFLICT",
-            f"ledger entry {entry.sequence} (venue event {entry.venue_sequence}) is already booked with other contents",
-        )
+        raise _booked_otherwise(entry)
+
+
+def _booked_otherwise(entry: LedgerEntry) -> CriticalError:
+    return CriticalError(
+        "LEDGER_CONFLICT",
+        f"ledger entry {entry.sequence} (venue event {entry.venue_sequence}) is already booked with other contents",
+    )
 
 
 def _entry(row: tuple[int, int, float, str, str, str, str, str]) -> LedgerEntry:

@@ -94,9 +94,9 @@ async def test_a_rate_or_a_wallet_of_what_is_not_taken_is_refused() -> None:
         tables = PaperTables(x.database)
         for paper in (
             PaperSettings(borrow_apr_pct={"BTC": D(4)}),
-            PaperSettings(lend_apr_pct={"wBTC": D(4)}),
+            PaperSettings(lend_apr_pct={"ETH": D(4)}),
         ):
-            with pytest.raises(ValidationError, match="the paper exchange does not take"):
+            with pytest.raises(ValidationError, match="the paper exchange does not know"):
                 PaperVenue([SOL_PERP], paper, tables, x.clock)
         PaperVenue(BOTH, PaperSettings(lend_apr_pct={"wBTC": D(4), "USDC": D(5)}), tables, x.clock)
         with pytest.raises(ValidationError, match="the paper exchange does not take wBTC"):
