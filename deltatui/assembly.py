@@ -400,7 +400,8 @@ async def _run(
         on_event=lambda event: server.publish_event(event),
         speed=settings.replay.speed,
     )
-    source = RecordedSource(tapes, clock, EngineTempo(engine))
+    last_record_s = {symbol: float(venue.last_record_s(symbol)) for symbol in tapes}
+    source = RecordedSource(tapes, clock, EngineTempo(engine), last_record_s)
     the_loop = Loop(engine, clock, venue, dirty, lambda history: server.publish_history(history))
     host = EngineHost(engine, source, the_loop, clock)
 
@@ -420,7 +421,7 @@ async def _run(
     )
     logs.to_clients(server.publish_log)
     await the_loop.begin(source.known())
-    _prime(engine, the_loop, tapes, clock.market_s())
+    _prime(engine, the_loop, tapes, source.taken)
     await store.save_state({_TAPE_STATE: msgspec.json.encode(marks)})
     await server.start()
 
@@ -447,10 +448,10 @@ def _kept_tapes(kept: bytes | None) -> dict[str, str]:
     return {"SOL-PERP": kept.decode()}
 
 
-def _prime(engine: Engine, the_loop: Loop, tapes: Mapping[str, Tape], market_s: float) -> None:
+def _prime(engine: Engine, the_loop: Loop, tapes: Mapping[str, Tape], taken: Mapping[str, int]) -> None:
     """Give the engine the averages over what lies behind, and the charts their past."""
     for symbol, tape in tapes.items():
-        past = tape.records[: tape.index_at(market_s)]
+        past = tape.records[: taken[symbol]]
         engine.prime(symbol, past[-engine.core.hedges[symbol].records_looked_back :])
         the_loop.history.prime(symbol, past)
 

@@ -74,9 +74,10 @@ class Automation:
         if failed is not None:
             raise failed
 
-    def stop(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
+    async def end(self) -> None:
+        """Return when nothing is done any more, however it ended. For an engine that accepts nothing any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
 
     # Tasks
 

@@ -70,6 +70,7 @@ class Engine:
         if self.core.state != EngineState.STOPPED:
             self.core.go(EngineState.STOPPED, "stopped")
         await self.desk.finish()
+        await self.automation.end()
         await self.core.save()
 
     async def submit(self, command: AnyCommand, principal: Principal) -> CommandResult:

@@ -221,7 +221,11 @@ class SnapshotBuilder:
         views: list[PositionView] = []
         for hedge in self._core.hedges.values():
             facts = hedge.facts()
-            if facts is None or not (facts.perp.base_1e9 or facts.spot.base_1e9):
+            if facts is None:
+                # Held, and its price is not known: that is no reason not to show it.
+                perp = account.perps.get(hedge.symbol)
+                if perp is not None and perp.base_1e9:
+                    views.append(_unpriced(hedge.symbol, perp, foreign=False))
                 continue
             liquidation = None if standing is None else standing.liquidation(hedge.symbol)
             if facts.perp.base_1e9:
@@ -230,7 +234,7 @@ class SnapshotBuilder:
             if facts.spot.base_1e9:
                 views.append(self._spot(facts, liquidation))
         foreign = self._core.world.foreign(account)
-        return (*views, *(_foreign(symbol, perp) for symbol, perp in foreign.items()))
+        return (*views, *(_unpriced(symbol, perp, foreign=True) for symbol, perp in foreign.items()))
 
     def _perp(self, facts: Facts, liquidation: Liquidation | None) -> PositionView:
         perp, symbol = facts.perp, facts.market.spec.symbol
@@ -437,7 +441,8 @@ WILD_FUNDING_APR_PCT = 300.0
 """Beyond this a funding rate is a warning, not a gift (R11.7)."""
 
 
-def _foreign(symbol: str, perp: PerpBalance) -> PositionView:
+def _unpriced(symbol: str, perp: PerpBalance, *, foreign: bool) -> PositionView:
+    """A position of whose market nothing is known but what the venue tells of the account."""
     size = perp.base_1e9 / BASE_PRECISION
     mark = None if perp.mark is None else float(perp.mark)
     entry = None if perp.entry is None else float(perp.entry)
@@ -453,7 +458,7 @@ def _foreign(symbol: str, perp: PerpBalance) -> PositionView:
         unsettled_pnl=float(perp.unsettled),
         funding=None,
         liq_price=None,
-        foreign=True,
+        foreign=foreign,
     )
 
 

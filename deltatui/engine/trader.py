@@ -81,8 +81,14 @@ class Trader:
         return Decimal(0) if hedge is None else self._core.accountant.traded(hedge.symbol, hedge.spec.base_symbol)
 
     async def _keep(self, hedge: Hedge, check: HedgeCheck) -> None:
-        await self._core.store.save_state({check_name(hedge.symbol): encode(check)})
+        """On disk before anything is sent. In memory first: a save that another task begins meanwhile must hold it too."""
+        before = hedge.check
         hedge.keep_check(check)
+        try:
+            await self._core.store.save_state({check_name(hedge.symbol): encode(check)})
+        except BaseException:
+            hedge.keep_check(before)
+            raise
 
     def _check_resolved(self, plan: Plan) -> None:
         """Sizes and balances are not known while an earlier operation may still land, or has landed and was not told

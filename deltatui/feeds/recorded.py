@@ -32,17 +32,16 @@ class Tempo(Protocol):
         """Return when all that followed from the last record is done: on a tape, time can wait for it."""
 
 
-def records_in_order(tapes: Mapping[str, Tape], after_s: float | None = None) -> Iterator[Funding]:
-    """The records of all tapes as facts, by (time, symbol); with ``after_s`` only those after that time."""
-    parts = (_facts(symbol, tape, after_s) for symbol, tape in sorted(tapes.items()))
+def records_in_order(tapes: Mapping[str, Tape], taken: Mapping[str, int] | None = None) -> Iterator[Funding]:
+    """The records of all tapes as facts, by (time, symbol), without the first ``taken`` of each."""
+    parts = (_facts(symbol, tape, (taken or {}).get(symbol, 0)) for symbol, tape in sorted(tapes.items()))
     if len(tapes) == 1:
         return next(parts)
     return merge(*parts, key=lambda fact: (fact.source_s, fact.instrument))
 
 
-def _facts(symbol: str, tape: Tape, after_s: float | None) -> Iterator[Funding]:
-    first = 0 if after_s is None else tape.index_at(after_s)
-    for record in islice(tape.records, first, None):
+def _facts(symbol: str, tape: Tape, taken: int) -> Iterator[Funding]:
+    for record in islice(tape.records, taken, None):
         yield Funding(symbol, _SOURCE, float(record.ts_s), record, True)
 
 
@@ -56,15 +55,26 @@ def ended(symbol: str, market_s: float) -> MarketChange:
 
 
 class RecordedSource:
-    """``run`` is a supervised task. A tape that has ended leaves its market at the last price, open to what reduces."""
+    """``run`` is a supervised task. A tape that has ended leaves its market at the last price, open to what reduces.
+
+    ``last_record_s`` is by market the time of the last record that was taken in an earlier life, 0 where none was: of
+    two records of the same time one may have been taken and the other not.
+    """
 
     name = _SOURCE
 
-    def __init__(self, tapes: Mapping[str, Tape], clock: Clock, tempo: Tempo) -> None:
+    def __init__(
+        self, tapes: Mapping[str, Tape], clock: Clock, tempo: Tempo, last_record_s: Mapping[str, float] | None = None
+    ) -> None:
         self._tapes = dict(sorted(tapes.items()))
         self._clock = clock
         self._tempo = tempo
-        self._records = records_in_order(self._tapes, clock.market_s())
+        begun = last_record_s or {}
+        self.taken = {
+            symbol: tape.index_at(begun.get(symbol) or clock.market_s()) for symbol, tape in self._tapes.items()
+        }
+        """How many records of each tape lie behind at the start."""
+        self._records = records_in_order(self._tapes, self.taken)
         self._next = next(self._records, None)
         self._interpolated = False
 
