@@ -81,7 +81,7 @@ class Trader:
         return Decimal(0) if hedge is None else self._core.accountant.traded(hedge.symbol, hedge.spec.base_symbol)
 
     async def _keep(self, hedge: Hedge, check: HedgeCheck) -> None:
-        """On disk before anything is sent. In memory first: a save that another task begins meanwhile must hold it too."""
+        """On disk before anything is sent; in memory first, so that a save by another task meanwhile holds it too."""
         before = hedge.check
         hedge.keep_check(check)
         try:
