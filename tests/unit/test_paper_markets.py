@@ -18,6 +18,7 @@ from deltatui.domain.ledger import FlowKind
 from deltatui.domain.margin import health, margin_summary
 from deltatui.domain.market import MarketSpec
 from deltatui.domain.operation import OperationKind, Transfer
+from deltatui.domain.position_margin import spot_tokens
 from deltatui.ports import AccountId
 from deltatui.store.paper_tables import PaperTables
 from deltatui.venues.paper.markets import Markets
@@ -211,6 +212,16 @@ async def test_any_price_may_be_the_one_that_liquidates() -> None:
         assert x.account.perps == {}
 
 
+async def test_a_loss_that_was_closed_and_not_settled_is_owed_too() -> None:
+    async with exchange(specs=BOTH, opening=4_000) as x:
+        await x.do(order("BTC-PERP", -BTC // 4), market="BTC-PERP")
+        await x.venue.fill_from_elsewhere("BTC-PERP", BTC // 4, D(77_000))
+        assert x.perp("BTC-PERP").unsettled == -4_250
+        assert x.account.liquidations == 0
+        await x.price(PRICE)
+        assert (x.account.liquidations, x.account.equity) == (1, 0)
+
+
 # wBTC has eight decimals
 
 
@@ -224,6 +235,7 @@ async def test_one_wbtc_counts_as_one() -> None:
         assert book is not None
         summary = margin_summary(book)
         assert summary.net_value_1e6 == 160_000 * 10**6
+        assert spot_tokens(book.spot_markets[BTC_PERP.spot_index], book.user.spot(BTC_PERP.spot_index)) == 10**8
         assert summary.collateral_maintenance_1e6 == (100_000 + 54_000) * 10**6
         deposit, fill = await x.venue.events_after(0)
         assert (deposit.kind, deposit.amount, fill.base, fill.price) == (FlowKind.DEPOSIT, D(60_000), D(1), D(60_000))
