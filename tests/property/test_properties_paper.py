@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paper_exchange import (
     BOTH,
+    BTC,
     BTC_PRICE,
     FREE,
     PRICE,
@@ -30,7 +31,8 @@ from deltatui.backtest.clock import SimulatedClock
 from deltatui.domain.costs import DOCUMENTED_SLIPPAGE, DRIFT_FEES, CostModel, SlippageModel
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.facts import Funding, Prices
-from deltatui.domain.ledger import FlowKind
+from deltatui.domain.ledger import Books, FlowKind, VenueEvent
+from deltatui.domain.margin import Category, margin_requirement_1e6, total_collateral_1e6
 from deltatui.domain.operation import Leg, Operation, OperationKind, OperationState, Transfer
 from deltatui.domain.units import base_to_decimal
 from deltatui.store.database import Database, Durability
@@ -138,8 +140,9 @@ def test_a_reduction_keeps_the_entry_price_and_its_share_of_it(size: int, part: 
         await x.tried(perp(sign * size * 10_000_000))
         await x.price(Decimal(200), after_s=1)
         await x.tried(perp(-sign * part * 10_000_000, reduce_only=True))
-        assert x.perp().entry is not None
-        assert abs(x.perp().entry - PRICE) < Decimal("1e-12")
+        entry = x.perp().entry
+        assert entry is not None
+        assert abs(entry - PRICE) < Decimal("1e-12")
         # Turned round it has the price of the day.
         await x.tried(perp(-sign * (size - part + 1) * 10_000_000))
         assert x.perp().entry == 200
@@ -383,7 +386,9 @@ def test_without_a_price_nothing_is_known_and_nothing_trades() -> None:
         await venue.take(Prices("BTC-PERP", "test", 1.0, BTC_PRICE, BTC_PRICE))
         account = venue.account()
         assert account is not None
-        assert (account.equity, account.perps, account.spots) == (1000, {}, {})
+        assert account.equity == 1000
+        assert not account.perps
+        assert not account.spots
         with pytest.raises(ValidationError, match="MarketNotActive: the paper exchange has no price of SOL-PERP yet"):
             await venue.simulate(await venue.build(operation))
         await database.close()
@@ -422,3 +427,168 @@ def test_outcome_of_what_was_never_sent() -> None:
         assert outcome.state is OperationState.EXPIRED
 
     on_exchange(scenario)
+
+
+# Two markets in one account
+
+SPECS = {spec.symbol: spec for spec in BOTH}
+SPECS_BY_BASE = {spec.base_symbol: spec for spec in BOTH}
+GAP = Decimal("1e-9")
+symbols = st.sampled_from(sorted(SPECS))
+moves = st.decimals("0.7", "1.4", places=3)
+parts = st.integers(-150, 150).filter(bool)
+"""Of a market's unit of size, 0.1 SOL or 0.001 wBTC."""
+act = st.one_of(
+    st.tuples(st.just("pair"), symbols, parts),
+    st.tuples(st.just("price"), symbols, moves, st.integers(0, 3600)),
+    st.tuples(st.just("record"), symbols, moves, st.integers(0, 7200), st.decimals("-0.01", "0.01", places=6)),
+    st.tuples(st.just("pair"), symbols, parts),
+    st.tuples(st.just("leg"), symbols, parts, st.booleans()),
+    st.tuples(st.just("leave"), symbols),
+    st.tuples(st.just("settle"), symbols),
+    st.tuples(st.just("move"), st.sampled_from(["USDC", "SOL", "wBTC"]), parts),
+    st.tuples(st.just("elsewhere"), st.sampled_from(["SOL-PERP", "BTC-PERP", "SOL", "wBTC"]), parts),
+    st.tuples(st.just("change"), symbols, st.sampled_from(["", "maintenance"]), st.booleans()),
+    st.tuples(
+        st.just("restart"),
+    ),
+)
+
+
+class Life:
+    """An account with two markets, and the books of one who hears only its events."""
+
+    def __init__(self, x: Exchange, paper: PaperSettings) -> None:
+        self.x = x
+        self.paper = paper
+        self.books = Books(x.account.equity, frozenset({"SOL", "wBTC"}))
+        self.prices = {"SOL-PERP": PRICE, "BTC-PERP": BTC_PRICE}
+        self.ended: set[str] = set()
+
+    def unit_1e9(self, name: str) -> int:
+        return SOL // 10 if name.startswith("SOL") else BTC // 1000
+
+    def moved(self, symbol: str, factor: Decimal, after_s: int) -> Decimal:
+        clock = self.x.clock
+        clock.advance_to(clock.market_s() + after_s)
+        price = (self.prices[symbol] * factor).quantize(Decimal("0.0001"))
+        if symbol not in self.ended:
+            self.prices[symbol] = price
+        return price
+
+    async def price(self, symbol: str, factor: Decimal, after_s: int) -> None:
+        price = self.moved(symbol, factor, after_s)
+        await self.x.price(price, price * Decimal("1.001"), market=symbol)
+
+    async def record(self, symbol: str, factor: Decimal, after_s: int, rate: Decimal) -> None:
+        price = self.moved(symbol, factor, after_s)
+        await self.x.record(
+            record_of(int(self.x.clock.market_s()), rate * price, price, short=rate * price * 2), symbol
+        )
+
+    async def pair(self, symbol: str, count: int) -> None:
+        size = count * self.unit_1e9(symbol)
+        await self.x.tried(order(symbol, -size), order(SPECS[symbol].base_symbol, size), market=symbol)
+
+    async def leg(self, symbol: str, count: int, in_spot: bool) -> None:
+        market = SPECS[symbol].base_symbol if in_spot else symbol
+        await self.x.tried(order(market, count * self.unit_1e9(symbol)), market=symbol)
+
+    async def leave(self, symbol: str) -> None:
+        perp, spot = self.x.perp(symbol).base_1e9, self.x.spot(SPECS[symbol].base_symbol).base_1e9
+        legs = [(symbol, -perp), (SPECS[symbol].base_symbol, -spot)]
+        asked = [order(name, size, reduce_only=True) for name, size in legs if size]
+        if asked:
+            result = await self.x.tried(*asked, market=symbol)
+            # Whatever was there can be closed, to nothing.
+            paused = result[1] in ("MarketPlaceOrderPaused", "SimulatedFailure")
+            assert paused or result == ("LANDED", "")
+
+    async def settle(self, symbol: str) -> None:
+        before = self.x.account.equity
+        await self.x.tried(market=symbol, kind=OperationKind.SETTLE)
+        interest = sum(event.amount for event in await self.heard() if event.kind is FlowKind.INTEREST)
+        assert abs(self.x.account.equity - before - interest) < GAP
+
+    async def move(self, asset: str, count: int) -> None:
+        amount = count * 10**6 if asset == "USDC" else SPECS_BY_BASE[asset].native(count * self.unit_1e9(asset))
+        kind = OperationKind.DEPOSIT if amount > 0 else OperationKind.WITHDRAW
+        await self.x.tried(kind=kind, transfer=Transfer(asset, amount))
+
+    async def elsewhere(self, name: str, count: int) -> None:
+        price = self.prices["SOL-PERP" if name.startswith("SOL") else "BTC-PERP"]
+        await self.x.venue.fill_from_elsewhere(name, count * self.unit_1e9(name), price)
+
+    async def change(self, symbol: str, paused: str, ended: bool) -> None:
+        await self.x.change(symbol, paused=paused, ended=ended)
+        (self.ended.add if ended else self.ended.discard)(symbol)
+
+    async def restart(self) -> None:
+        await self.x.venue.flush()
+        before = msgspec.to_builtins(self.x.venue._account)
+        venue = PaperVenue(BOTH, self.paper, PaperTables(self.x.database), self.x.clock)
+        await venue.open(Decimal(0), Decimal(0))
+        assert msgspec.to_builtins(venue._account) == before
+        self.x.venue = venue
+        self.ended.clear()
+
+    async def heard(self) -> Sequence[VenueEvent]:
+        """The events since the books were last brought up to date, which they then are."""
+        events = await self.x.venue.events_after(self.books.cursor)
+        self.books.ingest(events)
+        return events
+
+    async def check(self) -> None:
+        """R10.4 on the whole account, and what the account says of itself."""
+        await self.heard()
+        told, venue = self.x.account, self.x.venue
+        marks = {}
+        for symbol, now in venue._markets.states().items():
+            marks[symbol], marks[SPECS[symbol].base_symbol] = now.mark, now.oracle
+        assert abs(told.equity - self.books.closing_equity(marks)) < GAP
+        assert told.events == self.books.cursor
+        for symbol, perp in told.perps.items():
+            assert perp.base_1e9 == int(self.books.holdings[symbol].base * SOL)
+        book = venue.margin_book()
+        assert book is not None
+        # The quick look at each price never overlooks what the formulas would liquidate.
+        total, needed = (
+            total_collateral_1e6(book, Category.MAINTENANCE),
+            margin_requirement_1e6(book, Category.MAINTENANCE),
+        )
+        assert venue._margin.must_liquidate(venue._account) is (total < needed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(act, min_size=20, max_size=60),
+    st.sampled_from([0.0, 0.3]),
+    st.sampled_from([0, 28_800]),
+    st.integers(0, 2**31),
+)
+def test_the_identity_holds_over_any_history_of_two_markets(
+    acts: list[tuple],  # type: ignore[type-arg]
+    trouble: float,
+    period_s: int,
+    seed: int,
+) -> None:
+    """opening + flows + unrealised = the exchange's own equity, after every step, and one operation's failure is
+    nobody else's loss."""
+    paper = PaperSettings(
+        faults=PaperFaults(seed, trouble / 2, trouble, trouble),
+        lend_apr_pct={"SOL": Decimal(2), "USDC": Decimal(4)},
+        borrow_apr_pct={"wBTC": Decimal(3)},
+        funding_period_s=period_s,
+    )
+    wallet = {"SOL": Decimal(20), "wBTC": Decimal("0.05")}
+
+    async def scenario(x: Exchange) -> None:
+        life = Life(x, paper)
+        for name, *arguments in acts:
+            await getattr(life, name)(*arguments)
+            await life.check()
+        await x.venue.flush()
+        events = await PaperTables(x.database).events_after(0)
+        assert [event.sequence for event in events] == list(range(1, life.books.cursor + 1))
+
+    on_any(scenario, paper, specs=BOTH, opening=2_000, wallet=wallet)

@@ -245,7 +245,7 @@ class Change:
             if account.quote < 0 < tokens:
                 needed = (-account.quote / (listing.state().oracle * (1 - rate))).quantize(_LEAST, ROUND_UP)
                 self._force(asset, -min(tokens, needed), rate)
-        if account.quote < 0 and not any(tokens > 0 for tokens in account.spots.values()):
+        if account.quote < 0:
             self._flow(FlowKind.WRITE_OFF, QUOTE_ASSET, -account.quote, LIQUIDATION_NOTE)
             account.quote = _ZERO
         account.liquidations += 1

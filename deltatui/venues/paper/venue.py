@@ -150,6 +150,7 @@ class PaperVenue:
 
     def _begin(self, account: PaperAccount) -> None:
         for spec in self._listed.values():
+            # There from the beginning, so that sums have the same digits whenever the first is bought.
             account.spots.setdefault(spec.base_symbol, Decimal(0))
         self._account = account
         self._commits += 1
