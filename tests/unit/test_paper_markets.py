@@ -89,15 +89,14 @@ def test_markets_that_cannot_stand_side_by_side_are_refused() -> None:
     Markets([SOL_PERP, replace(BTC_PERP, symbol="X-PERP", base_symbol="X", perp_index=9, spot_index=9)])
 
 
-async def test_a_rate_or_a_wallet_of_what_is_not_taken_is_refused() -> None:
+async def test_a_rate_of_what_is_not_known_or_a_wallet_of_what_is_not_taken_is_refused() -> None:
     async with exchange() as x:
         tables = PaperTables(x.database)
-        for paper in (
-            PaperSettings(borrow_apr_pct={"BTC": D(4)}),
-            PaperSettings(lend_apr_pct={"wBTC": D(4)}),
-        ):
-            with pytest.raises(ValidationError, match="the paper exchange does not take"):
+        for paper in (PaperSettings(borrow_apr_pct={"BTC": D(4)}), PaperSettings(lend_apr_pct={"ETH": D(4)})):
+            with pytest.raises(ValidationError, match="the paper exchange does not know (BTC|ETH)"):
                 PaperVenue([SOL_PERP], paper, tables, x.clock)
+        # Settings have a rate for every asset that is known, whatever is played.
+        PaperVenue([SOL_PERP], PaperSettings(lend_apr_pct={"wBTC": D(4)}), tables, x.clock)
         PaperVenue(BOTH, PaperSettings(lend_apr_pct={"wBTC": D(4), "USDC": D(5)}), tables, x.clock)
         with pytest.raises(ValidationError, match="the paper exchange does not take wBTC"):
             await PaperVenue([SOL_PERP], PaperSettings(), tables, x.clock).open(D(1), D(0), {"wBTC": D(1)})
