@@ -156,8 +156,8 @@ def test_refused_entries_are_told_and_what_capital_would_have_done_is_a_what_if(
 
 
 def test_of_a_basket_each_market_stands_by_itself_and_alone() -> None:
-    """SOL costs what BTC pays; a basket that is forced to hold both does worse than the one that pays."""
-    found = basket(-100.0, 100.0)
+    """SOL costs while BTC pays; a basket that is forced to hold both does worse than the one that pays."""
+    found = basket(-10.0, 100.0)
     main = found[Policy.ALWAYS_SHORT][0]
     report = text_report(Policy.ALWAYS_SHORT, found)
     assert "0.01 BTC-PERP, 1 SOL-PERP each leg, fees drift; start $2,300.00" in report
