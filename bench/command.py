@@ -8,16 +8,21 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from itertools import islice
 
 from bench.table import Row
 from deltatui.api.protocol import SnapshotMessage, encode
 from deltatui.backtest.clock import SimulatedClock
 from deltatui.domain.command import Confirm, ResultStatus, Take
+from deltatui.domain.facts import Prices
 from deltatui.domain.gates import GateLimits
+from deltatui.domain.principal import OPERATOR
 from deltatui.engine.engine import Engine
-from deltatui.engine.settings import EngineSettings
+from deltatui.engine.loop import Loop
+from deltatui.engine.settings import EngineSettings, MarketSettings
 from deltatui.engine.snapshots import SnapshotBuilder, Surroundings
-from deltatui.feeds.tape import load_tape
+from deltatui.feeds.recorded import prices_at, records_in_order
+from deltatui.feeds.tape import shipped_tape
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
@@ -48,39 +53,37 @@ async def _percentiles(
 
 
 async def _measure() -> list[Row]:
-    tape = load_tape()
+    tape = shipped_tape(SOL_PERP.symbol)
     database = await Database.open(None, Durability.MEMORY)
     clock = SimulatedClock(float(tape.first_s))
-    venue = PaperVenue(SOL_PERP, PaperSettings(), PaperTables(database), clock, "paper")
+    venue = PaperVenue([SOL_PERP], PaperSettings(), PaperTables(database), clock, "paper")
     await venue.open(tape.records[0].oracle_twap * 20, tape.records[0].oracle_twap)
     settings = EngineSettings(
         profile="bench",
-        market=SOL_PERP.symbol,
         mode="replay",
         limits=GateLimits(max_leverage=10.0),
-        carry_size_1e9=10**9,
+        markets={SOL_PERP.symbol: MarketSettings(10**9)},
         automation=False,
         confirm_above_usd=0.0,
     )
     engine = Engine(settings, clock, venue, venue, EngineStore(database))
-    await venue.on_price(clock.market_s(), tape.records[0].oracle_twap, tape.records[0].mark_twap, interpolated=False)
-    await engine.start()
-    for record in tape.records[:RECORDS]:
-        clock.advance_to(float(record.ts_s))
-        await venue.on_record(record)
-        await engine.step()
+    loop = Loop(engine, clock, venue)
+    await loop.begin([prices_at(SOL_PERP.symbol, tape, clock.market_s())])
+    for fact in islice(records_in_order({SOL_PERP.symbol: tape}), RECORDS):
+        await loop.take(fact)
     assess = engine.desk.assess
     take = Take(market=SOL_PERP.symbol, base_1e9=5 * 10**9)
     # An account with a hedge has more to reckon with than a flat one.
-    held = await engine.submit(Confirm(operation_id=(await engine.submit(take)).operation_id, force=True))
+    asked = await engine.submit(take, OPERATOR)
+    held = await engine.submit(Confirm(operation_id=asked.operation_id, force=True), OPERATOR)
     if held.status is not ResultStatus.DONE:
         raise AssertionError(f"there is no hedge to add to: {held.message}")
 
     async def new_price() -> None:
         """Nothing that was reckoned for the last command can be used for the next."""
-        clock.advance_to(clock.market_s() + 1.0)
-        price = record.oracle_twap + Decimal(int(clock.market_s()) % 100) / 1000
-        await venue.on_price(clock.market_s(), price, price, interpolated=True)
+        now_s = clock.market_s() + 1.0
+        price = fact.record.oracle_twap + Decimal(int(now_s) % 100) / 1000
+        await loop.take(Prices(SOL_PERP.symbol, "bench", now_s, price, price, True))
 
     plan = assess.plan(take)
     verdicts = assess.judge(plan)

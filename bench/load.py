@@ -71,8 +71,9 @@ class _Client:
                 self.dropped += message.dropped
             elif isinstance(message, SnapshotMessage):
                 self.snapshots += 1
-                if message.snapshot.prices.oracle != price:
-                    price = message.snapshot.prices.oracle
+                (hedge,) = message.snapshot.hedges
+                if hedge.prices.oracle != price:
+                    price = hedge.prices.oracle
                     self.news += 1
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """``python loaded_engine.py engine ...``: the product's engine process, under the load that its standard input sets.
 
 Everything is put together by ``deltatui.assembly`` as for ``deltatui engine``. Different are: the tape's price wanders
-between two records as a market's does, the replay looks at it as often as it is told (the product: ten times a second),
+between two records as a market's does, the source looks at it as often as it is told (the product: ten times a second),
 and lines are added to the log, through the product's own, until there are as many as it is told.
 """
 
@@ -12,21 +12,23 @@ import os
 import random
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from deltatui import assembly, cli
 from deltatui.api.server import Server
-from deltatui.backtest import replay
 from deltatui.domain.event import Level, LogLine
 from deltatui.domain.redact import Redactor
+from deltatui.domain.facts import Fact
 from deltatui.engine.engine import Engine
-from deltatui.feeds.tape import Tape, load_tape
+from deltatui.feeds import recorded
+from deltatui.feeds.tape import Tape
 from deltatui.log import Logs
+from deltatui.ports import Clock
+from deltatui.settings import Settings
 
 PRODUCT_PRICES_PER_S = 10
 _WALK_BPS, _PULL = 0.3, 0.002
@@ -44,7 +46,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What the engine took in until ``at_s`` (``time.perf_counter``): steps with a price that was not the last one, and
+    """What the engine took in until ``at_s`` (``time.perf_counter``): facts with a price that was not the last one, and
     lines of the log handed to the server."""
 
     at_s: float
@@ -79,30 +81,36 @@ def _moved(price: Decimal, bps: float) -> Decimal:
     return (price * (1 + Decimal(str(round(bps, 4))) / 10_000)).quantize(Decimal("0.000001"))
 
 
-class PacedClock(replay.ReplayClock):
-    """Keeps the replay's pace whatever its steps take: its sleep ends when the next price is due. What is later than
-    LATEST_S is not made up for, so a load that is too much shows in what was taken."""
+class PacedClock:
+    """A clock for the source alone, which keeps its pace whatever the engine's steps take: its sleep ends when the next
+    price is due. What is later than LATEST_S is not made up for, so a load that is too much shows in what was taken."""
 
-    _due_s = 0.0
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due_s = 0.0
+        self.market_s, self.operator_s = clock.market_s, clock.operator_s
 
     async def sleep(self, operator_seconds: float) -> None:
-        if operator_seconds == replay._TICK_S:
-            now_s = self._monotonic()
-            self._due_s += operator_seconds
-            if not now_s - LATEST_S < self._due_s < now_s + operator_seconds:
-                self._due_s = now_s + operator_seconds
-            operator_seconds = max(0.0, self._due_s - now_s)
-        await super().sleep(operator_seconds)
+        now_s = self._clock.operator_s()
+        self._due_s += operator_seconds
+        if not now_s - LATEST_S < self._due_s < now_s + operator_seconds:
+            self._due_s = now_s + operator_seconds
+        await self._clock.sleep(max(0.0, self._due_s - now_s))
+
+
+class PacedSource(recorded.RecordedSource):
+    def __init__(self, tapes: Mapping[str, Tape], clock: Clock, tempo: recorded.Tempo) -> None:
+        super().__init__(tapes, PacedClock(clock), tempo)
 
 
 class CountingEngine(Engine):
     _price: Decimal | None = None
 
-    async def step(self) -> None:
-        await super().step()
-        facts = self.core.facts()
-        if facts is not None and facts.market.oracle != self._price:
-            self._price = facts.market.oracle
+    async def take(self, fact: Fact) -> None:
+        await super().take(fact)
+        market = self.core.world.market(fact.instrument)
+        if market is not None and market.oracle != self._price:
+            self._price = market.oracle
             _Present.prices += 1
 
 
@@ -159,7 +167,7 @@ async def _obey() -> None:
     while line := await reader.readline():
         if line.strip():
             _Present.load = msgspec.json.decode(line, type=Load)
-            _put(replay, "_TICK_S", 1 / _Present.load.prices_per_s)
+            _put(recorded, "_TICK_S", 1 / _Present.load.prices_per_s)
         taken = Taken(time.perf_counter(), _Present.prices, _Present.lines)
         print(msgspec.json.encode(taken).decode(), flush=True)
     await asyncio.Event().wait()  # whoever gave orders has gone; the engine is ended by its signal
@@ -171,13 +179,16 @@ def _put(module: object, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
-def _walk(path: Path | None = None) -> Walk:
-    return Walk(load_tape(path))
+_product_tapes = assembly.replay_tapes
+
+
+def _walks(settings: Settings) -> dict[str, Tape]:
+    return {symbol: Walk(tape) for symbol, tape in _product_tapes(settings).items()}
 
 
 if __name__ == "__main__":
-    _put(assembly, "load_tape", _walk)
-    _put(assembly, "ReplayClock", PacedClock)
+    _put(assembly, "replay_tapes", _walks)
+    _put(assembly, "RecordedSource", PacedSource)
     _put(assembly, "Engine", CountingEngine)
     _put(assembly, "Server", LoadedServer)
     cli.main()

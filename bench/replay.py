@@ -17,7 +17,8 @@ from bench import peer
 from bench.table import Row
 from deltatui.backtest.run import BacktestResult, BacktestSettings, Fees, Policy, run_backtest
 from deltatui.domain.units import base_to_decimal
-from deltatui.feeds.tape import Tape, load_tape
+from deltatui.engine.settings import MarketSettings
+from deltatui.feeds.tape import Tape, shipped_tape
 from deltatui.store.database import Durability
 
 LEAST_PER_S = 5_000.0
@@ -26,8 +27,10 @@ TARGET_PER_S = 30_000.0
 FUNDING_USD = -6.067833
 """Of one SOL held short over the shipped tape: a replay that is fast and wrong is worth nothing."""
 RUNS = 3
-HELD = BacktestSettings(policy=Policy.ALWAYS_SHORT, size_1e9=10**9, fees=Fees.NONE)
-CARRY = BacktestSettings(policy=Policy.CARRY, size_1e9=10**9, fees=Fees.DRIFT)
+SYMBOL = "SOL-PERP"
+ONE = {SYMBOL: MarketSettings(10**9)}
+HELD = BacktestSettings(policy=Policy.ALWAYS_SHORT, markets=ONE, fees=Fees.NONE)
+CARRY = BacktestSettings(policy=Policy.CARRY, markets=ONE, fees=Fees.DRIFT)
 
 Course = tuple[float, float, float]
 """Funding and equity at the end in USD, deepest drawdown as a fraction of the peak."""
@@ -61,7 +64,7 @@ def ours(tape: Tape) -> float:
 
 def peers(tape: Tape, python: Path) -> tuple[str, float]:
     """The same hedge held by the peer: its name, and its facts per second. Raises AssertionError as :func:`ours`."""
-    figures = peer.play(python, tape, base_to_decimal(HELD.size_1e9), RUNS)
+    figures = peer.play(python, tape, base_to_decimal(ONE[SYMBOL].size_1e9), RUNS)
     same_work("the peer", (figures.funding_usd, figures.equity_usd, figures.max_drawdown), _sums(tape))
     return f"nautilus_trader {figures.version}, Python {figures.python}", len(tape) / figures.best_s
 
@@ -90,7 +93,7 @@ def held_rows(ours_per_s: float, peer_per_s: tuple[str, float] | peer.Absent, be
 
 
 def _sums(tape: Tape) -> Course:
-    return sums_only(_plain(tape), float(base_to_decimal(HELD.size_1e9)))
+    return sums_only(_plain(tape), float(base_to_decimal(ONE[SYMBOL].size_1e9)))
 
 
 def _plain(tape: Tape) -> list[tuple[float, float, float]]:
@@ -108,7 +111,7 @@ def _best(work: Callable[[], object], runs: int) -> float:
 
 
 def _replay(tape: Tape, settings: BacktestSettings) -> BacktestResult:
-    result, _ = asyncio.run(run_backtest(tape, settings))
+    result, _ = asyncio.run(run_backtest({SYMBOL: tape}, settings))
     if abs(result.ledger_gap_usd) >= 0.01:
         raise AssertionError(f"the replay's ledger is off by {result.ledger_gap_usd}")
     if settings.policy is Policy.ALWAYS_SHORT and abs(result.funding_usd - FUNDING_USD) > 1e-6:
@@ -135,7 +138,7 @@ def _file_row(tape: Tape, settings: BacktestSettings, often: str) -> Row:
 def measure() -> list[Row]:
     # First, so that a wrong interpreter is told before anything is measured.
     python = peer.find()
-    tape = load_tape()
+    tape = shipped_tape(SYMBOL)
     if abs(_sums(tape)[0] - FUNDING_USD) > 1e-6:
         raise AssertionError(f"the plain loop's funding is {_sums(tape)[0]}")
     plain = _plain(tape)

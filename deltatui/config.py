@@ -336,7 +336,9 @@ def _sentence(detail: Any) -> str:
             return "must be true or false"
         case "string_type" | "path_type":
             return "must be a text"
-        case "too_short" | "string_too_short":
+        case "too_short":
+            return f"must name at least {context['min_length']}"
+        case "string_too_short":
             return f"must have at least {context['min_length']} characters"
         case "string_pattern_mismatch":
             return f"must look like {context['pattern']}"
@@ -377,6 +379,8 @@ def _text(value: object) -> str:
         return f'"{value:f}"'
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
     return str(value)
 
 

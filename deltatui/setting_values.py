@@ -92,13 +92,15 @@ def _hundredths(value: float) -> float:
 def _listed(value: object) -> object:
     if not isinstance(value, str):
         return value
+    if value.strip().lower() == "none":
+        return ()
     return tuple(part for each in value.split(",") if (part := each.strip()))
 
 
 Amount = Annotated[Decimal, BeforeValidator(_exact)]
 Place = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Several texts, as one with commas between or as a list."""
+"""Several texts, as one with commas between or as a list; "none" is none of them."""
 Rate = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, AfterValidator(_hundredths)]
 FundingPeriod = Annotated[int, AfterValidator(_funding_period)]

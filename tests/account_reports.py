@@ -37,6 +37,4 @@ def report(
 
 def facts_of(market: MarketState, account: AccountReport) -> Facts:
     spec = market.spec
-    return Facts(
-        market, account, account.perps.get(spec.symbol, NO_PERP), account.spots.get(spec.base_symbol, NO_SPOT)
-    )
+    return Facts(market, account, account.perps.get(spec.symbol, NO_PERP), account.spots.get(spec.base_symbol, NO_SPOT))

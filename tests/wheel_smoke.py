@@ -1,6 +1,6 @@
 """``python tests/wheel_smoke.py``: the wheel, in an environment that has nothing else, does its first steps.
 
-What a checkout has and a wheel forgets (themes, the shipped tape) is missed here: everything runs outside the checkout.
+What a checkout has and a wheel forgets (themes, the shipped tapes) is missed here: everything runs outside the checkout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = (
     (("--version",), "deltatui "),
     (("backtest",), "always-short"),
+    (("backtest", "--tape", "SOL-PERP", "--tape", "BTC-PERP", "--policy", "flat"), "BTC-PERP alone"),
     (("doctor",), "replay can start"),
 )
 """Words of the command line, and what must stand in the answer; each has to end with 0."""

@@ -59,7 +59,7 @@ def _verdict(policy: Policy, results: Results) -> str:
         alone = results[each][0].alone
         made |= {f"{each.value} on {symbol} alone": single.net_usd for symbol, single in alone.items()}
     own = f"{policy.value}{of if policy is not Policy.FLAT else ''}"
-    best = max(made, key=lambda name: (made[name], name == own))
+    best = max(made, key=lambda name: made[name])
     tapes = "these tapes" if of else "this tape"
     if best == own:
         return f"{best} did best on {tapes}: {made[best]:+.4f} $."

@@ -217,12 +217,12 @@ def _health(code: str, facts: GateFacts, least: int) -> Verdict:
 
 def _shown(value: float, limit: float, spec: str = ".0f") -> str:
     """``value`` as short as it may be without standing on another side of the limit than it does."""
-    for form in (spec, ",.2f"):
+    for form in (spec, ",.2f", ",.10g"):
         text = format(value, form)
         told = float(text.replace(",", ""))
         if (told < limit, told > limit) == (value < limit, value > limit):
             return text
-    return format(value, ",.10g")
+    return format(value, ",.17g")  # all digits that a float has
 
 
 def _liquidation(facts: GateFacts, limits: GateLimits) -> Verdict:

@@ -152,7 +152,9 @@ def test_the_year_tells_its_refused_entries_and_what_capital_would_have_done() -
     assert (group.first_s, group.last_s) == (1760155202, 1762380015)  # 2025-10-11, 2025-11-05
     assert result.equity_end_usd - result.equity_start_usd == pytest.approx(0.5507, abs=5e-5)
     assert result.enough_capital is None
-    enough = asyncio.run(with_enough_capital({"SOL-PERP": shipped()}, wanted(Policy.CARRY, SOL, Fees.DRIFT), result)).enough_capital
+    enough = asyncio.run(
+        with_enough_capital({"SOL-PERP": shipped()}, wanted(Policy.CARRY, SOL, Fees.DRIFT), result)
+    ).enough_capital
     assert enough is not None
     assert enough.multiple == 2.6
     assert enough.net_per_base_usd == pytest.approx(3.3061, abs=5e-5)

@@ -46,10 +46,16 @@ def test_rebalancer_does_not_know_everything() -> None:
 @pytest.mark.parametrize(("amount", "word"), [("1.25", "received 1.2500"), ("-1.25", "paid 1.2500")])
 def test_funding(amount: str, word: str) -> None:
     line = audit.funding(
-        market="SOL-PERP", record=7, rate=Decimal("0.125"), base=Decimal(-10), amount=Decimal(amount), market_s=9.0
+        market="SOL-PERP",
+        record=1_744_592_400,
+        rate=Decimal("0.125"),
+        base=Decimal(-10),
+        amount=Decimal(amount),
+        market_s=9.0,
     )
     assert line.tag == "FUNDING"
-    assert line.message == f"SOL-PERP record 7: {word} on -10 at 0.125 per unit"
+    assert line.message == f"SOL-PERP record 2025-04-14 01:00Z: {word} on -10 at 0.125 per unit"
+    assert line.fields["record"] == 1_744_592_400
     assert line.fields["market_s"] == 9.0
 
 

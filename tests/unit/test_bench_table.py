@@ -16,10 +16,13 @@ from pty_terminal import PtyTerminal
 from bench import watched_terminal
 from bench.__main__ import PARTS, main
 from bench.load import Reached, rows
-from bench.loaded_engine import Load, PacedClock, Walk
+from bench.loaded_engine import PRODUCT_PRICES_PER_S, Load, PacedClock, PacedSource, Walk
 from bench.replay import FUNDING_USD, sums_only
 from bench.table import Row, render
-from deltatui.feeds.tape import load_tape
+from deltatui.backtest.clock import ReplayClock, SimulatedClock
+from deltatui.domain.facts import Fact
+from deltatui.engine.loop import TICK_S
+from deltatui.feeds.tape import shipped_tape
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_the_table_is_aligned() -> None:
 
 
 def test_the_plain_loop_does_the_same_sums() -> None:
-    tape = load_tape()
+    tape = shipped_tape("SOL-PERP")
     plain = [(float(record.oracle_twap), float(record.mark_twap), float(record.rate_short)) for record in tape.records]
     assert sums_only(plain, 2.0)[0] == pytest.approx(2 * FUNDING_USD, abs=1e-6)
 
@@ -66,7 +69,7 @@ def test_a_load_that_was_not_reached_shows() -> None:
 
 
 def test_the_price_of_a_load_moves_from_look_to_look_and_stays_near_the_tape() -> None:
-    tape = load_tape()
+    tape = shipped_tape("SOL-PERP")
     walk = Walk(tape)
     at_s = tape.first_s + 1_000.0
     there, _, _ = tape.price_at(at_s)
@@ -90,15 +93,41 @@ async def test_the_pace_of_a_load_makes_up_for_the_steps_and_not_for_a_standstil
         slept.append(seconds)
         now_s += seconds
 
-    clock = PacedClock(0.0, monotonic=lambda: now_s)
-    monkeypatch.setattr("deltatui.backtest.replay._TICK_S", tick_s)
+    clock = PacedClock(ReplayClock(0.0, wall=lambda: now_s, monotonic=lambda: now_s))
     monkeypatch.setattr(asyncio, "sleep", sleep)
     for work_s in (0.001, 0.002, 0.010, 0.001, 1.0, 0.0):
         await clock.sleep(tick_s)
         now_s += work_s
     assert slept == pytest.approx([0.005, 0.004, 0.003, 0.0, 0.0, 0.005])
-    await clock.sleep(60.0)
-    assert slept[-1] == 60.0
+
+
+async def test_the_load_sets_the_pace_of_the_source_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product sleeps as long as its source is told; the loop's own ticks stay what they are."""
+    slept: list[float] = []
+
+    class Clock(SimulatedClock):
+        async def sleep(self, operator_seconds: float) -> None:
+            slept.append(operator_seconds)
+            if len(slept) == 3:
+                raise asyncio.CancelledError
+            await super().sleep(operator_seconds)
+
+    class Tempo:
+        speed, standing = 1, False
+
+        async def rest(self) -> None:
+            return
+
+    async def post(fact: Fact) -> None:
+        raise AssertionError(f"the tape begins later: {fact}")
+
+    tape = shipped_tape("SOL-PERP")
+    source = PacedSource({"SOL-PERP": Walk(tape)}, Clock(tape.first_s - 1_000.0), Tempo())
+    monkeypatch.setattr("deltatui.feeds.recorded._TICK_S", 1 / 200)
+    with pytest.raises(asyncio.CancelledError):
+        await source.run(post)
+    assert slept == pytest.approx([0.005] * 3, abs=1e-6)
+    assert TICK_S == 1 / PRODUCT_PRICES_PER_S
 
 
 class _Loop:

@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from msgspec.structs import replace
 
-from deltatui.assembly import engine_settings, gate_limits, paper_costs, paper_opening, paper_settings
+from deltatui.assembly import (
+    engine_settings,
+    gate_limits,
+    market_settings,
+    paper_costs,
+    paper_opening,
+    paper_settings,
+)
 from deltatui.config import Loaded, Origin, entries, load, render, secret_values
 from deltatui.domain.costs import DOCUMENTED_SLIPPAGE, DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
@@ -142,7 +150,7 @@ def test_the_threshold_of_the_typed_word(paths: Paths) -> None:
 
 def test_the_thresholds_reach_the_engine(paths: Paths) -> None:
     flags: dict[str, object] = {"limits.confirm_above_usd": 7.0, "limits.typed_above_usd": 70.0}
-    made = engine_settings(read(paths, flags=flags).settings, "default")
+    made = engine_settings(read(paths, flags=flags).settings, "default", ["SOL-PERP"])
     assert (made.confirm_above_usd, made.typed_above_usd) == (7.0, 70.0)
 
 
@@ -153,7 +161,7 @@ def test_the_thresholds_reach_the_engine(paths: Paths) -> None:
         ("max_oracle_age_s", 5, GateFacts(True, oracle_age_s=20.0), "oracle_age", "<= 5 s"),
         ("max_slot_lag", 4, GateFacts(True, slot_lag=20), "slot_lag", "<= 4 slots"),
         ("max_clock_skew_s", 0.5, GateFacts(True, clock_skew_s=-1.5), "clock_skew", "<= 0.5 s"),
-        ("max_funding_age_s", 4_000, GateFacts(True, funding_age_s=6_000.0), "funding_age", "<= 4,000 s"),
+        ("max_funding_age_intervals", 1.5, GateFacts(True, funding_age_s=6_000.0), "funding_age", "<= 5,400 s"),
         ("min_free_quote_usd", 250, GateFacts(True, free_collateral_after=200.0), "quote_reserve", ">= 250 $"),
     ],
 )
@@ -175,7 +183,9 @@ def test_a_limit_that_is_set_is_the_one_that_a_gate_judges_by(
         ("limits.max_latency_ms", "0", "must be greater than 0"),
         ("limits.max_slot_lag", "1.5", "must be a whole number"),
         ("limits.max_clock_skew_s", "61", "must be at most 60"),
-        ("limits.max_funding_age_s", "none", "must be a number"),
+        ("limits.max_funding_age_intervals", "none", "must be a number"),
+        ("limits.max_market_usd", "0", "must be greater than 0"),
+        ("limits.max_total_usd", "-1", "must be greater than 0"),
         ("limits.min_free_quote_usd", "-1", "must be at least 0"),
         ("engine.save_interval_s", "61", "must be at most 60"),
         ("paper.wallet_sol", "-1", "must be at least 0"),
@@ -218,10 +228,17 @@ def test_slippage_beyond_every_price_limit_is_refused(paths: Paths) -> None:
 
 def test_with_what_a_paper_account_begins(paths: Paths) -> None:
     flags: dict[str, object] = {"paper.wallet_sol": "2.5", "paper.wallet_usd": "70", "engine.carry_size_sol": "3"}
-    made = paper_opening(read(paths, flags=flags).settings, Decimal(150))
-    assert (made.quote, made.wallet_quote, made.wallet_spot) == (Decimal(900), Decimal(70), Decimal("2.5"))
-    own = paper_opening(read(paths, flags={**flags, "paper.start_equity_usd": "55"}).settings, Decimal(150))
+    sol = {"SOL-PERP": Decimal(150)}
+    made = paper_opening(read(paths, flags=flags).settings, sol)
+    assert (made.quote, made.wallet_quote, made.wallet) == (Decimal(900), Decimal(70), {"SOL": Decimal("2.5")})
+    own = paper_opening(read(paths, flags={**flags, "paper.start_equity_usd": "55"}).settings, sol)
     assert own.quote == 55
+    # Twice the notionals of all that is played, and a wallet of what is.
+    both = {**sol, "BTC-PERP": Decimal(100_000)}
+    flags |= {"engine.carry_size_btc": "0.01", "paper.wallet_btc": "0.5"}
+    made = paper_opening(read(paths, flags=flags).settings, both)
+    assert (made.quote, made.wallet) == (Decimal(2900), {"SOL": Decimal("2.5"), "wBTC": Decimal("0.5")})
+    assert paper_opening(read(paths, flags=flags).settings, sol).wallet == {"SOL": Decimal("2.5")}
 
 
 def test_margin_funding_and_liquidation_of_paper(paths: Paths) -> None:
@@ -340,7 +357,20 @@ def test_faults_between_keys_are_judged_on_the_whole(paths: Paths) -> None:
         ('[replay]\nstart = "soon"\n', "replay.start must be a date like 2025-01-31"),
         ("[carry]\nhorizon_h = nan\n", "carry.horizon_h must be"),
         ("[paper]\nlatency_ms = inf\n", "paper.latency_ms must be"),
-        ('[engine]\nmarket = "SOL"\n', "engine.market must look like"),
+        (
+            '[engine]\nmarkets = "SOL-PERP, DOGE-PERP"\n',
+            "engine.markets must name markets of SOL-PERP, BTC-PERP, not DOGE-",
+        ),
+        ('[engine]\nmarkets = ["SOL-PERP", "SOL-PERP"]\n', "engine.markets must name each market once"),
+        ("[engine]\nmarkets = []\n", "engine.markets must name at least 1"),
+        ('[engine]\nmarkets = "none"\n', "engine.markets must name at least 1"),
+        # What earlier versions called otherwise.
+        ('[engine]\nmarket = "SOL-PERP"\n', "engine.market is no setting; did you mean engine.markets?"),
+        ("[carry]\naverage_h = 24\n", "carry.average_h is no setting; did you mean carry.average_records?"),
+        (
+            "[limits]\nmax_funding_age_s = 7200\n",
+            "limits.max_funding_age_s is no setting; did you mean limits.max_funding_age_intervals?",
+        ),
         ("[replay]\nspeed = 1.5\n", "replay.speed must be a whole number"),
     ],
 )
@@ -383,7 +413,46 @@ def test_a_readable_dotenv_with_secrets_is_warned_of(paths: Paths) -> None:
 
 
 def test_a_home_folder_is_found(paths: Paths) -> None:
-    assert read(paths, '[replay]\ntape = "~/x.csv"\n').settings.replay.tape == Path.home() / "x.csv"
+    assert read(paths, '[log]\nfolder = "~/x"\n').settings.log.folder == Path.home() / "x"
+
+
+def test_a_list_is_written_as_one_or_with_commas_and_shown_with_commas(paths: Paths) -> None:
+    for text in ('tape = "a.csv, BTC-PERP=b.csv,"', 'tape = ["a.csv", "BTC-PERP=b.csv"]'):
+        loaded = read(paths, f"[replay]\n{text}\n")
+        assert loaded.settings.replay.tape == ("a.csv", "BTC-PERP=b.csv")
+        (line,) = [line for line in render(loaded).splitlines() if line.startswith("replay.tape ")]
+        assert line.split()[1] == "a.csv,BTC-PERP=b.csv"
+    for none in ("none", "NONE", " "):
+        loaded = read(paths, "[replay]\n", env={"DELTATUI_REPLAY__TAPE": none})
+        assert loaded.settings.replay.tape == ()
+    paths.config_file.unlink()
+    shown = {entry.key: (entry.value, entry.default) for entry in entries(read(paths))}
+    assert shown["replay.tape"] == ("none", "none")
+    assert shown["engine.markets"] == ("SOL-PERP,BTC-PERP", "SOL-PERP,BTC-PERP")
+    one = read(paths, env={"DELTATUI_ENGINE__MARKETS": "BTC-PERP"}).settings
+    assert one.engine.markets == ("BTC-PERP",)
+    assert list(market_settings(one)) == ["BTC-PERP"]
+
+
+def test_what_is_named_after_an_asset_is_that_markets_alone(paths: Paths) -> None:
+    flags: dict[str, object] = {
+        "engine.carry_size_btc": "0.02",
+        "rebalance.min_trade_btc": "0.003",
+        "carry.btc_borrow_apr_pct": 4.0,
+        "carry.btc_lend_apr_pct": 1.0,
+        "carry.average_records": 48,
+    }
+    default, made = market_settings(read(paths).settings), market_settings(read(paths, flags=flags).settings)
+    btc = made["BTC-PERP"]
+    assert (btc.size_1e9, btc.rebalance.min_trade_1e9) == (20_000_000, 3_000_000)
+    assert (btc.carry.base_borrow_apr_pct, btc.carry.base_lend_apr_pct) == (4.0, 1.0)
+    # What is not named after one is of all.
+    assert made["SOL-PERP"].carry == replace(default["SOL-PERP"].carry, average_records=48)
+    assert made["SOL-PERP"].rebalance == default["SOL-PERP"].rebalance
+    assert (default["SOL-PERP"].size_1e9, default["BTC-PERP"].size_1e9) == (10 * 10**9, 15_200_000)
+    paper = paper_settings(read(paths, flags=flags).settings)
+    assert (paper.borrow_apr_pct["wBTC"], paper.lend_apr_pct["wBTC"]) == (Decimal(4), Decimal(1))
+    assert paper.base_borrow_apr_pct == Decimal("7.5")
 
 
 def test_settings_are_frozen() -> None:

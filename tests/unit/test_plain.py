@@ -83,14 +83,14 @@ def test_a_confirmation_says_what_it_would_do_and_cost() -> None:
 
 def test_a_real_engine_can_be_told_at_every_stage() -> None:
     async def scenario(w: World) -> None:
-        assert "too few" in "\n".join(status_lines(w.snapshot()))
+        assert "too few" in "\n".join(status_lines(w.snapshot().snapshot))
         await w.records(8, 100)
         asked = await w.give(take(5))
-        view = w.snapshot().confirmations[0]
+        view = w.snapshot().snapshot.confirmations[0]
         assert "take SOL-PERP: short perp + buy spot; price 150.0000" in confirmation_lines(view)[0]
         assert confirmation_lines(view)[1].startswith("sell 5 SOL-PERP (limit ")
         await w.confirm(asked)
-        lines = status_lines(w.snapshot())
+        lines = status_lines(w.snapshot().snapshot)
         assert any(line.startswith("position: SOL-PERP short -5.0000, entry 149.9700") for line in lines)
         assert any(line.startswith("SOL-PERP stance: CARRY") for line in lines)
 

@@ -33,9 +33,7 @@ def account(spot_1e9: int = 0, perp_1e9: int = 0, quote: Decimal | int = 3000) -
     """An account at the price of :data:`MARKET`, where its position was opened."""
     quote = Decimal(quote)
     perp = PerpBalance(perp_1e9, PRICE if perp_1e9 else None, Decimal(0), Decimal(0), PRICE)
-    told = report(
-        quote + PRICE * spot_1e9 / SOL, quote, {"SOL-PERP": perp}, {"SOL": SpotBalance(spot_1e9, 0)}
-    )
+    told = report(quote + PRICE * spot_1e9 / SOL, quote, {"SOL-PERP": perp}, {"SOL": SpotBalance(spot_1e9, 0)})
     return facts_of(MARKET, told)
 
 
@@ -196,9 +194,7 @@ def test_leave_of_one_leg_alone_and_of_nothing() -> None:
 
 def test_single_orders() -> None:
     state = account(5 * SOL, -4 * SOL)
-    plan = PLANNER.perp_order(
-        OperationKind.REBALANCE, state, book(state), -SOL - 5, reduce_only=False, reason="drift"
-    )
+    plan = PLANNER.perp_order(OperationKind.REBALANCE, state, book(state), -SOL - 5, reduce_only=False, reason="drift")
     assert legs(plan) == {"SOL-PERP": (-SOL, False)}
     assert plan.increases_risk
     assert plan.reason == "drift"

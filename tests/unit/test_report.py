@@ -6,6 +6,7 @@ import asyncio
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +14,9 @@ from tapes import FIRST_S, apr_rate, row, steady, tape
 
 from deltatui.backtest.capital import with_enough_capital
 from deltatui.backtest.report import text_report, write_csv, write_html
-from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Fees, Policy, run_backtest
+from deltatui.backtest.run import BacktestResult, BacktestSettings, EquityPoint, Fees, Policy, run_alone, run_backtest
 from deltatui.domain.errors import ValidationError
+from deltatui.engine.settings import MarketSettings
 from deltatui.feeds.tape import Tape
 
 SOL = 10**9
@@ -22,9 +24,28 @@ SOL = 10**9
 
 def results(t: Tape, fees: Fees = Fees.DRIFT) -> dict[Policy, tuple[BacktestResult, list[EquityPoint]]]:
     return {
-        policy: asyncio.run(run_backtest(t, BacktestSettings(policy=policy, size_1e9=SOL, fees=fees)))
-        for policy in Policy
+        policy: asyncio.run(run_backtest({"SOL-PERP": t}, wanted(policy, fees=fees))) for policy in Policy
     }
+
+
+def wanted(policy: Policy, **more: Any) -> BacktestSettings:
+    """One SOL in each leg."""
+    return BacktestSettings(policy=policy, markets={"SOL-PERP": MarketSettings(SOL)}, **more)
+
+
+BOTH = {"SOL-PERP": MarketSettings(SOL), "BTC-PERP": MarketSettings(SOL // 100)}
+
+
+def basket(sol_apr: float, btc_apr: float) -> dict[Policy, tuple[BacktestResult, list[EquityPoint]]]:
+    """Every policy on two tapes, and what each market makes alone."""
+    tapes = {"BTC-PERP": steady(btc_apr, price="100000"), "SOL-PERP": steady(sol_apr)}
+
+    async def play(policy: Policy) -> tuple[BacktestResult, list[EquityPoint]]:
+        settings = BacktestSettings(policy=policy, markets=BOTH)
+        result, curve = await run_backtest(tapes, settings)
+        return msgspec.structs.replace(result, alone=await run_alone(tapes, settings, result)), curve
+
+    return {policy: asyncio.run(play(policy)) for policy in Policy}
 
 
 def table(report: str) -> dict[str, list[str]]:
@@ -117,11 +138,12 @@ def test_a_name_is_text_and_never_markup(tmp_path: Path) -> None:
 
 
 def test_refused_entries_are_told_and_what_capital_would_have_done_is_a_what_if() -> None:
-    settings = BacktestSettings(policy=Policy.CARRY, size_1e9=SOL, start_equity=Decimal(30))
+    settings = wanted(Policy.CARRY, start_equity=Decimal(30))
     t = steady(100, 60)
     found = results(t)
-    result, curve = asyncio.run(run_backtest(t, settings))
-    found[Policy.CARRY] = asyncio.run(with_enough_capital(t, settings, result)), curve
+    tapes = {"SOL-PERP": t}
+    result, curve = asyncio.run(run_backtest(tapes, settings))
+    found[Policy.CARRY] = asyncio.run(with_enough_capital(tapes, settings, result)), curve
     report = text_report(Policy.CARRY, found)
     assert f"{result.refused_entries} times the entry that carry wanted was refused:" in report
     assert "health_after: 53 times CARRY, 2023-11-15 to 2023-11-17, 8, limit >= 60" in report
@@ -131,3 +153,41 @@ def test_refused_entries_are_told_and_what_capital_would_have_done_is_a_what_if(
     assert "refused" not in text_report(Policy.FLAT, found)
     found[Policy.CARRY] = result, curve
     assert "Even a hundred times the opening notional" in text_report(Policy.CARRY, found)
+
+
+def test_of_a_basket_each_market_stands_by_itself_and_alone() -> None:
+    """SOL costs while BTC pays; a basket that is forced to hold both does worse than the one that pays."""
+    found = basket(-10.0, 100.0)
+    main = found[Policy.ALWAYS_SHORT][0]
+    report = text_report(Policy.ALWAYS_SHORT, found)
+    assert "0.01 BTC-PERP, 1 SOL-PERP each leg, fees drift; start $2,300.00" in report
+    for symbol in BOTH:
+        each, alone = main.markets[symbol], main.alone[symbol]
+        (line,) = [line for line in report.splitlines() if line.startswith(symbol)]
+        figures = [each.contribution_usd, each.funding_usd, each.fees_usd, each.interest_usd, each.trading_pnl_usd]
+        assert line.split()[1:] == [f"{figure:+.4f}" for figure in [*figures, alone.net_usd]]
+        assert f"A round trip of {symbol} costs" in report
+    assert main.account is not None
+    (line,) = [line for line in report.splitlines() if line.startswith("account ")]
+    assert line.split()[1:] == [f"{main.account.interest_usd:+.4f}"]
+    of_btc, whole = main.alone["BTC-PERP"].net_usd, main.equity_end_usd - main.equity_start_usd
+    assert of_btc > 0 > main.alone["SOL-PERP"].net_usd
+    assert f"always-short on BTC-PERP alone did best on these tapes: {of_btc:+.4f} $" in report
+    assert f"always-short on the basket made {whole:+.4f} $." in report
+
+
+def test_a_report_of_a_basket_sets_both_policies_beside_each_market_alone() -> None:
+    found = basket(-300.0, 100.0)
+    report = text_report(Policy.CARRY, found)
+    for symbol in BOTH:
+        (line,) = [line for line in report.splitlines() if line.startswith(symbol)]
+        alone = [found[policy][0].alone[symbol].net_usd for policy in (Policy.CARRY, Policy.ALWAYS_SHORT)]
+        assert line.split()[-2:] == [f"{figure:+.4f}" for figure in alone]
+    # Both are held, each in the direction that pays.
+    assert "carry on the basket did best on these tapes" in report
+    assert "on the basket" not in text_report(Policy.CARRY, results(steady(100)))
+
+
+def test_where_nothing_pays_flat_did_best_and_is_no_basket() -> None:
+    report = text_report(Policy.ALWAYS_SHORT, basket(-10.0, -10.0))
+    assert "flat did best on these tapes: +0.0000 $" in report

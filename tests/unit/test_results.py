@@ -25,9 +25,7 @@ from deltatui.venues.paper.margin import PaperMargin
 from deltatui.venues.paper.markets import Markets
 from deltatui.venues.paper.settings import SOL_PERP
 
-PLANNER = Planner(
-    SlippageLimits(), lambda: CostModel(NO_FEES, NO_SLIPPAGE), lambda book: standing(book, [SOL_PERP])
-)
+PLANNER = Planner(SlippageLimits(), lambda: CostModel(NO_FEES, NO_SLIPPAGE), lambda book: standing(book, [SOL_PERP]))
 MARKET = MarketState(SOL_PERP, 0.0, PRICE, PRICE, False)
 LANDED = Outcome(OperationState.LANDED)
 

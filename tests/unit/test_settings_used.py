@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -24,10 +24,11 @@ from deltatui.assembly import (
 )
 from deltatui.backtest.run import Fees, Policy
 from deltatui.config import entries, load, render
+from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits
 from deltatui.engine.powers import power_of
-from deltatui.engine.settings import LIVE_MODES, EngineSettings
+from deltatui.engine.settings import LIVE_MODES, EngineSettings, MarketSettings
 from deltatui.paths import Paths
 from deltatui.setting_values import default_of
 from deltatui.settings import NOT_USED, PAPER_AUTO_LIMIT_USD, PAPER_MAX_LEVERAGE, Settings
@@ -61,8 +62,10 @@ never add one: a new setting comes with its reader."""
 
 NUMBERS_OF_THEIR_OWN = {
     "engine.carry_size_sol",
+    "engine.carry_size_btc",
     "paper.wallet_usd",
     "paper.wallet_sol",
+    "paper.wallet_btc",
     "replay.speed",
     "chain.sub_account",
 }
@@ -72,6 +75,8 @@ NOT_SETTABLE = {
     "engine.profile": "the command line's",
     "engine.hold": "a backtest's policy",
     "engine.save_every_step": "off in a backtest alone: what a step changed must outlive kill -9",
+    "paper.borrow_apr_pct": "which assets there are; the rate of each can be set",
+    "paper.lend_apr_pct": "which assets there are; the rate of each can be set",
     "paper.save_every": "more than one in a backtest alone, for the same reason",
 }
 
@@ -86,6 +91,12 @@ def settings_with(**flags: object) -> Settings:
 
 
 def leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        # Of markets and of assets; which there are is a figure too.
+        yield path, tuple(value)
+        for name, each in value.items():
+            yield from leaves(each, f"{path}[{name}]")
+        return
     if not isinstance(value, msgspec.Struct):
         yield path, value
         return
@@ -96,10 +107,10 @@ def leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
 def built(settings: Settings) -> dict[str, object]:
     """Every figure that reaches a part of the program, by its path."""
     parts = {
-        "engine": engine_settings(settings, "default"),
+        "engine": engine_settings(settings, "default", settings.engine.markets),
         "paper": paper_settings(settings),
         "server": server_limits(settings),
-        "opening": paper_opening(settings, Decimal(100)),
+        "opening": paper_opening(settings, dict.fromkeys(settings.engine.markets, Decimal(100))),
     }
     return {path: value for name, part in parts.items() for path, value in leaves(part, name)}
 
@@ -138,7 +149,8 @@ def reached_by(key: str) -> set[str]:
         pair = [getattr(getattr(s, section) if section else s, name) for s in (before_settings, after_settings)]
         if pair[0] != pair[1]:
             after = built(after_settings)
-            return {path for path in before if before[path] != after[path]}
+            # What belongs to a market that one of the two does not name says nothing of the key.
+            return {path for path in before.keys() & after.keys() if before[path] != after[path]}
     raise AssertionError(f"no other value of {key} is known to the test")
 
 
@@ -161,11 +173,28 @@ def test_every_figure_of_engine_and_paper_can_be_set() -> None:
 
 
 def test_a_backtest_judges_by_the_same_settings() -> None:
-    settings = settings_with(limits__max_leverage=3.0, limits__min_health_after=70, carry__min_round_trip_bps=9.0)
-    made = backtest_settings(settings, Policy.CARRY, Fees.DRIFT, 10**9, "SOL-PERP")
-    engine = engine_settings(settings, "default")
-    assert (made.limits, made.carry, made.paper) == (engine.limits, engine.carry, paper_settings(settings))
-    assert (made.limits.max_leverage, made.limits.min_health_after, made.carry.least_round_trip) == (3.0, 70, 0.0009)
+    settings = settings_with(
+        limits__max_leverage=3.0,
+        limits__min_health_after=70,
+        limits__max_market_usd=50.0,
+        limits__max_total_usd=70.0,
+        carry__min_round_trip_bps=9.0,
+    )
+    made = backtest_settings(settings, Policy.CARRY, Fees.DRIFT, MARKETS, {"SOL-PERP": 10**9})
+    engine = engine_settings(settings, "default", MARKETS)
+    assert (made.limits, made.paper) == (engine.limits, paper_settings(settings))
+    assert (made.max_market_usd, made.max_total_usd) == (engine.max_market_usd, engine.max_total_usd) == (50.0, 70.0)
+    # Only the size that the command line names is its own.
+    sol = msgspec.structs.replace(engine.markets["SOL-PERP"], size_1e9=10**9)
+    assert made.markets == {"SOL-PERP": sol, "BTC-PERP": engine.markets["BTC-PERP"]}
+    assert (made.limits.max_leverage, made.limits.min_health_after) == (3.0, 70)
+    assert {each.carry.least_round_trip for each in made.markets.values()} == {0.0009}
+
+
+def test_a_backtest_of_a_market_that_the_profile_does_not_name_is_refused() -> None:
+    settings = settings_with(engine__markets="BTC-PERP")
+    with pytest.raises(ValidationError, match=r"engine\.markets of this profile does not name SOL-PERP"):
+        backtest_settings(settings, Policy.CARRY, Fees.DRIFT, ["SOL-PERP"], {"SOL-PERP": 10**9})
 
 
 # Defaults
@@ -173,15 +202,19 @@ def test_a_backtest_judges_by_the_same_settings() -> None:
 
 def test_without_settings_every_struct_has_its_own_defaults() -> None:
     settings = settings_with()
-    assert engine_settings(settings, "default") == EngineSettings(
+    btc_steps = RebalanceSettings(min_trade_1e9=MARKETS["BTC-PERP"].min_base_1e9)
+    assert engine_settings(settings, "default", MARKETS) == EngineSettings(
         profile="default",
-        market="SOL-PERP",
         mode="replay",
         limits=GateLimits(max_leverage=PAPER_MAX_LEVERAGE),
-        carry_size_1e9=10 * 10**9,
+        markets={"SOL-PERP": MarketSettings(10 * 10**9), "BTC-PERP": MarketSettings(15_200_000, rebalance=btc_steps)},
         auto_limit_usd=PAPER_AUTO_LIMIT_USD,
     )
-    assert paper_settings(settings) == PaperSettings()
+    # The rates of an asset that has no field of its own stand by its name, and are those of all.
+    own = PaperSettings()
+    assert paper_settings(settings) == PaperSettings(
+        borrow_apr_pct={"wBTC": own.base_borrow_apr_pct}, lend_apr_pct={"wBTC": own.base_lend_apr_pct}
+    )
     assert server_limits(settings) == ServerLimits()
 
 
@@ -222,8 +255,9 @@ def test_no_setting_repeats_a_number_that_its_struct_has() -> None:
         for path in REACH[key]:
             part, _, name = path.partition(".")
             if part in structs:
+                of_market = name.startswith("markets[")
                 with pytest.raises(KeyError):
-                    default_of(structs[part], name)
+                    default_of(MarketSettings if of_market else structs[part], name.rpartition(".")[2])
 
 
 def test_a_struct_without_the_default_is_refused() -> None:
@@ -357,7 +391,7 @@ async def test_what_needs_live_mode_is_in_the_table_as_long_as_live_mode_is_refu
     # The engine looks at live_mode, in live mode: whatever it is, each mode that starts has every power.
     for mode in ("replay", "paper"):
         for live_mode in LIVE_MODES:
-            told = engine_settings(settings_with(mode=mode, live_mode=live_mode), "default")
+            told = engine_settings(settings_with(mode=mode, live_mode=live_mode), "default", MARKETS)
             assert (told.live_mode, power_of(told)) == (live_mode, "auto")
 
 

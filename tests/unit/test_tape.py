@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tapes import FIRST_S, csv_bytes, row, tape
 
 from deltatui.domain.errors import ValidationError
-from deltatui.feeds.tape import COLUMNS, load_tape, parse_tape
+from deltatui.feeds.tape import COLUMNS, SHIPPED, load_tape, parse_tape, shipped_tape
 
 GOOD = [row(FIRST_S + 3600 * n, "0.01", "150") for n in range(3)]
 
@@ -26,12 +26,36 @@ def refusal(raw: bytes) -> str:
     return refused.value.sentence
 
 
-def test_the_shipped_tape() -> None:
-    shipped = load_tape()
-    assert len(shipped) == 8467
-    assert shipped.first_s == 1_744_588_800
-    assert shipped.last_s == 1_775_066_400
-    assert sum((record.rate_short for record in shipped.records), Decimal(0)) == Decimal("-6.06783347")
+@pytest.mark.parametrize(
+    ("symbol", "count", "first_s", "last_s", "short"),
+    [
+        ("SOL-PERP", 8467, 1_744_588_800, 1_775_066_400, "-6.06783347"),
+        ("BTC-PERP", 7080, 1_744_588_800, 1_770_073_200, "4611.001564794"),
+    ],
+)
+def test_the_shipped_tapes(symbol: str, count: int, first_s: int, last_s: int, short: str) -> None:
+    shipped = shipped_tape(symbol)
+    assert shipped.name == SHIPPED[symbol]
+    assert (len(shipped), shipped.first_s, shipped.last_s) == (count, first_s, last_s)
+    assert sum((record.rate_short for record in shipped.records), Decimal(0)) == Decimal(short)
+    # Of tapes an hour is the interval that their records count for.
+    assert {record.interval_s for record in shipped.records} == {3600}
+
+
+def test_of_other_markets_none_is_shipped() -> None:
+    with pytest.raises(ValidationError, match="no tape of ETH-PERP comes with deltatui, only of SOL-PERP, BTC-PERP"):
+        shipped_tape("ETH-PERP")
+
+
+def test_a_part_of_a_tape() -> None:
+    whole = tape([row(FIRST_S + 3600 * n, str(n)) for n in range(5)])
+    assert whole.between(FIRST_S - 1, FIRST_S + 10**6) is whole
+    part = whole.between(FIRST_S + 3600, FIRST_S + 3 * 3600)
+    assert part.records == whole.records[1:4]
+    assert (part.name, part.digest) == (whole.name, whole.digest)
+    assert whole.between(FIRST_S + 1, FIRST_S + 3601).records == whole.records[1:2]
+    with pytest.raises(ValidationError, match="has no record in the time that the tapes share"):
+        whole.between(FIRST_S + 1, FIRST_S + 3599)
 
 
 def test_plain_and_packed_are_the_same_tape(tmp_path: Path) -> None:
