@@ -35,8 +35,8 @@ class Rig(Protocol):
     capabilities: frozenset[Capability]
 
     def opened(self, case: Case) -> AbstractAsyncContextManager[Rig]:
-        """A world of its own for one case: the engine carries SOL-PERP, and BTC-PERP at 100,000 too where the case needs
-        two markets."""
+        """A world of its own for one case: the engine carries SOL-PERP, and BTC-PERP at 100,000 too where the case
+        needs two markets."""
 
     async def give(self, command: AnyCommand) -> CommandResult:
         """A command, confirmed where it asks, forced where only profitability refuses."""
