@@ -1,4 +1,4 @@
-"""Sixty lives of sixty random commands each over two markets, on an exchange that fills in part, fails and tells late."""
+"""Sixty lives of sixty random commands over two markets, on an exchange that fills in part, fails and tells late."""
 
 from __future__ import annotations
 
