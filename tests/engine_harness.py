@@ -597,6 +597,7 @@ async def world(
     faults: PaperFaults | None = None,
     opening: Decimal | int = 3000,
     wallet_sol: int = 0,
+    wallet: Mapping[str, Decimal] | None = None,
     primed: int = 8,
     priced: bool = True,
     apr_pct: float = 100.0,
@@ -616,8 +617,8 @@ async def world(
     )
     assert isinstance(database, HauntedDatabase)
     database.gremlin = Gremlin()
-    wallet = {"SOL": Decimal(wallet_sol)} if wallet_sol else {}
-    w = World(engine_settings(**settings), paper, database, Decimal(opening), wallet, start_s)
+    held = {"SOL": Decimal(wallet_sol)} if wallet_sol else wallet or {}
+    w = World(engine_settings(**settings), paper, database, Decimal(opening), held, start_s)
     w.priced = priced
     if not logging:
         w.logging = False

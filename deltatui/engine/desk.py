@@ -48,7 +48,7 @@ from deltatui.engine.memory import ACCOUNT, AccountCommand, Pending, PlannedComm
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.powers import check_power
 from deltatui.engine.questions import Questions
-from deltatui.engine.results import closing_result, done, legs_text, result_of
+from deltatui.engine.results import closing_result, done, legs_text, result_of, unfilled_parts
 from deltatui.engine.states import EngineState, refusal
 from deltatui.engine.trader import Trader
 from deltatui.ports import NO_PERP, NO_SPOT, AccountReport
@@ -345,42 +345,58 @@ class Desk:
         core.halt(f"kill switch: {reason}", kind="kill_switch")
         await core.save()
         if not command.flatten:
-            return done("KILLED", f"halted, automation off ({reason}); {self._under_way()}")
+            told = self._under_way() or "positions are as they were"
+            return done("KILLED", f"halted, automation off ({reason}); {told}")
         closed = await asyncio.gather(*(self._close(hedge, principal) for hedge in core.hedges.values()))
         result = closing_result(
             {symbol: each for symbol, each in zip(core.hedges, closed, strict=True) if each is not None},
             reason,
-            self._others(),
+            "; ".join(("", *filter(None, (self._others(), self._under_way())))),
         )
         if result.status != ResultStatus.DONE:
             core.board.restate("halted", Level.CRITICAL, f"{core.memory.halted}; {result.message}")
         return result
 
     def _under_way(self) -> str:
+        """What a kill could not stop any more; empty where there is nothing."""
         core = self._core
         if core.unresolved or any(core.checks()) or core.behind:
             return "a trade was under way, and positions will show what it did"
-        return "positions are as they were"
+        return ""
 
     async def _close(self, hedge: Hedge, principal: Principal) -> CommandResult | None:
-        """Close what one market holds; None where it holds nothing."""
+        """Close what one market holds; None where it holds nothing, whether or not it takes orders now."""
+        core = self._core
         try:
             async with self.lanes.hold(hedge.symbol):
-                await self._core.catch_up()
+                await core.catch_up()
+                if self._to_close_1e9(hedge) == (0, 0):
+                    return None
                 command = Leave(market=hedge.symbol, source=principal.source)
                 plan = self.assess.plan(command, kill=True)
-                return await self._execute(await self._trader.next_id(), command, plan, ())
+                result = await self._execute(await self._trader.next_id(), command, plan, ())
         except (ValidationError, TransientError) as error:
-            if error.code == "NOTHING_TO_LEAVE":
-                return None
-            return CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
+            result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
+        if result.status == ResultStatus.REJECTED and not result.parts and not core.behind:
+            parts = unfilled_parts(hedge.spec, *(self._to_close_1e9(hedge) or (0, 0)))
+            result = msgspec.structs.replace(result, parts=parts)
+        return result
+
+    def _to_close_1e9(self, hedge: Hedge) -> tuple[int, int] | None:
+        """The orders (perp, spot) that would close what one market holds; None while the account is not known."""
+        account = self._core.world.account()
+        if account is None:
+            return None
+        perp = account.perps.get(hedge.symbol, NO_PERP).base_1e9
+        spot = account.spots.get(hedge.spec.base_symbol, NO_SPOT).base_1e9
+        return -perp, hedge.own_1e9 - spot
 
     def _others(self) -> str:
         """What a kill does not touch: positions in markets that the engine does not carry (R2.9)."""
         account = self._core.world.account()
         held = {} if account is None else self._core.world.foreign(account)
         names = ", ".join(f"{perp.base_1e9 / BASE_PRECISION:+g} {symbol}" for symbol, perp in held.items())
-        return f"; not ours and still open: {names}" if names else ""
+        return f"not ours and still open: {names}" if names else ""
 
     # Carrying out
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from deltatui.domain.command import CommandResult, LegPart, ResultStatus
+from deltatui.domain.market import MarketSpec
 from deltatui.domain.operation import Leg, OperationKind, OperationState
 from deltatui.domain.units import BASE_PRECISION
 from deltatui.domain.verdict import Verdict
@@ -28,6 +30,19 @@ def parts_of(market: str, carried: Carried) -> tuple[LegPart, ...]:
             carried.open_1e9(instrument) / BASE_PRECISION,
         )
         for instrument in instruments
+    )
+
+
+def unfilled_parts(spec: MarketSpec, perp_1e9: int, spot_1e9: int) -> tuple[LegPart, ...]:
+    """Of the orders ``perp_1e9`` and ``spot_1e9`` that nothing was filled of."""
+    orders: tuple[tuple[str, Literal["perp", "spot"], int], ...] = (
+        (spec.symbol, "perp", perp_1e9),
+        (spec.base_symbol, "spot", spot_1e9),
+    )
+    return tuple(
+        LegPart(instrument, leg, base_1e9 / BASE_PRECISION, 0.0, base_1e9 / BASE_PRECISION)
+        for instrument, leg, base_1e9 in orders
+        if base_1e9
     )
 
 
@@ -67,14 +82,13 @@ def result_of(
 
 
 def closing_result(closed: Mapping[str, CommandResult], reason: str, others: str) -> CommandResult:
-    """The answer to a kill that was to close every market: what became of each. ``others`` is what it does
-    not touch."""
+    """The answer to a kill that was to close every market: what became of each. ``others`` is what it does not touch or
+    could not stop: empty, or begun with a semicolon."""
     parts = tuple(part for each in closed.values() for part in each.parts)
     if not closed:
         return done("KILLED", f"halted, automation off ({reason}); there is no position to close{others}")
     told = "; ".join(each.message for each in closed.values())
-    bad = [each for each in closed.values() if each.status != ResultStatus.DONE]
-    if not bad:
+    if all(each.status == ResultStatus.DONE for each in closed.values()):
         text = f"halted, automation off, positions closed ({reason}); {told}{others}"
         return CommandResult(ResultStatus.DONE, "KILLED", text, next(iter(closed.values())).operation_id, parts=parts)
     words = {ResultStatus.UNRESOLVED: "is unresolved", ResultStatus.PARTLY_DONE: "is not complete"}
@@ -84,11 +98,20 @@ def closing_result(closed: Mapping[str, CommandResult], reason: str, others: str
         if each.status != ResultStatus.DONE
     ]
     good = [each.message for each in closed.values() if each.status == ResultStatus.DONE]
-    status = bad[0].status
-    if good and status == ResultStatus.REJECTED:
-        status = ResultStatus.PARTLY_DONE
+    status, worst = _worst(list(closed.values()))
     text = f"halted, but {'; '.join(named)}" + (f"; {'; '.join(good)}" if good else "") + others
-    return CommandResult(status, bad[0].code, text, bad[0].operation_id, verdicts=bad[0].verdicts, parts=parts)
+    return CommandResult(status, worst.code, text, worst.operation_id, verdicts=worst.verdicts, parts=parts)
+
+
+def _worst(closed: list[CommandResult]) -> tuple[ResultStatus, CommandResult]:
+    """What is said of closings that are not all done, and the one that it is said for: unresolved where any is, refused
+    where nothing at all was done."""
+    by_status = {each.status: each for each in reversed(closed)}
+    if ResultStatus.UNRESOLVED in by_status:
+        return ResultStatus.UNRESOLVED, by_status[ResultStatus.UNRESOLVED]
+    if set(by_status) == {ResultStatus.REJECTED}:
+        return ResultStatus.REJECTED, by_status[ResultStatus.REJECTED]
+    return ResultStatus.PARTLY_DONE, by_status.get(ResultStatus.PARTLY_DONE) or by_status[ResultStatus.REJECTED]
 
 
 def _what(plan: Plan) -> str:

@@ -26,7 +26,7 @@ async def test_a_venue_passes_the_case(venue: str, number: int) -> None:
     if not playable(rig, case):
         lacking = ", ".join(sorted(case.needs - rig.capabilities))
         pytest.skip(f"{venue} cannot play case {number} ({case.name}): {lacking}")
-    async with rig.opened() as opened:
+    async with rig.opened(case) as opened:
         await case.run(opened)
 
 

@@ -1,22 +1,23 @@
-"""Sixty lives of sixty random commands each, on an exchange that fills in part, fails and tells late."""
+"""Sixty lives of sixty random commands over two markets, on an exchange that fills in part, fails and tells late."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from decimal import Decimal
 
 import msgspec
 import pytest
-from engine_harness import SOL, USD, World, deposit, leave, rebalance, withdraw, world
+from engine_harness import BOTH, PRICES, SOL, USD, World, deposit, leave, rebalance, withdraw, world
 
 from deltatui.domain.command import (
     AnyCommand,
+    CommandResult,
     Direction,
     Kill,
     Pause,
     ResultStatus,
-    Resume,
     SetAutomation,
     Settle,
     SpotSource,
@@ -24,7 +25,7 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.gates import GateLimits
-from deltatui.venues.paper.settings import PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
 
 LIVES = 60
 COMMANDS = 60
@@ -42,22 +43,25 @@ def some_faults(dice: random.Random) -> PaperFaults:
     )
 
 
-def some_command(dice: random.Random) -> AnyCommand:
-    size = dice.randint(1, 900) * SOL // 100
+def some_command(dice: random.Random, market: str) -> AnyCommand:
+    """Of up to $1,350 a leg in either market."""
+    spec = MARKETS[market]
+    size = round(Decimal(dice.randint(1, 1350)) / PRICES[market] * SOL)
+    native, asset = spec.native(size), spec.base_symbol
     usd = dice.randint(1, 1500) * USD
     source = dice.choice([SpotSource.BUY, SpotSource.BUY, SpotSource.WALLET, SpotSource.DEPOSITED])
     commands: list[AnyCommand] = [
-        Take(market="SOL-PERP", base_1e9=size, spot=source),
-        Take(market="SOL-PERP", base_1e9=size),
-        Take(market="SOL-PERP", base_1e9=size, direction=Direction.REVERSE),
-        leave(),
-        leave(),
-        rebalance(),
-        Settle(market="SOL-PERP"),
+        Take(market=market, base_1e9=size, spot=source),
+        Take(market=market, base_1e9=size),
+        Take(market=market, base_1e9=size, direction=Direction.REVERSE),
+        leave(market),
+        leave(market),
+        rebalance(market),
+        Settle(market=market),
         deposit(usd),
-        deposit(size, "SOL"),
+        deposit(native, asset),
         withdraw(usd),
-        withdraw(size, "SOL"),
+        withdraw(native, asset),
         Kill(flatten=dice.random() < 0.5),
         Pause(),
         SetAutomation(on=dice.random() < 0.5),
@@ -65,19 +69,20 @@ def some_command(dice: random.Random) -> AnyCommand:
     return dice.choice(commands)
 
 
-def check_gates(w: World, command: AnyCommand) -> None:
-    """R4.2 and R3.4 on the account as it has become."""
+def check_gates(w: World, command: AnyCommand, *, alone: bool) -> None:
+    """R4.2 and R3.4 on the account as it has become; after a withdrawal a take may go lower than that may."""
     now = w.core.standing()
     assert now is not None
-    if isinstance(command, Withdraw):
+    if isinstance(command, Withdraw) and alone:
         assert now.summary.exact_health >= LIMITS.min_health_withdraw, command
     assert now.summary.health >= LIMITS.min_health_after, command
     assert now.leverage is None or now.leverage <= LIMITS.max_leverage, command
-    assert now.liq_distance_pct is None or abs(now.liq_distance_pct) >= LIMITS.min_liq_distance_pct, command
+    for liquidation in now.liquidations:
+        assert abs(liquidation.distance_pct) >= LIMITS.min_liq_distance_pct, (command, liquidation)
 
 
 async def check_nothing_doubled(w: World) -> None:
-    """Each leg fills at most what was asked, on the side that was asked, and all fills together are the position."""
+    """Each leg fills at most what was asked, on the side that was asked, and all fills together are the positions."""
     asked: dict[tuple[str, str], int] = defaultdict(int)
     for stored in await w.store.operations():
         for leg in stored.operation.legs:
@@ -91,8 +96,9 @@ async def check_nothing_doubled(w: World) -> None:
         most = abs(asked[key]) * 1.000001 + 1
         assert base_1e9 * asked[key] > 0, (key, base_1e9, asked[key])
         assert abs(base_1e9) <= most, (key, base_1e9, asked[key])
-    perp = sum(base_1e9 for (_, instrument), base_1e9 in filled.items() if instrument == "SOL-PERP")
-    assert perp == w.account.perp_1e9
+    for market in BOTH:
+        perp = sum(base_1e9 for (_, instrument), base_1e9 in filled.items() if instrument == market)
+        assert perp == w.seen(market).perp_1e9
 
 
 async def calm(w: World) -> None:
@@ -101,26 +107,37 @@ async def calm(w: World) -> None:
     w.wait(100)
     for _ in range(3):
         await w.engine.tick()
-        await w.engine.step()
+        await w.step()
     assert not w.core.unresolved
-    assert w.hedge.check is None
+    assert not any(w.core.checks())
     assert not w.core.behind
 
 
-async def one_command(w: World, dice: random.Random) -> None:
-    command = some_command(dice)
-    before = w.venue._account.perp.base_1e9
-    result = await w.sure(command)
-    after = w.venue._account.perp.base_1e9
-    assert before * after >= 0, (command, before, after)  # no order crosses zero
-    if result.status in MOVED and isinstance(command, Take | Withdraw) and not w.core.behind:
-        check_gates(w, command)
-    if isinstance(command, Take) and result.status in MOVED and after:
-        assert (after < 0) is (command.direction == Direction.CARRY)
+def check_answer(w: World, command: AnyCommand, result: CommandResult) -> None:
+    if isinstance(command, Take) and result.status in MOVED:
+        after = w.venue.perp_1e9(command.market)
+        if after:
+            assert (after < 0) is (command.direction == Direction.CARRY)
     if result.status is ResultStatus.PARTLY_DONE:
         assert any(part.open for part in result.parts) or result.code == "ODD_LEG"
     if result.status is ResultStatus.DONE:
         assert not any(part.open for part in result.parts)
+
+
+async def some_commands(w: World, dice: random.Random) -> None:
+    """One, or one of each market at the same time."""
+    markets = dice.choice([["SOL-PERP"], ["BTC-PERP"], ["SOL-PERP", "BTC-PERP"], ["BTC-PERP", "SOL-PERP"]])
+    commands = [some_command(dice, market) for market in markets]
+    before = {market: w.venue.perp_1e9(market) for market in BOTH}
+    results = await asyncio.gather(*(w.sure(command) for command in commands))
+    for market in BOTH:
+        after = w.venue.perp_1e9(market)
+        assert before[market] * after >= 0, (commands, market, before[market], after)  # no order crosses zero
+    for command, result in zip(commands, results, strict=True):
+        if len(commands) == 1 or not any(isinstance(each, Kill) for each in commands):
+            check_answer(w, command, result)
+        if result.status in MOVED and isinstance(command, Take | Withdraw) and not w.core.behind:
+            check_gates(w, command, alone=len(commands) == 1)
     w.wait(dice.choice([1, 7, 61]))
     await w.engine.tick()
 
@@ -129,7 +146,14 @@ async def one_command(w: World, dice: random.Random) -> None:
 async def test_a_random_life(life: int) -> None:
     dice = random.Random(life)
     paper = PaperSettings(quote_borrow_apr_pct=Decimal(0))
-    async with world(wallet_sol=20, limits=LIMITS, paper=paper, logging=False) as w:
+    wallet = {"SOL": Decimal(20), "wBTC": Decimal("0.03")}
+    async with world(markets=BOTH, wallet=wallet, limits=LIMITS, paper=paper, logging=False) as w:
+
+        async def on_the_way() -> None:
+            for _ in range(dice.randrange(4)):
+                await asyncio.sleep(0)
+
+        w.sender.on_send = w.sender.on_sign = on_the_way
         for number in range(COMMANDS):
             if number % 7 == 0:
                 await calm(w)
@@ -137,13 +161,15 @@ async def test_a_random_life(life: int) -> None:
                 await check_nothing_doubled(w)
                 w.venue._settings = msgspec.structs.replace(paper, faults=some_faults(dice))
             if w.state in ("PAUSED", "HALTED", "REDUCING"):
-                await w.give(Resume())
-            if dice.random() < 0.4:
-                price = w.price * Decimal(dice.randint(970, 1030)) / 1000
-                await w.to_price(price.quantize(Decimal("0.01")))
-            if dice.random() < 0.2:
-                await w.record(Decimal(dice.randint(-40, 40)) / 10_000)
-            await one_command(w, dice)
+                await w.resume()
+            for symbol in BOTH:
+                if dice.random() < 0.4:
+                    price = w.prices[symbol] * Decimal(dice.randint(970, 1030)) / 1000
+                    await w.to_price(price.quantize(Decimal("0.01")), market=symbol)
+                if dice.random() < 0.2:
+                    rate = Decimal(dice.randint(-40, 40)) / 10_000 * PRICES[symbol] / PRICES["SOL-PERP"]
+                    await w.record(rate, market=symbol)
+            await some_commands(w, dice)
         await calm(w)
         await check_nothing_doubled(w)
         await w.check()

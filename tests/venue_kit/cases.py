@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from deltatui.domain.command import Direction, Kill, Leave, ResultStatus, Take
+from deltatui.domain.snapshot import CarryView
 from venue_kit.rig import Capability, Rig
 
 _SOL = 10**9
@@ -34,11 +35,17 @@ def case(
     return register
 
 
-def _take(size: int, way: Direction = Direction.CARRY) -> Take:
-    return Take(market="SOL-PERP", base_1e9=size * _SOL, direction=way)
+def _take(size: float, way: Direction = Direction.CARRY, *, market: str = "SOL-PERP") -> Take:
+    return Take(market=market, base_1e9=round(size * _SOL), direction=way)
 
 
 _LEAVE = Leave(market="SOL-PERP")
+
+
+def _carry(rig: Rig, market: str = "SOL-PERP") -> CarryView:
+    hedge = rig.snapshot().hedge(market)
+    assert hedge is not None
+    return hedge.carry
 
 
 def _alerts(rig: Rig) -> list[str]:
@@ -80,7 +87,7 @@ async def an_account_not_told_in_time_is_unresolved_and_then_known(rig: Rig) -> 
     assert rig.legs() == (5, -5)
     await rig.wait(300)
     assert not _alerts(rig)
-    assert (rig.snapshot().carry.stance, rig.snapshot().carry.held_by) == ("CARRY", "operator")
+    assert (_carry(rig).stance, _carry(rig).held_by) == ("CARRY", "operator")
     await rig.check()
 
 
@@ -156,7 +163,7 @@ async def a_lost_reply_is_found_out_and_nothing_is_sent_twice(rig: Rig) -> None:
     await rig.wait(5)
     assert rig.legs() == (5, -5)
     assert not _alerts(rig)
-    assert rig.snapshot().carry.held_by == "operator"
+    assert _carry(rig).held_by == "operator"
     await rig.check()
 
 
@@ -167,7 +174,7 @@ async def a_lost_reply_is_found_out_after_a_restart(rig: Rig) -> None:
     rig.find_reply()
     await rig.restart()
     assert rig.legs() == (5, -5)
-    assert rig.snapshot().carry.held_by == "operator"
+    assert _carry(rig).held_by == "operator"
     await rig.check()
 
 
@@ -203,7 +210,7 @@ async def a_liquidation_halts_and_leaves_no_debt(rig: Rig) -> None:
 @case(13, Capability.PAUSE)
 async def a_paused_venue_is_a_refusal_of_its_own(rig: Rig) -> None:
     assert (await rig.give(_take(5))).status is _DONE
-    rig.pause("funding is being repaired")
+    await rig.pause("funding is being repaired")
     for command in (_take(1), _LEAVE):
         result = await rig.give(command)
         assert (result.status, result.code) == (ResultStatus.REJECTED, "VENUE_PAUSED")
@@ -212,7 +219,58 @@ async def a_paused_venue_is_a_refusal_of_its_own(rig: Rig) -> None:
     assert (result.status, result.code) == (ResultStatus.REJECTED, "VENUE_PAUSED")
     assert result.message.startswith("halted, but closing failed")
     assert rig.legs() == (5, -5)
-    rig.unpause()
+    await rig.unpause()
     assert (await rig.give(_LEAVE)).status is _DONE
     assert rig.legs() == (0, 0)
+    await rig.check()
+
+
+@case(14, Capability.TWO_MARKETS)
+async def two_hedges_stand_side_by_side(rig: Rig) -> None:
+    assert (await rig.give(_take(5))).status is _DONE
+    result = await rig.give(_take(0.01, market="BTC-PERP"))
+    assert result.status is _DONE
+    assert {part.market: part.filled for part in result.parts} == {"BTC-PERP": -0.01, "wBTC": 0.01}
+    assert (rig.legs(), rig.legs("BTC-PERP")) == ((5, -5), (0.01, -0.01))
+    assert (await rig.give(_LEAVE)).status is _DONE
+    assert (rig.legs(), rig.legs("BTC-PERP")) == ((0, 0), (0.01, -0.01))
+    await rig.restart()
+    assert (_carry(rig).held_by, _carry(rig, "BTC-PERP").held_by) == ("operator", "operator")
+    assert _carry(rig, "BTC-PERP").stance == "CARRY"
+    await rig.check()
+
+
+@case(15, Capability.TWO_MARKETS, Capability.LOST_REPLIES)
+async def a_lost_reply_of_one_market_keeps_nobody_from_closing_the_other(rig: Rig) -> None:
+    assert (await rig.give(_take(5))).status is _DONE
+    rig.lose_reply()
+    assert (await rig.give(_take(0.01, market="BTC-PERP"))).status is ResultStatus.UNRESOLVED
+    assert (await rig.give(_LEAVE)).status is ResultStatus.UNRESOLVED
+    rig.find_reply()
+    await rig.wait(5)
+    assert (rig.legs(), rig.legs("BTC-PERP")) == ((0, 0), (0.01, -0.01))
+    assert not _alerts(rig)
+    await rig.check()
+
+
+@case(16, Capability.TWO_MARKETS)
+async def a_kill_closes_every_market(rig: Rig) -> None:
+    assert (await rig.give(_take(5))).status is _DONE
+    assert (await rig.give(_take(0.01, Direction.REVERSE, market="BTC-PERP"))).status is _DONE
+    result = await rig.give(Kill(flatten=True))
+    assert result.status is _DONE
+    assert {part.market for part in result.parts} == {"SOL-PERP", "SOL", "BTC-PERP", "wBTC"}
+    assert (rig.legs(), rig.legs("BTC-PERP")) == ((0, 0), (0, 0))
+    await rig.check()
+
+
+@case(17, Capability.TWO_MARKETS, Capability.PAUSE)
+async def a_paused_market_does_not_stop_the_other(rig: Rig) -> None:
+    assert (await rig.give(_take(5))).status is _DONE
+    await rig.pause("funding is being repaired")
+    assert (await rig.give(_take(0.01, market="BTC-PERP"))).status is _DONE
+    result = await rig.give(Kill(flatten=True))
+    assert (result.status, result.code) == (_PARTLY, "VENUE_PAUSED")
+    assert {part.market: part.open for part in result.parts} == {"BTC-PERP": 0, "wBTC": 0, "SOL-PERP": 5, "SOL": -5}
+    assert (rig.legs(), rig.legs("BTC-PERP")) == ((5, -5), (0, 0))
     await rig.check()

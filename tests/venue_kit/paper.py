@@ -8,12 +8,13 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
-from engine_harness import SOL, World, world
+from engine_harness import BOTH, SOL, World, world
 
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.snapshot import Snapshot
-from deltatui.venues.paper.settings import PaperFaults
+from deltatui.venues.paper.settings import MARKETS, PaperFaults
+from venue_kit.cases import Case
 from venue_kit.rig import Capability
 
 _LIMITS = GateLimits(max_leverage=10.0, min_health_after=0, min_liq_distance_pct=0)
@@ -33,8 +34,9 @@ class PaperRig:
         return self._world
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[PaperRig]:
-        async with world(limits=_LIMITS) as w:
+    async def opened(self, case: Case) -> AsyncIterator[PaperRig]:
+        markets = {"markets": BOTH} if Capability.TWO_MARKETS in case.needs else {}
+        async with world(limits=_LIMITS, **markets) as w:
             self._world = w
             yield self
 
@@ -47,17 +49,17 @@ class PaperRig:
     async def wait(self, operator_s: float) -> None:
         self._w.wait(operator_s)
         await self._w.engine.tick()
-        await self._w.engine.step()
+        await self._w.step()
 
     async def restart(self) -> None:
         await self._w.restart()
 
     def snapshot(self) -> Snapshot:
-        return self._w.snapshot()
+        return self._w.snapshot().snapshot
 
-    def legs(self) -> tuple[float, float]:
-        account = self._w.venue._account
-        return float(account.spot), account.perp.base_1e9 / SOL
+    def legs(self, market: str = "SOL-PERP") -> tuple[float, float]:
+        spots = self._w.venue._account.spots
+        return float(spots[MARKETS[market].base_symbol]), self._w.venue.perp_1e9(market) / SOL
 
     async def check(self) -> None:
         await self._w.check()
@@ -95,10 +97,10 @@ class PaperRig:
 
     async def trade_elsewhere(self, instrument: str, base: Decimal, price: Decimal) -> None:
         await self._w.venue.fill_from_elsewhere(instrument, int(base * SOL), price)
-        await self._w.engine.step()
+        await self._w.step()
 
-    def pause(self, reason: str) -> None:
-        self._w.venue.pause(reason)
+    async def pause(self, reason: str) -> None:
+        await self._w.change(paused=reason)
 
-    def unpause(self) -> None:
-        self._w.venue.unpause()
+    async def unpause(self) -> None:
+        await self._w.change(paused="")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from venue_kit.cases import Case
 
 
 class Capability(StrEnum):
@@ -19,6 +22,7 @@ class Capability(StrEnum):
     LOST_REPLIES = "a request or its reply can be lost"
     LIQUIDATION = "the venue closes an account that has no margin left"
     PAUSE = "the venue can take no orders for a while"
+    TWO_MARKETS = "the account can hold hedges of SOL-PERP (by SOL) and of BTC-PERP (by wBTC) side by side"
 
 
 class Rig(Protocol):
@@ -30,8 +34,9 @@ class Rig(Protocol):
     name: str
     capabilities: frozenset[Capability]
 
-    def opened(self) -> AbstractAsyncContextManager[Rig]:
-        """A world of its own for one case."""
+    def opened(self, case: Case) -> AbstractAsyncContextManager[Rig]:
+        """A world of its own for one case: the engine carries SOL-PERP, and BTC-PERP at 100,000 too where the case
+        needs two markets."""
 
     async def give(self, command: AnyCommand) -> CommandResult:
         """A command, confirmed where it asks, forced where only profitability refuses."""
@@ -47,8 +52,8 @@ class Rig(Protocol):
 
     def snapshot(self) -> Snapshot: ...
 
-    def legs(self) -> tuple[float, float]:
-        """(spot, perp) as the venue itself has them now, in SOL, whatever it tells."""
+    def legs(self, market: str = "SOL-PERP") -> tuple[float, float]:
+        """(spot, perp) as the venue itself has them now, in base units, whatever it tells."""
 
     async def check(self) -> None:
         """Raise AssertionError unless ledger and venue agree and every operation has one outcome, the same for both."""
@@ -70,6 +75,7 @@ class Rig(Protocol):
 
     async def trade_elsewhere(self, instrument: str, base: Decimal, price: Decimal) -> None: ...
 
-    def pause(self, reason: str) -> None: ...
+    async def pause(self, reason: str) -> None:
+        """Of SOL-PERP."""
 
-    def unpause(self) -> None: ...
+    async def unpause(self) -> None: ...
