@@ -413,27 +413,21 @@ async def _result(
     account = _known(core.world.account())
     entries = await store.ledger()
     books = core.accountant.books
-    totals = _totals(entries)
+    by_instrument = _totals(entries)
+    totals = _sum_of(by_instrument.values())
     marks = core.world.marks(account)
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     trading = totals[FlowKind.TRADING_PNL] + unrealized
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
     ledger_equity = books.opening_equity + sum(totals.values()) + unrealized
     markets = {
-        symbol: _market_result(core.hedges[symbol], tape, entries, core, marks, course)
+        symbol: _market_result(core.hedges[symbol], tape, by_instrument, core, marks, course)
         for symbol, tape in tapes.items()
     }
     weights = {
         symbol: core.hedges[symbol].size_1e9 * float(tape.records[0].oracle_twap) for symbol, tape in tapes.items()
     }
-    quote_interest = sum(
-        (
-            each.amount
-            for each in entries
-            if each.kind == FlowKind.INTEREST and each.instrument == core.venue.quote_symbol
-        ),
-        Decimal(0),
-    )
+    quote_interest = by_instrument.get(core.venue.quote_symbol, _NOTHING)[FlowKind.INTEREST]
     only = next(iter(markets.values())) if len(markets) == 1 else None
     return BacktestResult(
         tape="+".join(tape.name for tape in tapes.values()),
@@ -468,10 +462,15 @@ async def _result(
 
 
 def _market_result(
-    hedge: Hedge, tape: Tape, entries: Iterable[LedgerEntry], core: Core, marks: Mapping[str, Decimal], course: _Course
+    hedge: Hedge,
+    tape: Tape,
+    totals_of: Mapping[str, _Totals],
+    core: Core,
+    marks: Mapping[str, Decimal],
+    course: _Course,
 ) -> MarketResult:
     ours = (hedge.symbol, hedge.spec.base_symbol)
-    totals = _totals(entry for entry in entries if entry.instrument in ours)
+    totals = _sum_of(totals_of.get(each, _NOTHING) for each in ours)
     holdings = core.accountant.books.holdings
     unrealized = sum((holdings[each].unrealized(marks[each]) for each in ours if each in holdings), Decimal(0))
     fees = totals[FlowKind.FEE] + totals[FlowKind.TIP] + totals[FlowKind.GAS]
@@ -505,11 +504,27 @@ def _mean_short_apr_pct(tape: Tape) -> float:
     return fraction_to_apr_pct(sum(fractions) / len(fractions))
 
 
-def _totals(entries: Iterable[LedgerEntry]) -> dict[FlowKind, Decimal]:
-    totals = dict.fromkeys(FlowKind, Decimal(0))
+_Totals = Mapping[FlowKind, Decimal]
+_NOTHING: _Totals = dict.fromkeys(FlowKind, Decimal(0))
+
+
+def _totals(entries: Iterable[LedgerEntry]) -> dict[str, _Totals]:
+    """By instrument and kind."""
+    totals: dict[str, dict[FlowKind, Decimal]] = {}
     for entry in entries:
-        totals[entry.kind] += entry.amount
-    return totals
+        of = totals.get(entry.instrument)
+        if of is None:
+            of = totals[entry.instrument] = dict(_NOTHING)
+        of[entry.kind] += entry.amount
+    return dict(totals)
+
+
+def _sum_of(parts: Iterable[_Totals]) -> dict[FlowKind, Decimal]:
+    total = dict(_NOTHING)
+    for part in parts:
+        for kind, amount in part.items():
+            total[kind] += amount
+    return total
 
 
 def result_hash(entries: Iterable[LedgerEntry]) -> str:

@@ -234,24 +234,23 @@ class CarryState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``target`` is the stance to hold from now on. ``said`` is why, where the estimates alone do not say it."""
+    """``target`` is the stance to hold from now on. ``judged`` is the estimate of what is held, or of the better
+    direction where nothing is; None while too few records are known. ``said`` is why, where that alone does not say
+    it."""
 
     target: Stance
-    said: str = msgspec.field(name="sentence")
-    carry: CarryEstimate | None
-    reverse: CarryEstimate | None
+    judged: CarryEstimate | None = None
+    said: str = ""
 
     @property
     def sentence(self) -> str:
         """Why, for the screen and the log."""
-        carry, reverse = self.carry, self.reverse
-        if self.said or carry is None or reverse is None:
+        judged = self.judged
+        if self.said or judged is None:
             return self.said
         if self.target == Stance.FLAT:
-            best = better(carry, reverse)
-            return f"FLAT is better: {best.stance} {best.reason}"
-        held = carry if self.target == Stance.CARRY else reverse
-        return f"stay {held.stance}: {held.reason}"
+            return f"FLAT is better: {judged.stance} {judged.reason}"
+        return f"stay {judged.stance}: {judged.reason}"
 
 
 def better(carry: CarryEstimate, reverse: CarryEstimate) -> CarryEstimate:
@@ -276,46 +275,41 @@ def decide(
     state: CarryState, window: FundingWindow, cost: RoundTrip, settings: CarrySettings
 ) -> tuple[CarryState, Decision]:
     """Take one new funding record into account. Call once per record, after it was added to ``window``."""
+    if state.held != Stance.FLAT:
+        held = estimate(state.held, window, cost, settings)
+        return _too_few(state, window, settings) if held is None else _decide_exit(state, window, held, settings)
     carry = estimate(Stance.CARRY, window, cost, settings)
     reverse = estimate(Stance.REVERSE, window, cost, settings)
     if carry is None or reverse is None:
-        sentence = f"too few funding records yet ({window.count} of {settings.min_records})"
-        return state, Decision(state.held, sentence, carry, reverse)
-    if state.held == Stance.FLAT:
-        return _decide_entry(state, carry, reverse, settings)
-    return _decide_exit(state, window, cost, settings, carry, reverse)
+        return _too_few(state, window, settings)
+    return _decide_entry(state, better(carry, reverse), settings)
 
 
-def _decide_entry(
-    state: CarryState, carry: CarryEstimate, reverse: CarryEstimate, settings: CarrySettings
-) -> tuple[CarryState, Decision]:
-    best = better(carry, reverse)
+def _too_few(state: CarryState, window: FundingWindow, settings: CarrySettings) -> tuple[CarryState, Decision]:
+    sentence = f"too few funding records yet ({window.count} of {settings.min_records})"
+    return state, Decision(state.held, None, sentence)
+
+
+def _decide_entry(state: CarryState, best: CarryEstimate, settings: CarrySettings) -> tuple[CarryState, Decision]:
     setbacks, rested = state.setbacks, state.rested + 1
     if setbacks and rested >= _FORGET_RECORDS:
         setbacks, rested = setbacks - 1, 0
     if not best.allowed:
-        return CarryState(setbacks=setbacks, rested=rested), Decision(Stance.FLAT, "", carry, reverse)
+        return CarryState(setbacks=setbacks, rested=rested), Decision(Stance.FLAT, best)
     streak = state.streak + 1 if state.candidate is best.stance else 1
     state = CarryState(candidate=best.stance, streak=streak, setbacks=setbacks, rested=rested)
     wanted = settings.confirm_records << setbacks
     if streak < wanted:
         sentence = f"{best.stance} looks good for {streak} of {wanted} records: {best.reason}"
-        return state, Decision(Stance.FLAT, sentence, carry, reverse)
-    return state, Decision(best.stance, f"{best.stance} pays: {best.reason}", carry, reverse)
+        return state, Decision(Stance.FLAT, best, sentence)
+    return state, Decision(best.stance, best, f"{best.stance} pays: {best.reason}")
 
 
 def _decide_exit(
-    state: CarryState,
-    window: FundingWindow,
-    cost: RoundTrip,
-    settings: CarrySettings,
-    carry: CarryEstimate,
-    reverse: CarryEstimate,
+    state: CarryState, window: FundingWindow, held: CarryEstimate, settings: CarrySettings
 ) -> tuple[CarryState, Decision]:
-    held = carry if state.held == Stance.CARRY else reverse
-    total = max(cost.total, settings.least_round_trip)
-    latest = window.latest
-    assert latest is not None  # noqa: S101  estimate() was not None
+    total, latest = held.costs, window.latest
+    assert latest is not None  # noqa: S101  there is an estimate
     earned = (side_fraction(state.held, latest) + hedge_yield(state.held, settings)) * window.interval_h
     bleed = max(0.0, state.bleed - earned)
     forecast_loss = -max(held.net, held.net_by_average) * settings.horizon_h
@@ -332,8 +326,7 @@ def _decide_exit(
         sentence = (
             f"leave {held.stance}: it lost {bleed * 1e4:.1f} bp since its best, leaving costs {total * 1e4:.1f} bp"
         )
-        return state, Decision(Stance.FLAT, sentence, carry, reverse)
+        return state, Decision(Stance.FLAT, held, sentence)
     if streak >= settings.confirm_records:
-        sentence = f"leave {held.stance}: {held.reason}"
-        return state, Decision(Stance.FLAT, sentence, carry, reverse)
-    return state, Decision(held.stance, "", carry, reverse)
+        return state, Decision(Stance.FLAT, held, f"leave {held.stance}: {held.reason}")
+    return state, Decision(held.stance, held)

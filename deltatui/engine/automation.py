@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 
 from deltatui.domain.allocation import Prospect, Rivalry, ranked, worth_leaving
-from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.carry import Stance
 from deltatui.domain.command import CommandResult, Direction, Leave, Rebalance, ResultStatus, Settle, Take
 from deltatui.domain.event import Level
 from deltatui.domain.gates import CAPITAL_CODES, blocking
@@ -191,10 +191,9 @@ class Automation:
         if notional is None:
             return None
         stance = hedge.held if hedge.held != Stance.FLAT else hedge.target
-        estimate: CarryEstimate | None = None
-        if decision is not None:
-            estimate = decision.carry if stance == Stance.CARRY else decision.reverse
-        return Prospect(hedge.symbol, notional, 0.0 if estimate is None else estimate.net, hedge.round_trip().total)
+        judged = None if decision is None else decision.judged
+        net = judged.net if judged is not None and judged.stance == stance else 0.0
+        return Prospect(hedge.symbol, notional, net, hedge.round_trip().total)
 
     async def _take(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether it was refused for want of capital: by a limit, or by a gate that more capital would have passed."""

@@ -60,7 +60,7 @@ class Hedge:
         self._changed = changed
         self._newest_record_s: int | None = None
         self._kept_records: Sequence[FundingRecord] = ()
-        self._correction: tuple[tuple[Facts, HedgeMemory, int, float], tuple[Exposure, RebalancePlan]] | None = None
+        self._correction: tuple[tuple[int, int, int, int, int, float], tuple[Exposure, RebalancePlan]] | None = None
         self._round_trip: tuple[CostModel, int, bool, RoundTrip] | None = None
 
     # What is known
@@ -175,7 +175,7 @@ class Hedge:
         """Decide to stand aside until the next record decides anew."""
         decision = self.memory.decision
         if decision is not None:
-            flat = Decision(Stance.FLAT, sentence, decision.carry, decision.reverse)
+            flat = Decision(Stance.FLAT, decision.judged, sentence)
             self.remember(decision=flat, carry=CarryState(setbacks=self.memory.carry.setbacks))
 
     # Delta
@@ -235,15 +235,21 @@ class Hedge:
 
     def correction(self, facts: Facts) -> tuple[Exposure, RebalancePlan]:
         """The hedge's own exposure and what automation would do about it."""
-        # Asked several times a fact; nothing else goes into it.
-        key = (facts, self.memory, self._accountant.books.cursor, self._clock.market_s())
-        known = self._correction
-        if known is None or known[0][0] is not facts or known[0][1] is not self.memory or known[0][2:] != key[2:]:
-            exposure = self._exposure(self.hedge_spot_1e9(facts), facts)
-            cooldown_s = self.cooldown_remaining_s()
+        perp, cooldown_s = facts.perp, self.cooldown_remaining_s()
+        # Asked several times a fact, and the same as long as nothing of it has changed.
+        key = (
+            self.hedge_spot_1e9(facts),
+            perp.base_1e9,
+            perp.open_bids_1e9,
+            perp.open_asks_1e9,
+            facts.market.spec.step_base_1e9,
+            cooldown_s,
+        )
+        if self._correction is None or self._correction[0] != key:
+            exposure = self._exposure(key[0], facts)
             plan = plan_rebalance(exposure, self.settings.rebalance, cooldown_remaining_s=cooldown_s)
-            known = self._correction = key, (exposure, plan)
-        return known[1]
+            self._correction = key, (exposure, plan)
+        return self._correction[1]
 
     # Keeping
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from deltatui.domain.carry import CarryState, Decision
+from deltatui.domain.carry import CarryState, Decision, Stance
 from deltatui.domain.errors import CriticalError
 from deltatui.domain.health import LossState
 from deltatui.engine.memory import AccountMemory, HedgeCheck, HedgeMemory
@@ -63,11 +63,20 @@ class _Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pledged_1e9: int = 0
 
 
+class _OldDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to schema 2 both directions' estimates were kept; the next record makes new ones."""
+
+    target: Stance
+    sentence: str
+    carry: msgspec.Raw
+    reverse: msgspec.Raw
+
+
 class _Carry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Blob ``carry`` up to schema 2."""
 
     state: CarryState
-    decision: Decision | None
+    decision: _OldDecision | None
 
 
 def read_kept(state: Mapping[str, bytes]) -> Kept:
@@ -105,7 +114,7 @@ def _of_one_market(state: Mapping[str, bytes], books: bytes | None) -> Kept:
     carry = _read("carry", state["carry"], _Carry) if state.get("carry") else _Carry(CarryState(), None)
     hedge = HedgeMemory(
         carry=carry.state,
-        decision=carry.decision,
+        decision=None if carry.decision is None else Decision(carry.decision.target, None, carry.decision.sentence),
         held_by=flags.held_by,
         held_since_s=flags.held_since_s,
         last_rebalance_s=flags.last_rebalance_s,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from deltatui.domain import audit
-from deltatui.domain.carry import CarryEstimate, Decision, Stance
+from deltatui.domain.carry import Decision
 from deltatui.domain.costs import RoundTrip
 from deltatui.domain.delta import Exposure, RebalancePlan
 from deltatui.domain.event import Event
@@ -53,7 +53,7 @@ class Teller:
         self, decision: Decision, cost: RoundTrip, notional: float, horizon_h: float, latest: float, market: MarketState
     ) -> None:
         """``latest`` is the newest hourly fraction. Judged is the stance that is held or would be best."""
-        estimate = _judged(decision)
+        estimate = decision.judged
         revenue = None if estimate is None else estimate.net * horizon_h * notional
         costs = cost.total * notional
         self._log(
@@ -130,11 +130,3 @@ class Teller:
                     operation_id=operation.id,
                 )
             )
-
-
-def _judged(decision: Decision) -> CarryEstimate | None:
-    if decision.carry is None or decision.reverse is None:
-        return None
-    if decision.target == Stance.FLAT:
-        return max(decision.carry, decision.reverse, key=lambda estimate: estimate.net)
-    return decision.carry if decision.target == Stance.CARRY else decision.reverse
