@@ -91,8 +91,8 @@ def book_with(book: MarginBook, spec: MarketSpec | None, transfer: Transfer) -> 
 
 def whole_units(spec: MarketSpec | None, transfer: Transfer) -> Decimal:
     """The amount that moves, unsigned, in units of its asset."""
-    amount = abs(Decimal(transfer.amount))
-    return amount / (QUOTE_PRECISION if spec is None else 10**spec.base_decimals)
+    precision: int = QUOTE_PRECISION if spec is None else 10**spec.base_decimals
+    return abs(Decimal(transfer.amount)) / precision
 
 
 def take_sizes(spec: MarketSpec, source: SpotSource) -> tuple[int, int]:

@@ -138,8 +138,9 @@ def test_a_reduction_keeps_the_entry_price_and_its_share_of_it(size: int, part: 
         await x.tried(perp(sign * size * 10_000_000))
         await x.price(Decimal(200), after_s=1)
         await x.tried(perp(-sign * part * 10_000_000, reduce_only=True))
-        assert x.perp().entry is not None
-        assert abs(x.perp().entry - PRICE) < Decimal("1e-12")
+        entry = x.perp().entry
+        assert entry is not None
+        assert abs(entry - PRICE) < Decimal("1e-12")
         # Turned round it has the price of the day.
         await x.tried(perp(-sign * (size - part + 1) * 10_000_000))
         assert x.perp().entry == 200
@@ -383,7 +384,9 @@ def test_without_a_price_nothing_is_known_and_nothing_trades() -> None:
         await venue.take(Prices("BTC-PERP", "test", 1.0, BTC_PRICE, BTC_PRICE))
         account = venue.account()
         assert account is not None
-        assert (account.equity, account.perps, account.spots) == (1000, {}, {})
+        assert account.equity == 1000
+        assert not account.perps
+        assert not account.spots
         with pytest.raises(ValidationError, match="MarketNotActive: the paper exchange has no price of SOL-PERP yet"):
             await venue.simulate(await venue.build(operation))
         await database.close()

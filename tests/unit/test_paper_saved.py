@@ -307,6 +307,6 @@ async def test_steps_are_saved_together_and_operations_at_once() -> None:
         tables = PaperTables(x.database)
         for hour, saved in enumerate((1, 1, 4, 4), 1):
             await x.record(record_of(START_S + 3600 * hour, "2"))
-            assert (await tables.load()).last_sequence == saved  # type: ignore[attr-defined]
+            assert (await tables.load()).last_sequence == saved
         await x.do(order("BTC-PERP", -BTC // 10), market="BTC-PERP")
         assert len(await tables.events_after(0)) == 6

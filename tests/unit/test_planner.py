@@ -10,7 +10,7 @@ from account_reports import facts_of, report
 from engine_harness import PRICE, SOL, USD
 
 from deltatui.domain.account import OraclePrice, PerpMarket, PerpPosition, SpotMarket, SpotPosition, UserAccount
-from deltatui.domain.carry import CarryEstimate, Stance
+from deltatui.domain.carry import CarryEstimate, CarryRule, Stance
 from deltatui.domain.command import Direction, SpotSource
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel
 from deltatui.domain.errors import ValidationError
@@ -333,7 +333,7 @@ def test_an_asset_with_fewer_decimals_moves_by_its_own_units() -> None:
     bought = planner.take(facts, margin_book, SOL // 2, Direction.CARRY)
     assert bought.after.summary.net_value_1e6 == before
     moved = planner.transfer(facts, margin_book, Transfer("wBTC", -25_000_000))
-    assert (moved.size, moved.notional, moved.spot_after_1e9) == (Decimal("0.25"), 25_000, SOL * 3 // 4)
+    assert (moved.size, moved.notional, moved.spot_after_1e9) == (Decimal("0.25"), Decimal(25_000), SOL * 3 // 4)
     assert moved.after.summary.net_value_1e6 - before == -25_000 * USD
 
 
@@ -364,6 +364,6 @@ def test_stance_of(perp: int, stance: Stance) -> None:
 def test_what_forcing_costs() -> None:
     state = account()
     plan = PLANNER.take(state, book(state), 2 * SOL, Direction.CARRY)
-    bad = CarryEstimate(Stance.CARRY, -1e-5, -1e-5, -1e-5, None, False, "pays")
+    bad = CarryEstimate(Stance.CARRY, -1e-5, -1e-5, -1e-5, None, CarryRule.NEGATIVE)
     assert loss_if_forced(plan, bad, 0.0025, 168.0) == pytest.approx(300 * (0.0025 + 0.00168))
     assert loss_if_forced(plan, None, 0.0025, 168.0) is None
