@@ -91,8 +91,8 @@ def book_with(book: MarginBook, spec: MarketSpec | None, transfer: Transfer) -> 
 
 def whole_units(spec: MarketSpec | None, transfer: Transfer) -> Decimal:
     """The amount that moves, unsigned, in units of its asset."""
-    amount = abs(Decimal(transfer.amount))
-    return amount / (QUOTE_PRECISION if spec is None else Decimal(10) ** spec.base_decimals)
+    precision: int = QUOTE_PRECISION if spec is None else 10**spec.base_decimals
+    return abs(Decimal(transfer.amount)) / precision
 
 
 def take_sizes(spec: MarketSpec, source: SpotSource) -> tuple[int, int]:
@@ -179,9 +179,7 @@ class Planner:
         closing = closing_part(facts.spot.base_1e9, spot)
         if closing:
             legs.append(self._spot_leg(facts.market, closing, reduce_only=True, kill=kill, reduces=True))
-        # What the spot market would not take as an order stays as it is.
-        rest = floor_to_step(spot - closing, spec.spot_step_1e9)
-        rest = rest if abs(rest) >= spec.spot_min_1e9 else 0
+        rest = spot - closing
         if rest and not legs:
             legs.append(self._spot_leg(facts.market, rest, kill=kill, reduces=True))
             rest = 0

@@ -164,7 +164,7 @@ async def _play(s: Scene, fault: str, phase: str) -> Told:
 
     def on_journal(state: str) -> None:
         if state == "SIGNED":
-            strike.signature = s.engine._trader._executor.signature
+            strike.signature = list(s.engine._trader._executor._signatures.values())[-1]
         wanted = {"signed": "SIGNED", "unresolved": "UNRESOLVED", "before sign": "SIMULATED" if dies else ""}
         if state == wanted.get(phase):
             hit()

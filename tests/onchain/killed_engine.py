@@ -31,6 +31,8 @@ from deltatui.chain.rpc import EndpointConfig  # noqa: E402
 from deltatui.chain.signer import Secret, SeedSigner  # noqa: E402
 from deltatui.doctor import WallClock  # noqa: E402
 from deltatui.domain.command import Deposit  # noqa: E402
+from deltatui.domain.facts import Prices  # noqa: E402
+from deltatui.domain.principal import OPERATOR  # noqa: E402
 from deltatui.engine.engine import Engine  # noqa: E402
 from deltatui.engine.supervisor import Supervisor  # noqa: E402
 from deltatui.store.database import Database, Durability  # noqa: E402
@@ -67,18 +69,20 @@ async def main(path: str, rpc: str, jito_url: str, where: str, intent: str) -> N
     jito = Jito(JitoConfig(url=jito_url, tip_floor_url=f"{jito_url}/api/v1/bundles/tip_floor"), clock, transport, log)
     sender = HookedSender(pool, SeedSigner(Secret(bytes(ALICE.keypair)[:32])), clock, log, jito=jito)
     sender.on_sent = die if where == "sent" else lambda: None
-    venue = TransferVenue(SOL_PERP, PaperSettings(), PaperTables(database), clock, "transfers")
-    if await venue.open(Decimal(3000), Decimal(1000), Decimal(100)) is None:
-        await venue.on_price(clock.market_s(), Decimal(150), Decimal(150), interpolated=False)
+    venue = TransferVenue([SOL_PERP], PaperSettings(), PaperTables(database), clock, "transfers")
+    prices = Prices(SOL_PERP.symbol, "test", clock.market_s(), Decimal(150), Decimal(150))
+    if await venue.open(Decimal(3000), Decimal(1000), {"SOL": Decimal(100)}) is None:
+        await venue.take(prices)
     link = PoolLink(pool, clock)
     engine = Engine(engine_settings(mode="paper"), clock, venue, sender, EngineStore(database), log=log, link=link)
+    engine.core.world.take(prices)
     supervisor = Supervisor(clock, log, lambda name, error: engine.core.halt(error.sentence))
     supervisor.start("pool", lambda: pool.watch(1.0))
     await clock.sleep(0.3)
     await sender.warm_up()
     await engine.start()
     if intent:
-        await engine.submit(Deposit(intent_id=intent, asset="SOL", amount=AMOUNT))
+        await engine.submit(Deposit(intent_id=intent, asset="SOL", amount=AMOUNT), OPERATOR)
     while engine.core.unresolved:
         await engine.tick()
         await clock.sleep(0.2)

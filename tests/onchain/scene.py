@@ -37,7 +37,9 @@ from deltatui.chain.ws import Subscriptions
 from deltatui.domain.command import CommandResult, Deposit
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event
+from deltatui.domain.facts import Prices
 from deltatui.domain.operation import JournalRecord, Operation, OperationState
+from deltatui.domain.principal import OPERATOR
 from deltatui.engine.engine import Engine
 from deltatui.engine.supervisor import Supervisor
 from deltatui.ports import Signed, Unsigned
@@ -223,7 +225,7 @@ class Scene:
         self.sender.on_sent = lambda: self.on_sent()
         self.store = EngineStore(self.database)
         tables = PaperTables(self.database)
-        self.venue = TransferVenue(SOL_PERP, PaperSettings(), tables, self.clock, "transfers")
+        self.venue = TransferVenue([SOL_PERP], PaperSettings(), tables, self.clock, "transfers")
         self.link = PoolLink(self.pool, self.clock, [self._sync])
         self.engine = Engine(
             engine_settings(mode="paper"), self.clock, self.venue, self.sender, self.store,
@@ -238,8 +240,10 @@ class Scene:
 
     async def start(self) -> None:
         self._build()
-        if await self.venue.open(Decimal(3000), Decimal(1000), Decimal(100)) is None:
-            await self.venue.on_price(self.clock.market_s(), Decimal(150), Decimal(150), interpolated=False)
+        prices = Prices(SOL_PERP.symbol, "test", self.clock.market_s(), Decimal(150), Decimal(150))
+        if await self.venue.open(Decimal(3000), Decimal(1000), {"SOL": Decimal(100)}) is None:
+            await self.venue.take(prices)
+        self.engine.core.world.take(prices)
         recovery = self.engine.recovery
         assert recovery is not None
         self.supervisor.start("pool", self.pool.watch)
@@ -280,7 +284,7 @@ class Scene:
             self.on_journal(name.removeprefix("journal "))
 
     async def deposit(self, intent: str) -> CommandResult:
-        return await self.engine.submit(Deposit(intent_id=intent, asset="SOL", amount=AMOUNT))
+        return await self.engine.submit(Deposit(intent_id=intent, asset="SOL", amount=AMOUNT), OPERATOR)
 
     @property
     def state(self) -> str:

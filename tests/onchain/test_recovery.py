@@ -14,10 +14,11 @@ from node.faults import Rule
 from scene import Scene, scene
 
 from deltatui.chain.pool import Pool
-from deltatui.domain.command import Kill, Pause, ResultStatus, Resume, Settle, Withdraw
+from deltatui.domain.command import Confirm, Kill, Pause, ResultStatus, Resume, Settle, Withdraw
 from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.operation import OperationState
+from deltatui.domain.principal import OPERATOR
 
 FAST = settings(max_examples=100, deadline=None, database=None)
 
@@ -55,11 +56,11 @@ def test_after_a_minute_the_alert_names_the_signature_and_the_loop_goes_on() -> 
         # Asking takes the sender five seconds, and nobody waits for that.
         began = asyncio.get_running_loop().time()
         await s.engine.tick()
-        assert (await s.engine.submit(Pause())).status is ResultStatus.DONE
-        assert (await s.engine.submit(Resume())).status is ResultStatus.DONE
+        assert (await s.engine.submit(Pause(), OPERATOR)).status is ResultStatus.DONE
+        assert (await s.engine.submit(Resume(), OPERATOR)).status is ResultStatus.DONE
         assert asyncio.get_running_loop().time() - began < 0.1
         # New risk has to wait, and so has a withdrawal: its health would be judged by balances that may change.
-        withdrawal = await s.engine.submit(Withdraw(asset="USDC", amount=1_000_000))
+        withdrawal = await s.engine.submit(Withdraw(asset="USDC", amount=1_000_000), OPERATOR)
         assert (withdrawal.status, withdrawal.code) == (ResultStatus.REJECTED, "UNRESOLVED_OPEN")
         await s.until(lambda: key not in alerts or open_operation.signature in alerts[key].message, 60)
         assert alerts[key].level is Level.ERROR
@@ -108,7 +109,7 @@ def test_a_kill_while_recovering_stays_and_the_connection_comes_back_all_the_sam
     async def tell(s: Scene) -> None:
         rules = cut(s)
         await s.until(lambda: s.state == "RECOVERING", 40)
-        await s.engine.submit(Kill(reason="test"))
+        await s.engine.submit(Kill(reason="test"), OPERATOR)
         assert s.state == "HALTED"
         mend(rules)
         await s.until(lambda: "recovered" in kinds(s), 30)
@@ -121,11 +122,14 @@ def test_a_kill_while_recovering_stays_and_the_connection_comes_back_all_the_sam
 
 def test_a_connection_lost_while_halted_comes_back_before_trading_resumes() -> None:
     async def tell(s: Scene) -> None:
-        await s.engine.submit(Kill(reason="test"))
+        await s.engine.submit(Kill(reason="test"), OPERATOR)
         rules = cut(s)
         await s.until(lambda: "link" in s.engine.core.board.alerts, 40)
         assert s.state == "HALTED"
-        assert (await s.engine.submit(Resume())).code == "RECOVERING"
+        asked = await s.engine.submit(Resume(), OPERATOR)
+        assert asked.status is ResultStatus.NEEDS_CONFIRMATION
+        resumed = await s.engine.submit(Confirm(operation_id=asked.operation_id), OPERATOR)
+        assert resumed.code == "RECOVERING"
         assert s.state == "RECOVERING"
         assert (await s.deposit("a")).code == "NOT_ACCEPTED"
         mend(rules)
@@ -173,7 +177,7 @@ def test_a_settlement_that_waited_for_its_turn_is_refused_while_recovering() -> 
         s.node.faults.transactions(Late(110))
         asked = asyncio.create_task(s.deposit("a"))
         await asyncio.sleep(1.0)
-        waiting = asyncio.create_task(s.engine.submit(Settle(market="SOL-PERP")))
+        waiting = asyncio.create_task(s.engine.submit(Settle(market="SOL-PERP"), OPERATOR))
         rules = cut(s)
         await s.until(lambda: s.state == "RECOVERING", 40)
         assert (await asked).status is ResultStatus.UNRESOLVED

@@ -293,12 +293,11 @@ def test_a_short_dip_is_sat_out_and_a_long_one_is_left() -> None:
 def test_what_is_held_bleeds_by_the_hours_of_its_records() -> None:
     """At -50 % a year eight hours cost 4.6 bp and a round trip 25 bp: the sixth record has eaten it, of hourly ones the
     average turns first."""
-    left_after = {}
+    left_after: dict[float, int] = {}
     for interval_h in (1.0, 8.0):
         play = Play(DRIFT, CarrySettings(), interval_h)
         for _ in range(30):
             play.add(100)
-        assert play.held is Stance.CARRY
         earned, records = play.state.earned, 0
         while play.held is Stance.CARRY:
             play.add(-50)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltatui.domain.carry import CarryEstimate, CarryRule, CarryRule, Stance
+from deltatui.domain.carry import CarryEstimate, CarryRule, Stance
 from deltatui.domain.gates import (
     CODES,
     GateFacts,
@@ -212,7 +212,9 @@ bad_numbers = st.one_of(st.none(), st.floats(allow_nan=False))
         GateFacts,
         increases_risk=st.just(False),
         rate_problem=st.sampled_from(["", "too many"]),
-        carry=st.sampled_from([None, PAYS, msgspec.structs.replace(PAYS, refused_by=CarryRule.NEGATIVE, break_even_h=None)]),
+        carry=st.sampled_from(
+            [None, PAYS, msgspec.structs.replace(PAYS, refused_by=CarryRule.NEGATIVE, break_even_h=None)]
+        ),
         leverage_after=bad_numbers,
         health_after=st.one_of(st.none(), st.integers(0, 100)),
         liq_distance_pct_after=bad_numbers,
@@ -281,11 +283,11 @@ def test_a_problem_in_words_blocks_with_its_words() -> None:
 
 def test_profitability() -> None:
     never = msgspec.structs.replace(
-        PAYS, refused_by=CarryRule.AVERAGE, net_by_average=-0.01 / 8760, costs=0.02 * 168 / 8760, horizon_h=168.0
+        PAYS, refused_by=CarryRule.AVERAGE, net_by_average=-0.01 / 8760, costs=0.02 / 8760 * 168
     )
     told = verdict("profitability", carry=never)
+    assert told.reason == never.reason == "only the newest record pays; the average is -1.0 % APR"
     assert (told.observed, told.limit) == ("-1.0 % APR", ">= +2.0 % APR, average alone")
-    assert told.reason == "only the newest record pays; the average is -1.0 % APR"
     assert not verdict("profitability", carry=never).allowed
     assert verdict("profitability", carry=None, carry_exempt="it corrects").reason == "it corrects"
     assert only_profitability_blocks(judge(facts(carry=never), PAPER, {}))

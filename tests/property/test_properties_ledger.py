@@ -192,7 +192,7 @@ class Life:
         self.done(change)
         account = self.account
         assert not any(perp.base_1e9 or perp.quote for perp in account.perps.values())
-        assert min(*account.spots.values(), account.quote, self.equity, 0) >= 0
+        assert all(amount >= 0 for amount in (*account.spots.values(), account.quote, self.equity))
 
 
 rate = st.decimals(-1, 1, places=9)

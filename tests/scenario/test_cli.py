@@ -332,7 +332,7 @@ def test_the_real_process_says_one_sentence(home: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "deltatui: size -1 is too small; the least is 0.01 SOL [BAD_SIZE]\n"
+    assert done.stderr == "deltatui: size -1 is too small; the least is 0.1 SOL [BAD_SIZE]\n"
 
 
 @contextmanager

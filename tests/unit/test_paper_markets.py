@@ -123,12 +123,12 @@ async def test_each_hedge_stands_beside_the_other() -> None:
         await x.price(50_000, 50_100, market="BTC-PERP")
         await x.price(140, 139)
         assert x.perp("BTC-PERP").unsettled == 1000
-        assert (x.perp("BTC-PERP").mark, x.perp("BTC-PERP").entry) == (50_100, BTC_PRICE)
-        assert (x.perp().unsettled, x.perp().mark) == (50, 139)
+        assert (x.perp("BTC-PERP").mark, x.perp("BTC-PERP").entry) == (D(50_100), BTC_PRICE)
+        assert (x.perp().unsettled, x.perp().mark) == (D(50), D(139))
         assert x.account.equity == 100_000 - 10 + 5
         await x.do(market="BTC-PERP", kind=OperationKind.SETTLE)
         assert x.account.settled == x.perp("BTC-PERP").settled == 1000
-        assert (x.perp("BTC-PERP").unsettled, x.perp().unsettled) == (0, 50)
+        assert (x.perp("BTC-PERP").unsettled, x.perp().unsettled) == (D(0), D(50))
         # What is closed and settled is not held.
         await x.do(
             order("BTC-PERP", BTC // 10, reduce_only=True),
@@ -225,7 +225,7 @@ async def test_one_wbtc_counts_as_one() -> None:
         assert summary.net_value_1e6 == 160_000 * 10**6
         assert summary.collateral_maintenance_1e6 == (100_000 + 54_000) * 10**6
         deposit, fill = await x.venue.events_after(0)
-        assert (deposit.kind, deposit.amount, fill.base, fill.price) == (FlowKind.DEPOSIT, 60_000, 1, 60_000)
+        assert (deposit.kind, deposit.amount, fill.base, fill.price) == (FlowKind.DEPOSIT, D(60_000), D(1), D(60_000))
         assert await x.tried(kind=OperationKind.WITHDRAW, transfer=Transfer("wBTC", -1)) == ("LANDED", "")
         assert x.spot("wBTC").base_1e9 == BTC - 10
         too_much = Transfer("wBTC", 50_000_002)
@@ -375,7 +375,7 @@ async def test_a_listing_under_which_all_would_be_another_thing_changes_nothing(
     async with exchange(specs=BOTH) as x:
         before = dict(x.venue.markets())
         with pytest.raises(ValidationError, match=code):
-            await x.change("BTC-PERP", spec=msgspec.structs.replace(BTC_PERP, **changes), paused="maintenance")  # type: ignore[arg-type]
+            await x.change("BTC-PERP", spec=msgspec.structs.replace(BTC_PERP, **changes), paused="maintenance")
         assert x.venue.markets() == before
         assert await take(x, "BTC-PERP", BTC // 10) == ("LANDED", "")
 
@@ -440,11 +440,11 @@ async def test_funding_of_one_market_is_none_of_the_other() -> None:
         await take(x, "SOL-PERP", 5 * SOL)
         await take(x, "BTC-PERP", BTC // 10)
         await x.record(record_of(START_S + 3600, "2"))
-        assert (x.perp().unsettled, x.perp("BTC-PERP").unsettled) == (10, 0)
+        assert (x.perp().unsettled, x.perp("BTC-PERP").unsettled) == (D(10), D(0))
         await x.record(record_of(START_S + 3600, "-30", BTC_PRICE), "BTC-PERP")
-        assert (x.perp().unsettled, x.perp("BTC-PERP").unsettled) == (10, -3)
+        assert (x.perp().unsettled, x.perp("BTC-PERP").unsettled) == (D(10), D(-3))
         booked = [(e.instrument, e.amount, e.record) for e in await x.venue.events_after(0) if e.kind]
-        assert booked == [("SOL-PERP", 10, 1), ("BTC-PERP", -3, 1)]
+        assert booked == [("SOL-PERP", D(10), 1), ("BTC-PERP", D(-3), 1)]
 
 
 # Markets without a tape (R2.9)
@@ -455,7 +455,7 @@ async def test_a_position_elsewhere_is_worth_its_last_price_and_counts_in_margin
         await x.venue.fill_from_elsewhere("BTC-PERP", -BTC // 10, BTC_PRICE)
         await x.venue.fill_from_elsewhere("BTC-PERP", -BTC // 10, D(61_000))
         foreign = x.perp("BTC-PERP")
-        assert (foreign.base_1e9, foreign.entry, foreign.mark) == (-BTC // 5, 60_500, 61_000)
+        assert (foreign.base_1e9, foreign.entry, foreign.mark) == (-BTC // 5, D(60_500), D(61_000))
         assert x.account.equity == 10_000 - 100
         book = x.venue.margin_book()
         assert book is not None

@@ -333,7 +333,7 @@ def test_an_asset_with_fewer_decimals_moves_by_its_own_units() -> None:
     bought = planner.take(facts, margin_book, SOL // 2, Direction.CARRY)
     assert bought.after.summary.net_value_1e6 == before
     moved = planner.transfer(facts, margin_book, Transfer("wBTC", -25_000_000))
-    assert (moved.size, moved.notional, moved.spot_after_1e9) == (Decimal("0.25"), 25_000, SOL * 3 // 4)
+    assert (moved.size, moved.notional, moved.spot_after_1e9) == (Decimal("0.25"), Decimal(25_000), SOL * 3 // 4)
     assert moved.after.summary.net_value_1e6 - before == -25_000 * USD
 
 

@@ -23,9 +23,7 @@ SOL = 10**9
 
 
 def results(t: Tape, fees: Fees = Fees.DRIFT) -> dict[Policy, tuple[BacktestResult, list[EquityPoint]]]:
-    return {
-        policy: asyncio.run(run_backtest({"SOL-PERP": t}, wanted(policy, fees=fees))) for policy in Policy
-    }
+    return {policy: asyncio.run(run_backtest({"SOL-PERP": t}, wanted(policy, fees=fees))) for policy in Policy}
 
 
 def wanted(policy: Policy, **more: Any) -> BacktestSettings:
