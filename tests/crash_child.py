@@ -39,35 +39,40 @@ from deltatui.domain.command import (
     Take,
     Withdraw,
 )
+from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.market import FundingRecord
 from deltatui.domain.operation import JournalRecord, Operation
+from deltatui.domain.principal import OPERATOR
 from deltatui.engine.engine import Engine
-from deltatui.engine.settings import EngineSettings
-from deltatui.ports import Outcome, Signed, Unsigned
+from deltatui.engine.loop import Loop
+from deltatui.engine.settings import EngineSettings, MarketSettings
+from deltatui.ports import NO_PERP, NO_SPOT, Outcome, Signed, Unsigned
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
-from deltatui.venues.paper.settings import SOL_PERP, PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import BTC_PERP, MARKETS, SOL_PERP, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
 T = TypeVar("T")
 
 FILE = "deltatui.sqlite"
-SIZE_1E9 = 5_000_000_000
+SIZES_1E9 = {SOL_PERP.symbol: 5_000_000_000, BTC_PERP.symbol: 10_000_000}
 OPENING = Decimal(3000)
 WALLET = Decimal(1000)
-PRICE = Decimal(150)
+PRICES = {SOL_PERP.symbol: Decimal(150), BTC_PERP.symbol: Decimal(100_000)}
 START_S = 1_700_000_000 // 3600 * 3600
 HANGS_S = 30
 
 
 class Job(msgspec.Struct, frozen=True):
-    """``kill_at`` counts the steps of ``phase`` from 1; 0 kills nobody. ``act`` false: only start and look."""
+    """``kill_at`` counts the steps of ``phase`` from 1, or those that begin with ``kill_on``; 0 kills nobody. ``act``
+    false: only start and look."""
 
     folder: str
     scenario: str
     kill_at: int = 0
+    kill_on: str = ""
     phase: Literal["recovery", "action"] = "action"
     prepare: bool = False
     act: bool = True
@@ -77,12 +82,22 @@ class OperationReport(msgspec.Struct, frozen=True):
     """``legs`` as ordered and ``fills`` as the exchange tells them: instrument and signed base in 1e9."""
 
     id: str
+    market: str
     kind: str
     parent_id: str
+    intent_id: str
     journal: list[str]
     legs: list[tuple[str, int]]
     fills: list[tuple[str, int]]
     receipts: int
+
+
+class HedgeReport(msgspec.Struct, frozen=True):
+    spot_1e9: int
+    perp_1e9: int
+    held_by: str
+    held_since_s: float | None
+    rebalanced: bool
 
 
 class State(msgspec.Struct, frozen=True):
@@ -93,17 +108,13 @@ class State(msgspec.Struct, frozen=True):
     operations: list[OperationReport]
     open_operations: int
     unknown_fills: int
-    spot_1e9: int
-    perp_1e9: int
+    hedges: dict[str, HedgeReport]
     wallet_quote: Decimal
     equity: Decimal
     ledger_gap: Decimal
     ledger_cursor: int
     events: int
-    held_by: str
-    held_since_s: float | None
     automation: bool
-    rebalanced: bool
     alerts: list[str]
 
 
@@ -134,12 +145,16 @@ class Fate:
         self._told = told
         self.phase = "recovery"
         self.steps: list[str] = []
+        self._counted = 0
 
     def step(self, name: str) -> None:
         if self.phase != self._job.phase:
             return
         self.steps.append(name)
-        if len(self.steps) == self._job.kill_at:
+        if not name.startswith(self._job.kill_on):
+            return
+        self._counted += 1
+        if self._counted == self._job.kill_at:
             os.write(self._told, msgspec.json.encode(Answer(0, killed_at=name)) + b"\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -215,21 +230,37 @@ class Session:
         self.results = results
 
     async def price(self) -> None:
-        await self.venue.on_price(self.clock.market_s(), PRICE, PRICE, interpolated=False)
-        await self.engine.step()
+        for symbol in self.engine.core.hedges:
+            await self._hear(_price(symbol, self.clock.market_s()))
 
     async def record(self, rate: str) -> None:
+        """Of every market; ``rate`` is that of SOL."""
         self.clock.advance_to(self.clock.market_s() + 3600)
-        paid, ts = Decimal(rate), int(self.clock.market_s())
-        await self.venue.on_record(FundingRecord(ts, paid, paid, paid, PRICE, PRICE, Decimal(0)))
-        await self.engine.step()
+        for symbol in self.engine.core.hedges:
+            await self._hear(Funding(symbol, "test", self.clock.market_s(), self._record(symbol, rate), priced=True))
+
+    def _record(self, symbol: str, rate: str) -> FundingRecord:
+        return _record(symbol, int(self.clock.market_s()), Decimal(rate) * PRICES[symbol] / PRICES[_MARKET])
+
+    async def _hear(self, fact: Fact) -> None:
+        await self.venue.take(fact)
+        await self.engine.take(fact)
+        await self.engine.automation.rest()
 
     async def ask(self, command: AnyCommand) -> None:
         """Send, confirm where that is asked for, and keep the code of the answer."""
-        result = await self.engine.submit(command)
+        result = await self.engine.submit(command, OPERATOR)
         if result.status is ResultStatus.NEEDS_CONFIRMATION:
-            result = await self.engine.submit(Confirm(operation_id=result.operation_id, force=True))
+            result = await self.engine.submit(Confirm(operation_id=result.operation_id, force=True), OPERATOR)
         self.results.append(result.code)
+
+
+def _price(symbol: str, market_s: float) -> Prices:
+    return Prices(symbol, "test", market_s, PRICES[symbol], PRICES[symbol])
+
+
+def _record(symbol: str, ts_s: int, rate: Decimal) -> FundingRecord:
+    return FundingRecord(ts_s, rate, rate, rate, PRICES[symbol], PRICES[symbol], Decimal(0))
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -241,6 +272,7 @@ class Scenario(msgspec.Struct, frozen=True):
     faults: PaperFaults = PaperFaults()
     hold: tuple[Stance, Stance] | None = None
     wallet_spot: Decimal = Decimal(0)
+    markets: tuple[str, ...] = (SOL_PERP.symbol,)
 
 
 async def _flat(session: Session) -> None:
@@ -251,6 +283,19 @@ async def _held(session: Session) -> None:
     """A position by hand, with more than a dollar of funding unsettled."""
     await session.record("0.1")
     await session.ask(_take("prepared"))
+    await session.record("0.5")
+
+
+async def _bitcoin_held(session: Session) -> None:
+    await session.record("0.1")
+    await session.ask(_take("prepared", _OTHER))
+    await session.record("0.5")
+
+
+async def _both_held(session: Session) -> None:
+    await session.record("0.1")
+    await session.ask(_take("prepared"))
+    await session.ask(_take("prepared too", _OTHER))
     await session.record("0.5")
 
 
@@ -268,27 +313,31 @@ async def _automatic(session: Session) -> None:
 async def _tape(session: Session) -> None:
     """The next two records, each only once, as a tape gives them: from where the exchange stands."""
     for number in (3, 4):
-        market = session.venue.market(_MARKET)
-        if market is not None and market.as_of_s < START_S + 3600 * number:
+        account = session.venue.account()
+        if account is not None and account.as_of_s < START_S + 3600 * number:
             await session.record("0.25")
         else:
             await session.engine.step()
 
 
-def _take(intent: str) -> Take:
-    return Take(intent_id=intent, market=SOL_PERP.symbol, base_1e9=SIZE_1E9)
+def _take(intent: str, market: str = SOL_PERP.symbol) -> Take:
+    return Take(intent_id=intent, market=market, base_1e9=SIZES_1E9[market])
 
 
-def _asks(command: AnyCommand) -> Callable[[Session], Awaitable[None]]:
+def _asks(*commands: AnyCommand) -> Callable[[Session], Awaitable[None]]:
+    """All at the same time."""
+
     async def act(session: Session) -> None:
-        await session.ask(command)
+        await asyncio.gather(*(session.ask(command) for command in commands))
 
     return act
 
 
-_MARKET = SOL_PERP.symbol
+_MARKET, _OTHER = SOL_PERP.symbol, BTC_PERP.symbol
+_BOTH = (_MARKET, _OTHER)
 _ODD = PaperFaults(odd_leg_rate=1.0)
 _LEAVE = Leave(intent_id="leave", market=_MARKET)
+_TAKE_AND_LEAVE = (_take("take"), Leave(intent_id="leave", market=_OTHER))
 
 SCENARIOS: dict[str, Scenario] = {
     "take": Scenario(_flat, _asks(_take("take"))),
@@ -303,6 +352,12 @@ SCENARIOS: dict[str, Scenario] = {
     "automatic leave": Scenario(_held_by_engine, _automatic, hold=(Stance.CARRY, Stance.FLAT)),
     "automatic take with an odd leg": Scenario(_flat, _automatic, faults=_ODD, hold=(Stance.FLAT, Stance.CARRY)),
     "kill and flatten": Scenario(_held, _asks(Kill(intent_id="kill", flatten=True, reason="test"))),
+    "take beside a leave": Scenario(_bitcoin_held, _asks(*_TAKE_AND_LEAVE), markets=_BOTH),
+    "take beside a leave with odd legs": Scenario(_bitcoin_held, _asks(*_TAKE_AND_LEAVE), faults=_ODD, markets=_BOTH),
+    "two leaves": Scenario(_both_held, _asks(_LEAVE, Leave(intent_id="leave too", market=_OTHER)), markets=_BOTH),
+    "kill and flatten two": Scenario(
+        _both_held, _asks(Kill(intent_id="kill", flatten=True, reason="test")), markets=_BOTH
+    ),
     "funding": Scenario(_held, _tape),
     "pause": Scenario(_held, _asks(Pause(intent_id="pause"))),
     "automation off": Scenario(_held_by_engine, _asks(SetAutomation(on=False)), hold=(Stance.CARRY, Stance.CARRY)),
@@ -336,27 +391,25 @@ async def _start(scenario: Scenario, job: Job, database: Database) -> Session:
         hold = scenario.hold[0 if job.prepare else 1]
     clock = SimulatedClock(float(START_S))
     paper = PaperSettings(faults=PaperFaults() if job.prepare else scenario.faults)
-    venue = MortalVenue(SOL_PERP, paper, PaperTables(database), clock, "paper")
-    reached_s = await venue.open(OPENING, WALLET, scenario.wallet_spot)
-    if reached_s is None:
-        await venue.on_price(clock.market_s(), PRICE, PRICE, interpolated=False)
-    else:
+    venue = MortalVenue([MARKETS[symbol] for symbol in scenario.markets], paper, PaperTables(database), clock)
+    reached_s = await venue.open(OPENING, WALLET, {"SOL": scenario.wallet_spot})
+    if reached_s is not None:
         clock.advance_to(reached_s)
     settings = EngineSettings(
         profile="test",
-        market=_MARKET,
         mode="replay",
         limits=GateLimits(max_leverage=10.0),
-        carry_size_1e9=SIZE_1E9,
+        markets={symbol: MarketSettings(SIZES_1E9[symbol]) for symbol in scenario.markets},
         hold=hold,
         automation=False,
         auto_limit_usd=float("inf"),
     )
     engine = Engine(settings, clock, venue, venue, EngineStore(database))
-    await engine.start()
+    await Loop(engine, clock, venue).begin(_price(symbol, clock.market_s()) for symbol in scenario.markets)
     # As a replay does: what forcing would lose is known only where the averages are.
-    rates, hours = (Decimal("0.1"),) * 3, range(6, 0, -1)
-    engine.prime_funding(FundingRecord(START_S - 3600 * n, *rates, PRICE, PRICE, Decimal(0)) for n in hours)
+    for symbol in scenario.markets:
+        rate = PRICES[symbol] / 1500
+        engine.prime(symbol, [_record(symbol, START_S - 3600 * number, rate) for number in range(6, 0, -1)])
     return Session(database, clock, venue, engine, [])
 
 
@@ -365,7 +418,8 @@ async def _state(session: Session) -> State:
     store = core.store
     assert isinstance(store, EngineStore)
     await core.save()
-    facts = core.known_facts()
+    account = core.world.account()
+    assert account is not None
     events = await venue.events_after(0)
     operations = await store.operations()
     known = {stored.operation.id for stored in operations}
@@ -377,8 +431,10 @@ async def _state(session: Session) -> State:
         reports.append(
             OperationReport(
                 operation.id,
+                operation.market,
                 operation.kind,
                 operation.parent_id,
+                operation.intent_id,
                 [line.state for line in journal],
                 [(leg.market, leg.base_1e9) for leg in operation.legs],
                 [
@@ -390,28 +446,32 @@ async def _state(session: Session) -> State:
             )
         )
     books = core.accountant.books
-    marks = core.accountant.marks(facts.market, facts.account)
+    marks = core.world.marks(account)
     entries = await store.ledger()
     unrealized = books.unrealized(marks, spot=False) + books.unrealized(marks, spot=True)
     ledger_equity = books.opening_equity + sum((entry.amount for entry in entries), Decimal(0)) + unrealized
-    account = facts.account
     return State(
         engine=core.state,
         reason=core.state_reason,
         operations=reports,
         open_operations=len(await store.open_operations()),
         unknown_fills=sum(1 for event in events if event.operation_id and event.operation_id not in known),
-        spot_1e9=account.spot_1e9,
-        perp_1e9=account.perp_1e9,
+        hedges={
+            symbol: HedgeReport(
+                account.spots.get(hedge.spec.base_symbol, NO_SPOT).base_1e9,
+                account.perps.get(symbol, NO_PERP).base_1e9,
+                hedge.memory.held_by,
+                hedge.memory.held_since_s,
+                hedge.memory.last_rebalance_s is not None,
+            )
+            for symbol, hedge in core.hedges.items()
+        },
         wallet_quote=account.wallet_quote,
         equity=account.equity,
         ledger_gap=account.equity - ledger_equity,
         ledger_cursor=books.cursor,
         events=len(events),
-        held_by=hedge.memory.held_by,
-        held_since_s=hedge.memory.held_since_s,
         automation=core.memory.automation,
-        rebalanced=hedge.memory.last_rebalance_s is not None,
         alerts=[alert.message for alert in core.board.alerts.values()],
     )
 

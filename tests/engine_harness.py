@@ -562,6 +562,11 @@ def withdraw(amount: int, asset: str = "USDC") -> Withdraw:
     return Withdraw(asset=asset, amount=amount)
 
 
+SOL_ALONE = {"SOL-PERP": MarketSettings(5 * SOL)}
+BOTH = {"SOL-PERP": MarketSettings(5 * SOL), "BTC-PERP": MarketSettings(SOL // 100)}
+"""SOL-PERP with 5 SOL a leg and BTC-PERP with 0.01 wBTC, $750 and $1,000."""
+
+
 def engine_settings(**changes: Any) -> EngineSettings:
     """Manual unless told otherwise: automation off, SOL-PERP alone with 5 SOL a leg. ``carry_size_1e9``, ``carry`` and
     ``rebalance`` are those of every market that ``markets`` does not give settings of its own."""
@@ -572,7 +577,7 @@ def engine_settings(**changes: Any) -> EngineSettings:
             "limits": GateLimits(max_leverage=10.0),
             "automation": False,
             "auto_limit_usd": 25_000.0,
-            **of_markets(changes, {"SOL-PERP": MarketSettings(5 * SOL)}),
+            **of_markets(changes, SOL_ALONE),
         }
     )
 
@@ -584,10 +589,6 @@ def of_markets(changes: dict[str, Any], markets: Mapping[str, MarketSettings]) -
     names = {"carry_size_1e9": "size_1e9", "carry": "carry", "rebalance": "rebalance"}
     own = {field: changes.pop(name) for name, field in names.items() if name in changes}
     return {**changes, "markets": {symbol: msgspec.structs.replace(each, **own) for symbol, each in markets.items()}}
-
-
-BOTH = {"SOL-PERP": MarketSettings(5 * SOL), "BTC-PERP": MarketSettings(SOL // 100)}
-"""SOL-PERP with 5 SOL a leg and BTC-PERP with 0.01 wBTC, $750 and $1,000."""
 
 
 @asynccontextmanager

@@ -279,6 +279,8 @@ class Core:
             check = None if given_up else self._with_known_fills(hedge, check)
         records = await self.store.funding(hedge.symbol, hedge.records_looked_back)
         hedge.load(memory, check, records)
+        if records:
+            self.world.knew(hedge.symbol, records[-1])
 
     def _with_known_fills(self, hedge: Hedge, check: HedgeCheck) -> HedgeCheck:
         """Of 0.1.0 the balances before the trade are kept: what the books hold now and not then was filled."""

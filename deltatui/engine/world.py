@@ -30,6 +30,8 @@ class World:
         self._venue = venue
         self._specs = {spec.symbol: spec for spec in carried}
         self._markets: dict[str, MarketState] = {}
+        self._records: dict[str, FundingRecord] = {}
+        """The newest of each market, also of one whose price is not known yet."""
         self._facts: dict[str, Facts] = {}
         self._early: dict[str, tuple[str, bool]] = {}
         """Markets that were paused or ended before their first price: why, and whether."""
@@ -45,9 +47,8 @@ class World:
             return
         if isinstance(fact, Prices):
             oracle, mark, interpolated = fact.oracle, fact.mark, fact.interpolated
-            record = None if known is None else known.funding
         else:
-            record = fact.record
+            record = self._records[fact.instrument] = fact.record
             if fact.priced:
                 oracle, mark, interpolated = record.oracle_twap, record.mark_twap, False
             elif known is None:
@@ -56,8 +57,9 @@ class World:
                 oracle, mark, interpolated = known.oracle, known.mark, known.interpolated
         early = self._early.get(fact.instrument, ("", False))
         paused, ended = early if known is None else (known.paused, known.ended)
+        funding = self._records.get(fact.instrument)
         self._markets[fact.instrument] = MarketState(
-            spec, fact.source_s, oracle, mark, interpolated, record, paused, ended
+            spec, fact.source_s, oracle, mark, interpolated, funding, paused, ended
         )
 
     def _change(self, spec: MarketSpec, known: MarketState | None, change: MarketChange) -> None:
@@ -76,9 +78,13 @@ class World:
         )
 
     def knew(self, symbol: str, record: FundingRecord) -> None:
-        """The newest record from before the first fact, where the price is known."""
+        """A record from before the first fact: of several the newest counts."""
+        newest = self._records.get(symbol)
+        if newest is not None and newest.ts_s >= record.ts_s:
+            return
+        self._records[symbol] = record
         known = self._markets.get(symbol)
-        if known is not None and known.funding is None:
+        if known is not None:
             self._markets[symbol] = msgspec.structs.replace(known, funding=record)
 
     def spec(self, symbol: str) -> MarketSpec:

@@ -157,6 +157,18 @@ async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> No
         assert len(w.hedge.week) == 168
 
 
+async def test_without_a_tape_the_newest_record_that_was_kept_is_known_after_a_restart() -> None:
+    """A take was refused for up to an hour: "the newest funding record is unknown"."""
+    async with world() as w:
+        newest = w.past()[-1]
+        w.history.clear()
+        await w.restart()
+        facts = w.hedge.facts()
+        assert facts is not None
+        assert facts.market.funding == newest
+        assert (await w.take(5)).status is ResultStatus.DONE
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", range(1, 7))
 async def test_killed_anywhere_no_record_is_lost_or_counted_twice(number: int, after: bool) -> None:

@@ -82,7 +82,7 @@ def test_the_largest_size_passes_and_one_step_more_does_not(
         assert too_much.status is ResultStatus.REJECTED
         assert set(blocked_by(too_much)) <= {"leverage", "health_after", "liq_distance", "margin", "quote_reserve"}
         if not view.max_size:
-            assert (await w.give(take(view.min_size, way_now))).status is ResultStatus.REJECTED
+            assert (await w.give(take(0.1, way_now))).status is ResultStatus.REJECTED
         else:
             before = abs(w.legs[1])
             result = await w.sure(take(view.max_size, way_now))

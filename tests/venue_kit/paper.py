@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
-from engine_harness import BOTH, SOL, World, world
+from engine_harness import BOTH, SOL, SOL_ALONE, World, world
 
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.gates import GateLimits
@@ -35,8 +35,8 @@ class PaperRig:
 
     @asynccontextmanager
     async def opened(self, case: Case) -> AsyncIterator[PaperRig]:
-        markets = {"markets": BOTH} if Capability.TWO_MARKETS in case.needs else {}
-        async with world(limits=_LIMITS, **markets) as w:
+        markets = BOTH if Capability.TWO_MARKETS in case.needs else SOL_ALONE
+        async with world(limits=_LIMITS, markets=markets) as w:
             self._world = w
             yield self
 
