@@ -47,6 +47,11 @@ _ACTIONS = (
 )
 _SIZES = {"SOL-PERP": (0.01, 100.0, 0.01), "BTC-PERP": (0.0001, 0.3015, 0.0001)}
 """Least and largest size of a take, and its step."""
+_BASES = {
+    "SOL-PERP": (AmountView("SOL", 0.5, 9), AmountView("SOL", 10.0, 9)),
+    "BTC-PERP": (AmountView("wBTC", 0.02, 8), AmountView("wBTC", 0.0, 8)),
+}
+"""The most of a market's asset that could be deposited, and withdrawn."""
 
 
 def make_verdicts() -> tuple[Verdict, ...]:
@@ -144,10 +149,6 @@ def make_plan(**changes: Any) -> PlanView:
     return msgspec.structs.replace(as_plan(make_confirmation()), **changes)
 
 
-def _amounts(usdc: float, sol: float, wbtc: float) -> tuple[AmountView, ...]:
-    return AmountView("USDC", usdc, 6), AmountView("SOL", sol, 9), AmountView("wBTC", wbtc, 8)
-
-
 def make_hedge(market: str, **changes: Any) -> HedgeView:
     """SOL-PERP, of which 10 SOL of carry are held, or BTC-PERP, of which nothing is."""
     sol = HedgeView(
@@ -220,6 +221,7 @@ def make_hedge(market: str, **changes: Any) -> HedgeView:
 
 def make_detail(market: str = "SOL-PERP", **changes: Any) -> MarketDetail:
     """What the engine tells of the selected market beside :func:`make_snapshot`: one gate of each status, no cards."""
+    deposit, withdrawal = _BASES[market]
     base = MarketDetail(
         market=market,
         version=1,
@@ -228,6 +230,8 @@ def make_detail(market: str = "SOL-PERP", **changes: Any) -> MarketDetail:
         actions=(
             ActionView("TAKE", True, "", *_SIZES[market]),
             *(ActionView(action, True) for action in ("LEAVE", "REBALANCE", "SETTLE")),
+            ActionView("DEPOSIT", True, amounts=(AmountView("USDC", 10_000.0, 6), deposit)),
+            ActionView("WITHDRAW", True, amounts=(AmountView("USDC", 1_897.1, 6), withdrawal)),
         ),
         cards=(),
     )
@@ -379,10 +383,6 @@ def make_snapshot(**changes: Any) -> Snapshot:
             ),
         ),
         alerts=(),
-        actions=(
-            ActionView("DEPOSIT", True, amounts=_amounts(10_000.0, 0.5, 0.02)),
-            ActionView("WITHDRAW", True, amounts=_amounts(1_897.1, 10.0, 0.0)),
-            *(ActionView(action, True) for action in _ACTIONS),
-        ),
+        actions=tuple(ActionView(action, True) for action in _ACTIONS),
     )
     return msgspec.structs.replace(base, **changes)

@@ -310,9 +310,10 @@ class Operator:
         self._transfer(target, deposit=False)
 
     def _transfer(self, target: Target, *, deposit: bool) -> None:
-        assets = transferable(self.view, deposit=deposit)
+        market = target.market
+        assets = transferable(self.view.at(market), deposit=deposit)
         if assets:
-            self.app.push_screen(TransferDialog(self, target.snapshot_version, assets, deposit=deposit))
+            self.app.push_screen(TransferDialog(self, market, target.snapshot_version, assets, deposit=deposit))
         else:
             word = "deposit" if deposit else "withdraw"
             self.toast(f"{word}: the engine names no asset that could be moved", "warning")

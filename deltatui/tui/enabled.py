@@ -56,10 +56,11 @@ def offered(name: str, *, fresh: bool = False) -> Enabled:
 
 
 def untold(view: View, name: str) -> str | None:
-    """While nothing is known of the market: a take needs its limits, the others the engine judges itself."""
+    """While nothing is known of the market: what asks for an amount needs its limits, the others the engine judges
+    itself."""
     if not view.market:
         return "this engine carries no market"
-    return asking(view.market) if name == "TAKE" else None
+    return asking(view.market) if name in ("TAKE", "DEPOSIT", "WITHDRAW") else None
 
 
 def asking(market: str) -> str:

@@ -23,8 +23,8 @@ FRESH_S = 2.0
 STALE_S = 3.0
 """Data older than this are drawn dim: twice the slowest interval at which an engine publishes, and a little."""
 MAX_PENDING_LINES = 5000
-MARKET_COMMANDS = frozenset({"TAKE", "LEAVE", "REBALANCE", "SETTLE"})
-"""Commands that act on one market: the engine says of them in the market's detail, of all others in the snapshot."""
+MARKET_COMMANDS = frozenset({"TAKE", "LEAVE", "REBALANCE", "SETTLE", "DEPOSIT", "WITHDRAW"})
+"""Commands that the engine speaks of in a market's detail; of all others in the snapshot."""
 
 
 class LinkState(StrEnum):
@@ -115,8 +115,7 @@ class View:
         return self.snapshot.clock.operator_s + (now - self.received_at)
 
     def action(self, name: str) -> ActionView | None:
-        """What the engine says of one command, of the selected market's where it acts on one; None if it says
-        nothing."""
+        """What the engine says of one command, where it speaks of the selected market's; None if it says nothing."""
         teller = self.detail if name in MARKET_COMMANDS else self.snapshot
         return None if teller is None else next((view for view in teller.actions if view.action == name), None)
 

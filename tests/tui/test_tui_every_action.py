@@ -464,8 +464,9 @@ async def test_every_key_does_what_it_says(group: str) -> None:
 
 # Why it is refused
 
-ON_A_MARKET = {"take", "leave", "rebalance", "settle"}
-TRADES = {*ON_A_MARKET, "deposit", "withdraw"}
+TRADES = {"take", "leave", "rebalance", "settle", "deposit", "withdraw"}
+LIMITED = {"take", "deposit", "withdraw"}
+"""What asks for an amount."""
 SPEEDS = {"speed-up", "speed-down"}
 STEERING = {"pause", "automation", "forget-losses", *SPEEDS}
 ORDERS = TRADES | STEERING
@@ -552,8 +553,8 @@ SITUATIONS = {
     "the engine says no": Situation({"venue paused [/x]": ORDERS, **NO_CHAIN}, says_no("venue paused [/x]")),
     "no, and no reason": Situation({"not possible now": ORDERS, **NO_CHAIN}, says_no("")),
     # What the engine judges itself is not held up.
-    "not told yet": Situation({"asking the engine about SOL-PERP": {"take"}, **NO_CHAIN}, silent_about_markets),
-    "no market": Situation({"this engine carries no market": ON_A_MARKET, **NO_CHAIN}, with_(carries_nothing)),
+    "not told yet": Situation({"asking the engine about SOL-PERP": LIMITED, **NO_CHAIN}, silent_about_markets),
+    "no market": Situation({"this engine carries no market": TRADES, **NO_CHAIN}, with_(carries_nothing)),
     "no resume": Situation({"reconcile first": {"pause"}, **NO_CHAIN}, with_(only_no_resume)),
     "fastest": Situation({"already the fastest speed": {"speed-up"}, **NO_CHAIN}, with_(at_speed(604_800))),
     "slowest": Situation({"already the slowest speed": {"speed-down"}, **NO_CHAIN}, with_(at_speed(1))),

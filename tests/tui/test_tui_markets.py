@@ -28,6 +28,7 @@ from deltatui.tui.actions import BY_ID
 from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.orders import SettleDialog, TransferDialog
 from deltatui.tui.modals.take import TakeDialog, proposal
+from deltatui.tui.panes.health import liq_text
 from deltatui.tui.panes.positions import price_text
 from deltatui.tui.screens.main import MainScreen
 from deltatui.tui.store import STALE_S, Store, first_choice
@@ -235,6 +236,13 @@ def test_prices_of_six_digits_stay_in_their_column() -> None:
         "189.4200",
         "n/a",
     ]
+
+
+def test_a_far_liquidation_stays_in_its_column() -> None:
+    prices = (412.5, 9_999.994, 94_190.0, 99_999.94, 141_870.4, 2_575_688.0, 1e12, -2_575_688.0)
+    said = [liq_text(price) for price in prices]
+    assert said[:6] == ["412.50", "9,999.99", "94,190.0", "99,999.9", "141,870", "2.58M"]
+    assert all(len(text) <= 8 for text in said)
 
 
 # What a key is about
@@ -498,11 +506,11 @@ async def test_the_word_travels_as_it_was_typed() -> None:
 # Transfers
 
 
-async def test_every_asset_of_the_engine_can_be_moved_in_its_own_units() -> None:
-    async with terminal(size=(80, 24)) as t:
-        await t.press("d", "a", "a")
+async def test_the_asset_of_the_selected_market_is_moved_in_its_own_units() -> None:
+    async with terminal(size=(80, 24), market="BTC-PERP") as t:
+        await t.press("d", "a")
         text = " ".join(t.text().split())
-        for words in ("asset wBTC 3 of 3, a changes it", "wallet 0.020000", "largest 0.02 step 0.00000001"):
+        for words in ("asset wBTC 2 of 2, a changes it", "wallet 0.020000", "largest 0.02 step 0.00000001"):
             assert words in text, words
         await t.press(*"0.0152")
         await t.wait(0.5)
@@ -511,7 +519,7 @@ async def test_every_asset_of_the_engine_can_be_moved_in_its_own_units() -> None
         assert [(sent.asset, sent.amount) for sent in t.engine.commands if isinstance(sent, Deposit)] == [
             ("wBTC", 1_520_000)
         ]
-        await t.press("d", "a", "a", "a")
+        await t.press("d", "a", "a")
         assert "asset       USDC" in t.text()
 
 

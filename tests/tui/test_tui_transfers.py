@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snapshots import make_hedge, make_snapshot, with_hedge
+from snapshots import make_detail, make_hedge, make_snapshot, with_hedge
 from textual.events import Paste
 from tui_fakes import DECIMALS, FakeEngine, replace, terminal, with_action
 
 from deltatui.domain.command import CommandResult, Deposit, ResultStatus, Settle, Withdraw
 from deltatui.domain.errors import UnresolvedError, ValidationError
-from deltatui.domain.snapshot import AmountView, Snapshot
-from deltatui.tui.modals.orders import Asset, SettleDialog, TransferDialog, amount_units, whole
+from deltatui.domain.snapshot import AmountView, MarketDetail, Snapshot
+from deltatui.tui.modals.orders import Asset, SettleDialog, TransferDialog, amount_units, value_usd, whole
 from deltatui.tui.screens.main import MainScreen
 
 USDC, SOL, WBTC = Asset("USDC", 6), Asset("SOL", 9), Asset("wBTC", 8)
@@ -196,8 +196,8 @@ async def test_a_transfer_that_became_impossible_says_why() -> None:
     async with terminal() as t:
         await t.press("w", "1")
         await t.wait(0.5)
-        await t.publish(
-            actions=with_action(t.engine.snapshot, "WITHDRAW", enabled=False, reason="venue paused").actions
+        await t.publish_detail(
+            actions=with_action(make_detail(), "WITHDRAW", enabled=False, reason="venue paused").actions
         )
         assert "venue paused" in t.text()
         await t.press("enter")
@@ -233,10 +233,10 @@ async def test_settle_with_unknown_figures_shows_none() -> None:
 # The largest amount and the large amount
 
 
-def told(snapshot: Snapshot, **amounts: float | None) -> Snapshot:
-    """``snapshot`` with the largest withdrawal and deposit of each asset."""
+def told(market: str = "SOL-PERP", **amounts: float | None) -> MarketDetail:
+    """The largest withdrawal and deposit of each asset."""
     views = tuple(AmountView(asset, most, DECIMALS[asset]) for asset, most in amounts.items())
-    return with_action(with_action(snapshot, "WITHDRAW", amounts=views), "DEPOSIT", amounts=views)
+    return with_action(with_action(make_detail(market), "WITHDRAW", amounts=views), "DEPOSIT", amounts=views)
 
 
 def live(**engine: Any) -> Snapshot:
@@ -246,7 +246,7 @@ def live(**engine: Any) -> Snapshot:
 
 @pytest.mark.parametrize("key", ["d", "w"])
 async def test_the_maximum_is_what_the_engine_says(key: str) -> None:
-    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2, SOL=0.123456789))) as t:
+    async with terminal(FakeEngine(details=[told(USDC=803.2, SOL=0.123456789)])) as t:
         await t.press(key)
         text = t.text()
         assert "803.20" in text
@@ -264,7 +264,7 @@ async def test_the_maximum_is_what_the_engine_says(key: str) -> None:
 
 @pytest.mark.parametrize(("key", "noun"), [("d", "deposit"), ("w", "withdrawal")])
 async def test_more_than_the_engine_allows_is_refused_before_it_is_sent(key: str, noun: str) -> None:
-    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2))) as t:
+    async with terminal(FakeEngine(details=[told(USDC=803.2)])) as t:
         await t.press(key, *"803.200001")
         await t.wait(0.5)
         await t.press("enter")
@@ -275,17 +275,17 @@ async def test_more_than_the_engine_allows_is_refused_before_it_is_sent(key: str
 
 
 async def test_the_maximum_is_the_one_of_now() -> None:
-    async with terminal(FakeEngine(told(make_snapshot(), USDC=803.2))) as t:
+    async with terminal(FakeEngine(details=[told(USDC=803.2)])) as t:
         await t.press("w", "m")
         await t.wait(0.5)
-        await t.publish(actions=told(t.engine.snapshot, USDC=500.0).actions)
+        await t.publish_detail(actions=told(USDC=500.0).actions)
         assert "the largest withdrawal now is 500.00 USDC" in t.text()
         await t.press("enter")
         assert t.engine.commands == []
 
 
 async def test_where_nothing_can_be_moved_the_maximum_is_nothing() -> None:
-    async with terminal(FakeEngine(told(make_snapshot(), USDC=0.0))) as t:
+    async with terminal(FakeEngine(details=[told(USDC=0.0)])) as t:
         await t.press("w", "m")
         assert "there is no USDC to withdraw" in t.text()
         await t.press("1")
@@ -296,7 +296,7 @@ async def test_where_nothing_can_be_moved_the_maximum_is_nothing() -> None:
 
 
 async def test_an_untold_maximum_falls_back_to_what_is_held_and_says_so() -> None:
-    async with terminal(FakeEngine(told(make_snapshot(), USDC=None))) as t:
+    async with terminal(FakeEngine(details=[told(USDC=None)])) as t:
         await t.press("w")
         assert "not told" in t.text()
         assert "m takes what is held" in t.text()
@@ -322,7 +322,7 @@ async def test_a_large_live_withdrawal_needs_its_symbol() -> None:
 
 
 async def test_another_amount_needs_the_symbol_again() -> None:
-    async with terminal(FakeEngine(told(live(typed_above_usd=500.0), USDC=None))) as t:
+    async with terminal(FakeEngine(live(typed_above_usd=500.0), [told(USDC=None)])) as t:
         await t.press("w", *"600", "tab", *"USDC")
         await t.wait(0.5)
         await t.press("shift+tab", "0", "enter")
@@ -340,21 +340,35 @@ async def test_another_amount_needs_the_symbol_again() -> None:
         (live(typed_above_usd=float("inf")), ("1",), True),
         (live(typed_above_usd=0.0), ("1",), True),
         (with_hedge(live(), prices=replace(make_hedge("SOL-PERP").prices, oracle=None)), ("a", "0.001"), True),
-        (replace(live(), hedges=()), ("a", "0.001"), True),
-        (told(live(typed_above_usd=500.0), USDC=1.0, wBTC=1.0), ("a", "0.0053"), False),
-        (told(live(typed_above_usd=500.0), USDC=1.0, wBTC=1.0), ("a", "0.0054"), True),
         (replace(make_snapshot(), engine=replace(make_snapshot().engine, typed_above_usd=0.0)), ("1",), False),
     ],
 )
 async def test_what_counts_as_large(snapshot: Snapshot, keys: tuple[str, ...], typed: bool) -> None:
-    """USDC counts 1:1, SOL at the oracle price of 189.42, wBTC at 94,214.50; what is not known is large, and only live
-    asks."""
+    """USDC counts 1:1, SOL at the oracle price of 189.42, what is not known is large, and only live asks."""
     async with terminal(FakeEngine(snapshot)) as t:
         await t.press("w", *(char for key in keys for char in key))
         await t.wait(0.5)
         await t.press("enter")
         assert (" first ┃" in t.text()) is typed
         assert len(t.engine.commands) == (0 if typed else 1)
+
+
+@pytest.mark.parametrize(("amount", "typed"), [("0.0053", False), ("0.0054", True)])
+async def test_an_asset_counts_at_its_own_markets_price(amount: str, typed: bool) -> None:
+    """wBTC at 94,214.50, whatever else is carried."""
+    engine = FakeEngine(live(typed_above_usd=500.0), [told("BTC-PERP", USDC=1.0, wBTC=1.0)])
+    async with terminal(engine, market="BTC-PERP") as t:
+        await t.press("w", "a", *amount)
+        await t.wait(0.5)
+        await t.press("enter")
+        assert ("type wBTC first" in t.text()) is typed
+        assert len(engine.commands) == (0 if typed else 1)
+
+
+def test_an_asset_of_no_market_has_no_known_value() -> None:
+    assert value_usd(1_000_000_000, SOL, replace(make_snapshot(), hedges=())) is None
+    assert value_usd(1_000_000_000, SOL, None) is None
+    assert value_usd(1_520_000, WBTC, make_snapshot()) == pytest.approx(1_432.06, abs=0.01)
 
 
 async def test_a_deposit_of_any_size_needs_no_symbol() -> None:
@@ -405,7 +419,7 @@ async def test_a_paste_into_the_amount_sends_nothing() -> None:
 @pytest.mark.parametrize("size", [(80, 24), (120, 35), (160, 48)])
 @pytest.mark.parametrize("key", ["d", "w", "s"])
 async def test_a_transfer_fits_on_every_screen(key: str, size: tuple[int, int]) -> None:
-    async with terminal(FakeEngine(told(live(typed_above_usd=0.0), USDC=803.2)), size=size) as t:
+    async with terminal(FakeEngine(live(typed_above_usd=0.0), [told(USDC=803.2)]), size=size) as t:
         await t.press(key, *("" if key == "s" else "9999"))
         text = t.text()
         assert "LIVE TRADE" in t.lines()[0], "the badge stays in sight"

@@ -95,9 +95,9 @@ def word_field(word: str) -> Input:
 
 class OrderDialog(Dialog[None]):
     """A command that is armed after 400 ms and only while the data are fresh and the engine takes it. ``command_name``
-    is the engine's name of it, ``market`` the one that it acts on (empty: none)."""
+    is the engine's name of it, ``market`` the one whose detail speaks of it."""
 
-    def __init__(self, operator: Operator, command_name: str, snapshot_version: int, market: str = "") -> None:
+    def __init__(self, operator: Operator, command_name: str, snapshot_version: int, market: str) -> None:
         super().__init__(operator)
         self.command_name = command_name
         self.market = market
@@ -119,7 +119,7 @@ class OrderDialog(Dialog[None]):
             return reason
         said = self.offer(view)
         if said is None:
-            told = not self.market or view.at(self.market).detail is not None
+            told = view.at(self.market).detail is not None
             return "this engine does not offer it" if told else asking(self.market)
         if not said.enabled:
             return fmt.safe_text(said.reason, 60) or "not possible now"

@@ -155,9 +155,11 @@ class TransferDialog(OrderDialog):
     ]
     AUTO_FOCUS = "#amount"
 
-    def __init__(self, operator: Operator, snapshot_version: int, assets: tuple[Asset, ...], *, deposit: bool) -> None:
-        """``assets``: those to choose from, the first one at first; not empty."""
-        super().__init__(operator, "DEPOSIT" if deposit else "WITHDRAW", snapshot_version)
+    def __init__(
+        self, operator: Operator, market: str, snapshot_version: int, assets: tuple[Asset, ...], *, deposit: bool
+    ) -> None:
+        """``assets``: those to choose from, as the detail of ``market`` has them, the first one at first; not empty."""
+        super().__init__(operator, "DEPOSIT" if deposit else "WITHDRAW", snapshot_version, market)
         self.deposit = deposit
         self.assets = assets
         self.asset = assets[0]

@@ -72,6 +72,13 @@ def leverage_part(account: AccountView) -> Part:
     return Part(fmt.multiple(account.leverage), "bold $warn" if high else "$bright")
 
 
+def liq_text(price: float) -> str:
+    """In at most eight cells: ``412.50``, ``94,190.0``, ``141,870``, ``2.58M``."""
+    if abs(price) >= 999_999.5:
+        return fmt.compact(price)
+    return fmt.price(price, 2 if abs(price) < 10_000 else 1 if abs(price) < 100_000 else 0)
+
+
 def liquidation_part(account: AccountView) -> Part:
     """``+1,356 % away``, or that no price liquidates."""
     if account.health is None:
@@ -104,7 +111,7 @@ def account_lines(shown: Shown, cells: int) -> list[list[Part]]:
         return line
 
     leverage = leverage_part(account)
-    liquidation = fmt.price(account.liq_price, 2) if account.liq_price is not None else fmt.NA
+    liquidation = liq_text(account.liq_price) if account.liq_price is not None else fmt.NA
     if account.liq_price is None and account.health is not None:
         liquidation = "none"
     lines = [
@@ -231,7 +238,7 @@ def small_unsettled(account: AccountView) -> list[Part]:
 def small_liquidation(account: AccountView) -> Part:
     if account.health is None:
         return faint(fmt.NA)
-    return bright("none" if account.liq_price is None else fmt.price(account.liq_price, 2))
+    return bright("none" if account.liq_price is None else liq_text(account.liq_price))
 
 
 def health_bar(account: AccountView, cells: int) -> list[Part]:

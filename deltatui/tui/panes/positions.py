@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.tui import fmt
 from deltatui.tui.panes.base import Body, Pane, Part, bright, by_sign, faint, joined, label, width
-from deltatui.tui.panes.health import NEAR_PCT, account_age_s
+from deltatui.tui.panes.health import NEAR_PCT, account_age_s, liq_text
 from deltatui.tui.widgets.glyphs import fit
 from deltatui.tui.widgets.grid import Cell, Column, LiveGrid, Row
 from deltatui.tui.widgets.rows import fit_columns
@@ -45,11 +45,6 @@ def signed_cell(value: float | None, *, missing: str = fmt.NA) -> Cell:
         return Cell(missing, "muted")
     style: StyleName = "good" if value > 0 else "bad" if value < 0 else ""
     return Cell(fmt.signed(value), style)
-
-
-def liq_text(price: float) -> str:
-    """Within the column up to a million."""
-    return fmt.price(price, 2 if abs(price) < 10_000 else 1 if abs(price) < 100_000 else 0)
 
 
 def price_text(price: float | None) -> str:
