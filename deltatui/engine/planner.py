@@ -179,7 +179,9 @@ class Planner:
         closing = closing_part(facts.spot.base_1e9, spot)
         if closing:
             legs.append(self._spot_leg(facts.market, closing, reduce_only=True, kill=kill, reduces=True))
-        rest = spot - closing
+        # What the spot market would not take as an order stays as it is.
+        rest = floor_to_step(spot - closing, spec.spot_step_1e9)
+        rest = rest if abs(rest) >= spec.spot_min_1e9 else 0
         if rest and not legs:
             legs.append(self._spot_leg(facts.market, rest, kill=kill, reduces=True))
             rest = 0
