@@ -21,8 +21,8 @@ import msgspec
 from deltatui import assembly, cli
 from deltatui.api.server import Server
 from deltatui.domain.event import Level, LogLine
-from deltatui.domain.redact import Redactor
 from deltatui.domain.facts import Fact
+from deltatui.domain.redact import Redactor
 from deltatui.engine.engine import Engine
 from deltatui.feeds import recorded
 from deltatui.feeds.tape import Tape

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import msgspec
 
-from deltatui.engine.world import Facts
 from deltatui.domain.market import MarketState
+from deltatui.engine.world import Facts
 from deltatui.ports import NO_PERP, NO_SPOT, AccountId, AccountReport, Mark, PerpBalance, SpotBalance
 
 ACCOUNT_ID = AccountId("test", "somebody")

@@ -94,7 +94,7 @@ def test_it_never_enters_while_the_expected_carry_is_negative(
             continue
         if decision.target is Stance.FLAT:
             continue
-        entered = decision.carry if decision.target is Stance.CARRY else decision.reverse
+        entered = decision.judged
         assert entered is not None
         assert entered.allowed
         assert entered.net > 0
@@ -268,7 +268,7 @@ def test_too_few_records() -> None:
     assert after is state
     assert decision.target is Stance.FLAT
     assert "5 of 6" in decision.sentence
-    assert decision.carry is None
+    assert decision.judged is None
 
 
 def test_a_new_stance_begins_with_a_clean_memory() -> None:

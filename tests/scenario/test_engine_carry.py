@@ -145,7 +145,7 @@ async def test_the_records_that_a_first_decision_needs_are_counted_across_restar
         await w.records(48, 100.0)
         assert w.hedge.memory.decision.sentence == "too few funding records yet (299 of 300)"
         await w.record(rate_of(100.0))
-        assert w.hedge.memory.decision.carry is not None
+        assert w.hedge.memory.decision.judged is not None
 
 
 async def test_a_longer_average_set_later_finds_its_records_in_the_store() -> None:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import cast
 
 import pytest
-
 from account_reports import ACCOUNT_ID, report
 
 from deltatui.domain.facts import Prices

@@ -93,7 +93,7 @@ async def test_a_rate_of_what_is_not_known_or_a_wallet_of_what_is_not_taken_is_r
     async with exchange() as x:
         tables = PaperTables(x.database)
         for paper in (PaperSettings(borrow_apr_pct={"BTC": D(4)}), PaperSettings(lend_apr_pct={"ETH": D(4)})):
-            with pytest.raises(ValidationError, match="the paper exchange does not know (BTC|ETH)"):
+            with pytest.raises(ValidationError, match=r"the paper exchange does not know (BTC|ETH)"):
                 PaperVenue([SOL_PERP], paper, tables, x.clock)
         # Settings have a rate for every asset that is known, whatever is played.
         PaperVenue([SOL_PERP], PaperSettings(lend_apr_pct={"wBTC": D(4)}), tables, x.clock)
