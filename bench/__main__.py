@@ -1,4 +1,4 @@
-"""``python -m bench [replay|command|chain|terminal ...]``: exit code 1 if a hard limit is missed."""
+"""``python -m bench [replay|command|markets|chain|terminal ...]``: exit code 1 if a hard limit is missed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 from bench.table import Row, render
 
-PARTS = ("replay", "command", "chain", "terminal")
+PARTS = ("replay", "command", "markets", "chain", "terminal")
 
 
 def main(words: list[str]) -> int:

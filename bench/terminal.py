@@ -200,7 +200,7 @@ def measure() -> list[Row]:
         assert len(last.positions) == 2
         memory_mb = psutil.Process(engine.pid).memory_info().rss / 2**20
         tape = f"its tape: {last.clock.tape.records:,} records"
-        return [*measured, Row("engine, memory after all of it", memory_mb, "MB", target=100, beside=tape)]
+        return [*measured, Row("engine, memory after all of it", memory_mb, "MB", limit=80, beside=tape)]
 
 
 def _paint(engine: LoadedEngine) -> list[Row]:
