@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from decimal import Decimal
 
 import msgspec
 
-from deltatui.domain.units import BASE_PRECISION
+from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.ports import AccountId, AccountReport, Mark, PerpBalance, SpotBalance
 from deltatui.venues.paper.account import PaperAccount
 from deltatui.venues.paper.markets import Markets
-
-_ZERO = Decimal(0)
 
 
 class Commits(msgspec.Struct, frozen=True):
@@ -36,25 +33,23 @@ class Past:
     """What the account was, as far back as it may still be told; empty where nothing is told late (R1.6)."""
 
     def __init__(self) -> None:
-        self._seen: deque[Seen] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._seen)
+        self.seen: deque[Seen] = deque()
+        """Oldest first; whoever is asked for every fact looks at it himself."""
 
     def begin(self, mark: Commits, account: PaperAccount) -> None:
         """Before a change: what was so all the time until now."""
-        if not self._seen:
-            self._seen.append(Seen(float("-inf"), mark, account.copy()))
+        if not self.seen:
+            self.seen.append(Seen(float("-inf"), mark, account.copy()))
 
     def add(self, since_s: float, mark: Commits, account: PaperAccount) -> None:
-        self._seen.append(Seen(since_s, mark, account.copy()))
+        self.seen.append(Seen(since_s, mark, account.copy()))
 
     def clear(self) -> None:
-        self._seen.clear()
+        self.seen.clear()
 
     def at(self, then_s: float) -> Seen | None:
         """What was so at ``then_s``; what is older is forgotten."""
-        seen = self._seen
+        seen = self.seen
         while len(seen) > 1 and seen[1].since_s <= then_s:
             seen.popleft()
         return seen[0] if seen else None
@@ -73,7 +68,10 @@ def tell(
     for symbol, perp in account.perps.items():
         now = markets.by_symbol[symbol].now
         if now is not None and (perp.base_1e9 or perp.quote):
-            perps[symbol] = PerpBalance(perp.base_1e9, perp.entry_price, perp.worth(now.oracle), perp.settled, now.mark)
+            base, entry = base_to_decimal(perp.base_1e9), None
+            if perp.base_1e9:
+                entry = -perp.entry_quote / base
+            perps[symbol] = PerpBalance(perp.base_1e9, entry, base * now.oracle + perp.quote, perp.settled, now.mark)
     return AccountReport(
         account_id,
         mark,
@@ -91,9 +89,13 @@ def tell(
 
 def _spots(account: PaperAccount) -> dict[str, SpotBalance]:
     spots = {}
-    for asset in {**account.spots, **account.wallet}:
-        held = int(account.spots.get(asset, _ZERO) * BASE_PRECISION)
-        wallet = int(account.wallet.get(asset, _ZERO) * BASE_PRECISION)
-        if held or wallet:
-            spots[asset] = SpotBalance(held, wallet)
+    for asset, tokens in account.spots.items():
+        wallet = account.wallet.get(asset)
+        if tokens or wallet:
+            held_1e9, wallet_1e9 = int(tokens * BASE_PRECISION), int(wallet * BASE_PRECISION) if wallet else 0
+            if held_1e9 or wallet_1e9:
+                spots[asset] = SpotBalance(held_1e9, wallet_1e9)
+    for asset, tokens in account.wallet.items():
+        if asset not in account.spots and (wallet_1e9 := int(tokens * BASE_PRECISION)):
+            spots[asset] = SpotBalance(0, wallet_1e9)
     return spots

@@ -283,7 +283,7 @@ class PaperVenue:
         return 0 if perp is None else perp.base_1e9
 
     def account(self) -> AccountReport | None:
-        if self._past:
+        if self._past.seen:
             self._forget_what_is_older()
         if self._told is None:
             seen = self._seen()
@@ -312,11 +312,11 @@ class PaperVenue:
         late_s = self._settings.faults.report_late_s
         if not late_s:
             self._past.clear()
-        past = self._past.at(self._clock.operator_s() - late_s) if self._past else None
+        past = self._past.at(self._clock.operator_s() - late_s) if self._past.seen else None
         return Seen(0.0, Commits(self._commits), self._account) if past is None else past
 
     def margin_book(self) -> MarginBook | None:
-        if self._past:
+        if self._past.seen:
             self._forget_what_is_older()
         if self._book is None and self.account() is not None:
             self._book = self._margin.book(self._seen().account)
