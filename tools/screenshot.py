@@ -1,8 +1,8 @@
 """``make screenshot``: docs/screenshot.svg, drawn by the terminal itself in front of a real engine.
 
-The engine replays early 2026, when funding was so far below zero that it holds the reverse position; the picture is
-taken a while after it opened one. Nothing is kept but the picture: config, state and socket lie in a folder of their
-own, and neither the user's settings nor ``.env`` are read.
+The engine replays both shipped tapes in August 2025, where it holds BTC-PERP and stands aside in SOL-PERP; the picture
+is taken a while after it opened its hedge, with the market of that hedge selected. Nothing is kept but the picture:
+config, state and socket lie in a folder of their own, and neither the user's settings nor ``.env`` are read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deltatui.tui.app import DeltatuiApp
 
 ROOT = Path(__file__).resolve().parents[1]
-START = "2026-01-25"
+START = "2025-08-20"
 FAST, STILL = 86_400, 60
 HELD_DAYS = 5.0
 MOST_BYTES = 400_000
@@ -102,23 +102,28 @@ async def engine(home: Path) -> AsyncIterator[Client]:
             process.wait(10)
 
 
-async def until(client: Client, is_it: Callable[[Snapshot], bool], what: str) -> Snapshot:
-    """The first snapshot of which ``is_it`` is true."""
+async def until(client: Client, found: Callable[[Snapshot], str], what: str) -> str:
+    """What ``found`` finds in the first snapshot in which it finds something."""
     from deltatui.api.protocol import SnapshotMessage
 
     try:
         async with asyncio.timeout(WAIT_S):
             async for message in client:
-                if isinstance(message, SnapshotMessage) and is_it(message.snapshot):
-                    return message.snapshot
+                if isinstance(message, SnapshotMessage) and (it := found(message.snapshot)):
+                    return it
     except TimeoutError:
         raise SystemExit(f"screenshot: {what} not seen within {WAIT_S:g} s") from None
     raise SystemExit(f"screenshot: the engine left before {what}: {client.state.reason}")
 
 
-def held_for_days(snapshot: Snapshot) -> bool:
-    since, now = snapshot.carry.held_since_market_s, snapshot.clock.market_s
-    return since is not None and now is not None and now - since >= HELD_DAYS * 86_400 and bool(snapshot.positions)
+def held_for_days(snapshot: Snapshot) -> str:
+    """The first market with a hedge that has been held so long; empty where there is none."""
+    now = snapshot.clock.market_s
+    for hedge in snapshot.hedges:
+        since = hedge.carry.held_since_market_s
+        if since is not None and now is not None and now - since >= HELD_DAYS * 86_400:
+            return hedge.market
+    return ""
 
 
 async def shoot(columns: int, rows: int, theme: str) -> str:
@@ -136,7 +141,7 @@ async def shoot(columns: int, rows: int, theme: str) -> str:
             DELTATUI_HOME=str(home), DELTATUI_REPLAY__START=START, TERM="xterm-256color", COLORTERM="truecolor"
         )
         async with engine(home) as client:
-            await until(client, held_for_days, "a position that was held for days")
+            market = await until(client, held_for_days, "a hedge that was held for days")
             result = await client.command(SetSpeed(speed=STILL))
             if not result.success:
                 raise SystemExit(f"screenshot: {result.message}")
@@ -148,16 +153,17 @@ async def shoot(columns: int, rows: int, theme: str) -> str:
             options = Options(theme=theme, ascii_only=False, timezone=UTC, state_dir=home)
             app = build(connect, options)
             async with app.run_test(size=(columns, rows)):
-                await drawn(app)
+                await drawn(app, market)
                 return portable(app.export_screenshot(title="deltatui"))
 
 
-async def drawn(app: DeltatuiApp) -> None:
-    """Wait until every pane has what it shows."""
+async def drawn(app: DeltatuiApp, market: str) -> None:
+    """Wait until every pane has what it shows, of ``market`` where it is about one."""
     deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
         view = app.store.view
         if view.snapshot is not None and view.snapshot.clock.speed == STILL and app.main.log_view.status.total:
+            app.operator.select(market)
             for _ in range(4):
                 await asyncio.sleep(0.5)
                 app.tick(force=True)
