@@ -276,7 +276,12 @@ def backtest(
         ),
     ] = None,
     fees: Annotated[str, typer.Option("--fees", help="none or drift.")] = "drift",
-    market: Annotated[str, typer.Option("--market", help="The market of a tape whose name tells none.")] = "SOL-PERP",
+    market: Annotated[
+        str,
+        typer.Option(
+            "--market", help="The market of a tape whose name tells none; without --tape, the one that is played."
+        ),
+    ] = "SOL-PERP",
     profile: ProfileOption = "default",
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as HTML.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the equity curve as CSV.")] = None,

@@ -172,28 +172,33 @@ class Automation:
     async def _enter(self) -> None:
         """Take what pays, the best first; where capital stands in the best one's way, leave a worse one for it."""
         recorded, self._recorded = self._recorded, set()
-        horizon_h = next(iter(self._core.hedges.values())).settings.carry.horizon_h
         wanted = [hedge for hedge in self._core.hedges.values() if self._wants_entry(hedge)]
         prospects = [found for hedge in wanted if (found := self._prospect(hedge)) is not None]
-        for place, prospect in enumerate(ranked(prospects, horizon_h)):
+        for place, prospect in enumerate(ranked(prospects)):
             hedge = self._core.hedges[prospect.market]
             if not (self.acts and self._wants_entry(hedge)):
                 continue
             refused = await self._take(hedge, prospect)
-            if refused and place == 0 and hedge.symbol in recorded and await self._switches(hedge, prospect, horizon_h):
+            if refused and place == 0 and hedge.symbol in recorded and await self._switches(hedge, prospect):
                 await self._take(hedge, prospect)
             if hedge.held != Stance.FLAT:
                 await self._correct(hedge)
 
     def _prospect(self, hedge: Hedge) -> Prospect | None:
-        """What entering the hedge's target, or holding what is held, is expected to bring."""
+        """What entering the hedge's target, or holding what is held, is expected to bring; None where nobody can say. A
+        stance that is held by order is not judged: it is expected to bring nothing."""
         notional, decision = hedge.notional(), hedge.memory.decision
         if notional is None:
             return None
         stance = hedge.held if hedge.held != Stance.FLAT else hedge.target
         judged = None if decision is None else decision.judged
-        net = judged.net if judged is not None and judged.stance == stance else 0.0
-        return Prospect(hedge.symbol, notional, net, hedge.round_trip().total)
+        if self._core.settings.hold is not None:
+            net = 0.0
+        elif judged is not None and judged.stance == stance:
+            net = judged.net
+        else:
+            return None
+        return Prospect(hedge.symbol, notional, net, hedge.round_trip().total, hedge.settings.carry.horizon_h)
 
     async def _take(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether it was refused for want of capital: by a limit, or by a gate that more capital would have passed."""
@@ -222,7 +227,7 @@ class Automation:
     def _held_notional(self, hedge: Hedge) -> float:
         return 0.0 if hedge.held == Stance.FLAT else hedge.notional() or 0.0
 
-    async def _switches(self, hedge: Hedge, prospect: Prospect, horizon_h: float) -> bool:
+    async def _switches(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether a worse hedge was left for this one: only after it was worth it for as many records in a row as a
         decision takes. Once a record at most."""
         core = self._core
@@ -232,7 +237,7 @@ class Automation:
             if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
             if (found := self._prospect(each)) is not None
         ]
-        worst = worth_leaving(prospect, held, horizon_h)
+        worst = worth_leaving(prospect, held)
         if worst is None:
             core.set_memory(rivalry=Rivalry())
             return False

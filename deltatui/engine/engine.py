@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from deltatui.domain.carry import Stance
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.event import Event, Level
 from deltatui.domain.facts import Fact, Funding, MarketChange
@@ -122,8 +123,17 @@ class Engine:
         if hedge is not None and (facts := hedge.facts()) is not None:
             judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
             ended = isinstance(fact, MarketChange) and bool(fact.ended)
+            if ended:
+                self._tell_ended(hedge)
             news = hedge if judged or ended else None
         await self._look(account, news)
+
+    def _tell_ended(self, hedge: Hedge) -> None:
+        text, level = f"{hedge.symbol} has no prices any more: it only reduces, at the last one", Level.INFO
+        if hedge.held != Stance.FLAT and hedge.memory.held_by == "operator":
+            # Automation leaves its own.
+            text, level = f"{text}; what is held was taken by hand: leave it yourself", Level.WARNING
+        self.core.board.emit("market_ended", level, text)
 
     async def step(self) -> None:
         """Look at what the venue tells of the account now; no fact has come."""
@@ -159,6 +169,9 @@ class Engine:
         await self.desk.resolve_open()
         if BEHIND in core.board.alerts and not core.behind:
             await core.catch_up()
+        if not core.books_agree():
+            # What happens to the account while its markets are quiet is booked all the same.
+            await self.step()
         if self._save_due():
             await core.save()
 

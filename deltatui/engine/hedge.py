@@ -144,6 +144,7 @@ class Hedge:
 
     def _see(self, record: FundingRecord) -> HourFractions:
         fractions = hour_fractions(record)
+        self.window.interval_h = record.interval_s / 3600
         add_to_all(fractions, (self.window, self.week))
         self._newest_record_s = record.ts_s
         return fractions
