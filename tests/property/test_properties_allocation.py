@@ -145,8 +145,9 @@ def test_quote_decides_not_the_rate() -> None:
     """Twice the rate on a tenth of the notional is less money."""
     held = one("H", 5e-5, notional=10_000.0)
     assert worth_leaving(one("A", 1e-4, notional=1_000.0), [held], HORIZON_H) is None
-    assert worth_leaving(one("A", 1e-4, notional=10_000.0), [held], HORIZON_H) is None
-    assert worth_leaving(one("A", 4e-4, notional=10_000.0), [held], HORIZON_H) is held
+    # Two times 20 to pay: 33.60 more in a week are not enough, 50.40 are.
+    assert worth_leaving(one("A", 7e-5, notional=10_000.0), [held], HORIZON_H) is None
+    assert worth_leaving(one("A", 8e-5, notional=10_000.0), [held], HORIZON_H) is held
 
 
 def test_of_several_the_worst_is_left_and_ties_go_by_symbol() -> None:
