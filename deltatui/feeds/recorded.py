@@ -121,6 +121,9 @@ class RecordedSource:
 
     async def _advance(self, post: Callable[[Fact], Awaitable[None]], market_seconds: float) -> None:
         target_s = self._clock.market_s() + market_seconds
+        if self._next is not None and not any(tape.first_s <= target_s < tape.last_s for tape in self._tapes.values()):
+            # Market time goes by facts, and between two tapes there are none.
+            target_s = max(target_s, self._next.source_s)
         while self._next is not None and self._next.source_s <= target_s:
             fact, self._next = self._next, next(self._records, None)
             await post(fact)
