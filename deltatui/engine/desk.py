@@ -376,6 +376,8 @@ class Desk:
                 plan = self.assess.plan(command, kill=True)
                 result = await self._execute(await self._trader.next_id(), command, plan, ())
         except (ValidationError, TransientError) as error:
+            if error.code == "NOTHING_TO_LEAVE":
+                return None  # what is there is less than can be traded
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         if result.status == ResultStatus.REJECTED and not result.parts and not core.behind:
             parts = unfilled_parts(hedge.spec, *(self._to_close_1e9(hedge) or (0, 0)))
