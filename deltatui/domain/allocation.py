@@ -9,19 +9,16 @@ import msgspec
 
 class Prospect(msgspec.Struct, frozen=True):
     """A hedge that could be entered, or is held. ``notional`` of one leg in quote; ``net`` is what it is expected to
-    earn an hour and ``round_trip`` what it costs in and out, both as fractions of the notional. It has to earn that
-    within ``horizon_h``."""
+    earn an hour and ``round_trip`` what it costs in and out, both as fractions of the notional."""
 
     market: str
     notional: float
     net: float
     round_trip: float
-    horizon_h: float
 
-    @property
-    def after_costs(self) -> float:
+    def after_costs(self, horizon_h: float) -> float:
         """Expected net earnings an hour as a fraction of the notional, the round trip spread over the horizon."""
-        return self.net - self.round_trip / self.horizon_h
+        return self.net - self.round_trip / horizon_h
 
 
 class Rivalry(msgspec.Struct, frozen=True):
@@ -32,19 +29,19 @@ class Rivalry(msgspec.Struct, frozen=True):
     streak: int = 0
 
 
-def ranked(candidates: Iterable[Prospect]) -> list[Prospect]:
+def ranked(candidates: Iterable[Prospect], horizon_h: float) -> list[Prospect]:
     """The best first: by expected net earnings after all costs. Equal ones in the order of their symbols."""
-    return sorted(candidates, key=lambda each: (-each.after_costs, each.market))
+    return sorted(candidates, key=lambda each: (-each.after_costs(horizon_h), each.market))
 
 
-def worth_leaving(candidate: Prospect, held: Iterable[Prospect]) -> Prospect | None:
+def worth_leaving(candidate: Prospect, held: Iterable[Prospect], horizon_h: float) -> Prospect | None:
     """The held hedge to leave for ``candidate``, the worst one; None where none is worth it.
 
-    A switch pays iff what it gains over the candidate's horizon exceeds both round trips, in quote.
+    A switch pays iff what it gains over the horizon exceeds both round trips, in quote.
     """
     worst = min(held, key=lambda each: (each.net * each.notional, each.market), default=None)
     if worst is None:
         return None
-    gain = (candidate.net * candidate.notional - worst.net * worst.notional) * candidate.horizon_h
+    gain = (candidate.net * candidate.notional - worst.net * worst.notional) * horizon_h
     costs = candidate.round_trip * candidate.notional + worst.round_trip * worst.notional
     return worst if gain > costs else None

@@ -31,6 +31,8 @@ class Automation:
     def __init__(self, core: Core, desk: Desk) -> None:
         self._core = core
         self._desk = desk
+        self._horizon_h = max(hedge.settings.carry.horizon_h for hedge in core.hedges.values())
+        """One for all: what is compared has to earn its costs in the same time."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, bool] = {}
         """Tasks that have to look once more when they are done, and whether at a new record."""
@@ -174,7 +176,7 @@ class Automation:
         recorded, self._recorded = self._recorded, set()
         wanted = [hedge for hedge in self._core.hedges.values() if self._wants_entry(hedge)]
         prospects = [found for hedge in wanted if (found := self._prospect(hedge)) is not None]
-        for place, prospect in enumerate(ranked(prospects)):
+        for place, prospect in enumerate(ranked(prospects, self._horizon_h)):
             hedge = self._core.hedges[prospect.market]
             if not (self.acts and self._wants_entry(hedge)):
                 continue
@@ -198,7 +200,7 @@ class Automation:
             net = judged.net
         else:
             return None
-        return Prospect(hedge.symbol, notional, net, hedge.round_trip().total, hedge.settings.carry.horizon_h)
+        return Prospect(hedge.symbol, notional, net, hedge.round_trip().total)
 
     async def _take(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether it was refused for want of capital: by a limit, or by a gate that more capital would have passed."""
@@ -237,7 +239,7 @@ class Automation:
             if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
             if (found := self._prospect(each)) is not None
         ]
-        worst = worth_leaving(prospect, held)
+        worst = worth_leaving(prospect, held, self._horizon_h)
         if worst is None:
             core.set_memory(rivalry=Rivalry())
             return False
