@@ -49,7 +49,7 @@ class Automation:
             self._recorded.add(hedge.symbol)
         if self._has_work(hedge, new_record=new_record):
             self._start(hedge.symbol, new_record)
-        if self._judged(new_record) and self._wants_entry(hedge):
+        if self._wants_entry(hedge) and self._judged(new_record):
             self._start(ACCOUNT, new_record)
 
     @property

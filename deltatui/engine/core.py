@@ -179,7 +179,7 @@ class Core:
             if not events:
                 known, counted = accountant.books.cursor, account.events
                 raise CriticalError("EVENT_GAP", f"the venue counts {counted} events and has none after {known}")
-            for hedge in self.checks():
+            for hedge in self.hedges.values():
                 if hedge.check is not None:
                     hedge.check = hedge.check.with_fills(events)
             entries = accountant.ingest(events)

@@ -24,6 +24,7 @@ _decode_data = msgspec.json.Decoder(dict[str, str]).decode
 _NO_LIMIT = -1
 # Looked up because StrEnum.value costs more than the rest of the row.
 _KIND_TEXT = {kind: kind.value for kind in FlowKind}
+_KIND = {text: kind for kind, text in _KIND_TEXT.items()}
 _FUNDING_COLUMNS = "ts_s, rate, rate_long, rate_short, oracle_twap, mark_twap, period_revenue, interval_s"
 
 
@@ -327,7 +328,7 @@ def _booked_otherwise(entry: LedgerEntry) -> CriticalError:
 def _entry(row: tuple[int, int, float, str, str, str, str, str]) -> LedgerEntry:
     sequence, venue_sequence, market_s, kind, instrument, amount, operation_id, note = row
     return LedgerEntry(
-        sequence, venue_sequence, market_s, FlowKind(kind), instrument, Decimal(amount), operation_id, note
+        sequence, venue_sequence, market_s, _KIND[kind], instrument, Decimal(amount), operation_id, note
     )
 
 
