@@ -116,8 +116,10 @@ class Core:
 
     @property
     def behind(self) -> bool:
-        """Whether the account was told before the newest operation landed."""
+        """Whether the account is told as it was before the newest operation landed, or before it was told last."""
         account = self.world.account()
+        if not self.world.current:
+            return True
         return self._landed_at is not None and (account is None or not account.mark.covers(self._landed_at))
 
     async def catch_up(self, landed_at: Mark | None = None) -> None:
@@ -136,7 +138,10 @@ class Core:
         if landed_at is not None and (self._landed_at is None or landed_at.covers(self._landed_at)):
             self._landed_at = landed_at
         if self.behind:
-            await self.venue.report(self._landed_at)
+            account, at_least = self.world.account(), self._landed_at
+            if account is not None and (at_least is None or account.mark.covers(at_least)):
+                at_least = account.mark
+            await self.venue.report(at_least)
 
     def known_book(self) -> MarginBook:
         book = self.venue.margin_book()

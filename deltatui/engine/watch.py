@@ -51,7 +51,7 @@ class Watch:
             else:
                 if abs(gap) >= GAP_TOLERANCE:
                     text = f"ledger and venue differ by {gap:+.6f} {core.venue.quote_symbol}"
-        elif core.accountant.books.cursor > account.events:
+        elif core.accountant.books.cursor > account.events and not core.behind:
             known = core.accountant.books.cursor
             text = f"the ledger knows {known} events of the venue, which tells of {account.events}"
         else:

@@ -32,6 +32,7 @@ class World:
         self._markets: dict[str, MarketState] = {}
         self._records: dict[str, FundingRecord] = {}
         """The newest of each market, also of one whose price is not known yet."""
+        self._account: AccountReport | None = None
         self._facts: dict[str, Facts] = {}
         self._early: dict[str, tuple[str, bool]] = {}
         """Markets that were paused or ended before their first price: why, and whether."""
@@ -95,11 +96,21 @@ class World:
         return self._markets.get(symbol)
 
     def account(self) -> AccountReport | None:
-        return self._venue.account()
+        """The newest that was told: one that is older than what is known (another endpoint answered) changes nothing.
+        None where the venue cannot tell it."""
+        told, known = self._venue.account(), self._account
+        if told is not known and (told is None or known is None or told.mark.covers(known.mark)):
+            self._account = told
+        return self._account
+
+    @property
+    def current(self) -> bool:
+        """Whether the venue tells now what is known, or more."""
+        return self._venue.account() is self.account()
 
     def facts(self, symbol: str) -> Facts | None:
         """None while prices or account are not known."""
-        market, account = self._markets.get(symbol), self._venue.account()
+        market, account = self._markets.get(symbol), self.account()
         if market is None or account is None:
             return None
         known = self._facts.get(symbol)
