@@ -324,9 +324,10 @@ class SourceView(msgspec.Struct, frozen=True):
 
 
 class ActionView(msgspec.Struct, frozen=True):
-    """Whether a command could be given now, and if not, why. ``min_size``, ``max_size`` and ``step`` in base units
-    of the market, where the command takes a size; ``amounts`` where it takes an amount of an asset. ``sources`` are
-    where a take's SOL could come from without buying it; one that has none is left out."""
+    """Whether a command could be given now, and if not, why. ``min_size``, ``max_size`` and ``step`` in base units of
+    the market, where the command takes a size, ``usual_size`` what automation would take; ``amounts`` where it takes an
+    amount of an asset. ``sources`` are where the spot leg of a take could come from without buying it; one that has
+    none is left out."""
 
     action: str
     enabled: bool
@@ -334,6 +335,7 @@ class ActionView(msgspec.Struct, frozen=True):
     min_size: float | None = None
     max_size: float | None = None
     step: float | None = None
+    usual_size: float | None = None
     amounts: tuple[AmountView, ...] = ()
     sources: tuple[SourceView, ...] = ()
 

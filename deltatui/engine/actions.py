@@ -88,6 +88,7 @@ class Actions:
             min_size=least / BASE_PRECISION,
             max_size=None if facts is None else self._largest_take(hedge, facts) / BASE_PRECISION,
             step=step / BASE_PRECISION,
+            usual_size=hedge.size_1e9 / BASE_PRECISION,
             sources=() if facts is None else self._sources(hedge, facts),
         )
         widens_waits = reduces_waits if rebalance and rebalance.reduce_only else waiting

@@ -276,7 +276,8 @@ class Operator:
         if limits is None or shown is None or shown.hedge is None:
             return
         direction = Direction.REVERSE if shown.hedge.carry.decision == "REVERSE" else Direction.CARRY
-        wish = self.app.take_sizes.get(market, self.app.options.take_size)
+        usual = self.app.options.take_size if limits.usual_size is None else f"{limits.usual_size:.10g}"
+        wish = self.app.take_sizes.get(market, usual)
         self.app.push_screen(TakeDialog(self, shown.hedge, target.snapshot_version, limits, wish, direction))
 
     def send_take(self, command: Take, wish: str) -> None:
