@@ -30,7 +30,7 @@ HASHES = {
 BASKET = {
     ("always-short", "none"): "2af85eb2a137db19dc884a77fdd7921935fc834452258bf1cf22d2a379c5f547",
     ("always-short", "drift"): "34892995ad4c702c4521b90b283d88e5bfa6729c0acb9d9edbc0bd787a5dc7cf",
-    ("carry", "none"): "4b6bc8cd3a0a3957fc6fd511bc1a82f69d1b3bc01c213076dd694c01e929817b",
+    ("carry", "none"): "8b569cd54613917862094da5bbc40cdd2bc6651aec4f85336a0abec23dcb1619",
     ("carry", "drift"): "9f4eff8ab722fb12584834c1abda535e90474eb99f41b7925cc54d3f443695fe",
 }
 """The same of one SOL and one BTC a leg, on the time that both shipped tapes have."""
