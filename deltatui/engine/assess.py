@@ -149,6 +149,16 @@ class Assessor:
             for first, second in zip(verdicts, self.judge(self.plan(command, book=book)), strict=True)
         )
 
+    def passes_after(self, first: Leave, then: Take) -> bool:
+        """Whether every gate would let ``then`` pass once ``first`` had landed, filled whole at the present prices."""
+        core = self._core
+        try:
+            facts, book = core.hedge(first.market).known_facts(), core.known_book()
+            book = self._planner.book_with_operation(facts, book, self.plan(first))
+            return allowed(self.judge(self.plan(then, book=book)))
+        except ValidationError:
+            return False
+
     def _book_with_open(self, market: str) -> MarginBook | None:
         """The account as it would be if every open operation of the other markets had landed; None where none is
         open."""

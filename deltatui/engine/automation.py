@@ -175,7 +175,11 @@ class Automation:
         """Take what pays, the best first; where capital stands in the best one's way, leave a worse one for it."""
         recorded, self._recorded = self._recorded, set()
         wanted = [hedge for hedge in self._core.hedges.values() if self._wants_entry(hedge)]
-        prospects = [found for hedge in wanted if (found := self._prospect(hedge)) is not None]
+        prospects = [
+            found
+            for hedge in wanted
+            if (found := self._prospect(hedge)) is not None and not self._is_too_large(hedge, found)
+        ]
         for place, prospect in enumerate(ranked(prospects, self._horizon_h)):
             hedge = self._core.hedges[prospect.market]
             if not (self.acts and self._wants_entry(hedge)):
@@ -204,27 +208,36 @@ class Automation:
 
     async def _take(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether it was refused for want of capital: by a limit, or by a gate that more capital would have passed."""
-        if why := self._beyond_limit(prospect):
-            self._tell(hedge, "take", f"automatic take of {hedge.symbol} refused: {why}")
+        if why := self._beyond_total(prospect):
+            self._refuse(hedge, CommandResult(ResultStatus.REJECTED, "TOTAL_LIMIT", why))
             return True
-        way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
-        result = await self._try(
-            hedge, "take", Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")
-        )
+        result = await self._try(hedge, "take", _take_of(hedge))
         codes = {verdict.code for verdict in blocking(result.verdicts)} or {result.code}
         return result.status == ResultStatus.REJECTED and codes <= CAPITAL_CODES
 
-    def _beyond_limit(self, prospect: Prospect) -> str:
-        """Why the limits of R4.10 forbid it; empty where they do not."""
-        settings = self._core.settings
-        if settings.max_market_usd is not None and prospect.notional > settings.max_market_usd:
-            return f"${prospect.notional:,.2f} is more than max_market_usd, {settings.max_market_usd:,.2f}"
-        if settings.max_total_usd is None:
+    def _is_too_large(self, hedge: Hedge, prospect: Prospect) -> bool:
+        """Whether its size is beyond what one market may have (R4.10): nothing that is left makes room for it, so it
+        is no candidate, and stands in nobody's way."""
+        most = self._core.settings.max_market_usd
+        if most is None or prospect.notional <= most:
+            return False
+        why = f"${prospect.notional:,.2f} is more than max_market_usd, {most:,.2f}"
+        self._refuse(hedge, CommandResult(ResultStatus.REJECTED, "MARKET_LIMIT", why))
+        return True
+
+    def _beyond_total(self, prospect: Prospect, without: Hedge | None = None) -> str:
+        """Why the limit on all markets together (R4.10) forbids it, ``without`` being left; empty where it does not."""
+        most = self._core.settings.max_total_usd
+        if most is None:
             return ""
-        total = prospect.notional + sum(self._held_notional(hedge) for hedge in self._core.hedges.values())
-        if total > settings.max_total_usd:
-            return f"it would be ${total:,.2f} in all, more than max_total_usd, {settings.max_total_usd:,.2f}"
-        return ""
+        held = (self._held_notional(hedge) for hedge in self._core.hedges.values() if hedge is not without)
+        total = prospect.notional + sum(held)
+        return f"it would be ${total:,.2f} in all, more than max_total_usd, {most:,.2f}" if total > most else ""
+
+    def _fits_after(self, left: Hedge, hedge: Hedge, prospect: Prospect) -> bool:
+        """Whether the entry would pass once ``left`` is left: if not, leaving it would cost and gain nothing."""
+        passes = self._desk.assess.passes_after(Leave(market=left.symbol), _take_of(hedge))
+        return passes and not self._beyond_total(prospect, without=left)
 
     def _held_notional(self, hedge: Hedge) -> float:
         return 0.0 if hedge.held == Stance.FLAT else hedge.notional() or 0.0
@@ -240,7 +253,7 @@ class Automation:
             if (found := self._prospect(each)) is not None
         ]
         worst = worth_leaving(prospect, held, self._horizon_h)
-        if worst is None:
+        if worst is None or not self._fits_after(core.hedges[worst.market], hedge, prospect):
             core.set_memory(rivalry=Rivalry())
             return False
         before = core.memory.rivalry
@@ -270,5 +283,16 @@ class Automation:
         self._tell(hedge, what, text)
         return result
 
+    def _refuse(self, hedge: Hedge, result: CommandResult) -> None:
+        """An entry that is not even asked for."""
+        self._desk.last_results[hedge.symbol] = result
+        self._tell(hedge, "take", f"automatic take of {hedge.symbol} refused: {result.message}")
+
     def _tell(self, hedge: Hedge, what: str, text: str) -> None:
         self._core.board.emit_once(f"{what} {hedge.symbol}", f"{what}_refused", Level.WARNING, text)
+
+
+def _take_of(hedge: Hedge) -> Take:
+    """The entry into what the hedge wants to hold."""
+    way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
+    return Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")

@@ -323,7 +323,7 @@ class Planner:
             perp_after_1e9=facts.perp.base_1e9 + fills.perp_1e9,
         )
 
-    def book_with_operation(self, facts: Facts | None, book: MarginBook, operation: Operation) -> MarginBook:
+    def book_with_operation(self, facts: Facts | None, book: MarginBook, operation: Operation | Plan) -> MarginBook:
         """``book`` as it would be if ``operation`` had landed, filled whole at the present prices. ``facts`` are
         those of its market; None: it moves the quote asset alone."""
         if facts is None:

@@ -27,6 +27,13 @@ HASHES = {
     ("flat", "drift"): NOTHING_HAPPENED,
 }
 """``result_hash`` by policy and fees, of one SOL a leg and the settings as they are without a configuration."""
+BASKET = {
+    ("always-short", "none"): "2af85eb2a137db19dc884a77fdd7921935fc834452258bf1cf22d2a379c5f547",
+    ("always-short", "drift"): "34892995ad4c702c4521b90b283d88e5bfa6729c0acb9d9edbc0bd787a5dc7cf",
+    ("carry", "none"): "8b569cd54613917862094da5bbc40cdd2bc6651aec4f85336a0abec23dcb1619",
+    ("carry", "drift"): "9f4eff8ab722fb12584834c1abda535e90474eb99f41b7925cc54d3f443695fe",
+}
+"""The same of one SOL and one BTC a leg, on the time that both shipped tapes have."""
 NAMES = {
     *("tape", "tape_digest", "first_s", "last_s", "points", "market", "policy", "size", "fees"),
     *("equity_start_usd", "equity_end_usd", "funding_usd", "fees_usd", "interest_usd", "trading_pnl_usd"),
@@ -44,8 +51,14 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTATUI_HOME", str(tmp_path / "home"))
 
 
-def report(policy: str, fees: str) -> dict[str, Any]:
-    words = ["backtest", "--policy", policy, "--fees", fees, "--size", "1", "--json"]
+MARKET_NAMES = {
+    *("size", "funding_usd", "fees_usd", "trading_pnl_usd", "interest_usd", "contribution_usd"),
+    *("switches", "round_trip_bps", "mean_short_apr_pct"),
+}
+
+
+def report(policy: str, fees: str, *more: str) -> dict[str, Any]:
+    words = ["backtest", "--policy", policy, "--fees", fees, "--size", "1", "--json", *more]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0
     told: dict[str, Any] = json.loads(result.stdout)
@@ -59,3 +72,18 @@ def test_the_year_has_the_pinned_hash_and_names(policy: str, fees: str) -> None:
     assert told["result_hash"] == HASHES[policy, fees]
     assert set(told) >= NAMES
     assert (told["policy"], told["fees"], told["points"]) == (policy, fees, 8467)
+    assert (told["market"], told["size"], told["alone"]) == ("SOL-PERP", 1.0, {})
+    assert set(told["markets"]) == {"SOL-PERP"}
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(("policy", "fees"), BASKET)
+def test_the_basket_has_the_pinned_hash_and_names(policy: str, fees: str) -> None:
+    told = report(policy, fees, "--tape", "SOL-PERP", "--tape", "BTC-PERP")
+    assert told["result_hash"] == BASKET[policy, fees]
+    assert set(told) >= NAMES | {"markets", "account", "alone"}
+    assert (told["market"], told["size"], told["points"]) == ("BTC-PERP+SOL-PERP", None, 2 * 7080)
+    assert list(told["markets"]) == list(told["alone"]) == ["BTC-PERP", "SOL-PERP"]
+    assert all(set(each) >= MARKET_NAMES for each in told["markets"].values())
+    assert set(told["account"]) >= {"interest_usd"}
+    assert all(set(each) >= {"net_usd", "result_hash"} for each in told["alone"].values())

@@ -196,6 +196,28 @@ def test_a_limit_of_one_market_stops_that_market_alone() -> None:
     assert {symbol: each.switches for symbol, each in result.markets.items()} == {"SOL-PERP": 1, "BTC-PERP": 0}
 
 
+@pytest.mark.parametrize(
+    ("sol_1e9", "start_usd", "limit", "code"),
+    [
+        (SOL // 10, 100, {}, "health_after"),
+        (SOL, 5_000, {"max_total_usd": 900.0}, "TOTAL_LIMIT"),
+        (SOL, 5_000, {"max_market_usd": 900.0}, "MARKET_LIMIT"),
+    ],
+)
+def test_nothing_is_left_for_what_would_be_refused_all_the_same(
+    sol_1e9: int, start_usd: int, limit: dict[str, float], code: str
+) -> None:
+    """BTC pays ten times as much and is too large for this account, with the other hedge or without."""
+    tapes = {"SOL-PERP": steady(60, 100), "BTC-PERP": steady(600, 100, "100000")}
+    settings = wanted(Policy.CARRY, Fees.DRIFT, sol_1e9, BTC // 100, start_equity=Decimal(start_usd), **limit)
+    result, _ = play(tapes, settings)
+    assert {symbol: each.switches for symbol, each in result.markets.items()} == {"SOL-PERP": 1, "BTC-PERP": 0}
+    # And each time it was wanted is told.
+    assert result.refused_entries > 50
+    assert code in {group.code for group in result.refused}
+    adds_up(result)
+
+
 # The span and the figures of a basket
 
 

@@ -276,6 +276,103 @@ def test_a_report_puts_carry_beside_flat_and_always_short(run: Run, home: Path) 
     assert "stance" in out
 
 
+# Baskets
+
+
+def two(home: Path) -> list[str]:
+    """A tape of each market that comes with deltatui, thirty hours of it."""
+    sol, btc = home / "my_SOL-PERP.csv", home / "BTC-PERP.csv"
+    sol.write_bytes(csv_bytes(GOOD))
+    btc.write_bytes(csv_bytes([row(FIRST_S + 3600 * n, "10", "100000") for n in range(30)]))
+    return ["--tape", str(btc), "--tape", str(sol)]
+
+
+def test_a_basket_as_json(run: Run, home: Path) -> None:
+    words = ["--policy", "always-short", "--fees", "none", "--json", "--size", "SOL-PERP=2", "--size", "BTC-PERP=0.01"]
+    code, out, err = run("backtest", *two(home), *words)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    for key in JSON_KEYS:
+        assert key in result
+    assert (result["market"], result["size"], result["points"]) == ("BTC-PERP+SOL-PERP", None, 60)
+    assert {symbol: each["size"] for symbol, each in result["markets"].items()} == {"BTC-PERP": 0.01, "SOL-PERP": 2.0}
+    assert result["markets"]["SOL-PERP"]["funding_usd"] == pytest.approx(0.6)
+    assert result["markets"]["BTC-PERP"]["funding_usd"] == pytest.approx(3.0)
+    assert result["funding_usd"] == pytest.approx(3.6)
+    assert result["equity_start_usd"] == 2 * (2 * 150 + 0.01 * 100_000)
+    assert result["alone"]["SOL-PERP"]["funding_usd"] == pytest.approx(0.6)
+
+
+def test_the_sizes_of_a_basket(run: Run, home: Path) -> None:
+    """Without one those of the settings, with one it is of each, and a market's own goes before both."""
+
+    def sizes(*words: str) -> dict[str, float]:
+        code, out, err = run("backtest", *two(home), "--policy", "flat", "--json", *words)
+        assert (code, err) == (0, "")
+        return {symbol: each["size"] for symbol, each in json.loads(out)["markets"].items()}
+
+    assert sizes() == {"SOL-PERP": 10.0, "BTC-PERP": 0.0152}
+    assert sizes("--size", "0.5") == {"SOL-PERP": 0.5, "BTC-PERP": 0.5}
+    assert sizes("--size", "0.5", "--size", "BTC-PERP=0.02") == {"SOL-PERP": 0.5, "BTC-PERP": 0.02}
+    assert sizes("--size", "SOL-PERP=3") == {"SOL-PERP": 3.0, "BTC-PERP": 0.0152}
+
+
+def test_a_report_of_a_basket(run: Run, home: Path) -> None:
+    code, out, err = run("backtest", *two(home), "--policy", "carry")
+    assert (code, err) == (0, "")
+    assert "0.0152 BTC-PERP, 10 SOL-PERP each leg" in out
+    assert "did best on these tapes" in out
+    assert [
+        line.split()[0] for line in out.splitlines() if line.startswith(("BTC-PERP ", "SOL-PERP ", "account "))
+    ] == [
+        "BTC-PERP",
+        "SOL-PERP",
+        "account",
+    ]
+
+
+def test_baskets_that_are_none(run: Run, home: Path) -> None:
+    sol_and_btc, nameless = two(home), str(written(home, csv_bytes(GOOD)))
+    refused(run("backtest", *sol_and_btc, "--tape", nameless), "does not tell its market; write SYMBOL=")
+    refused(
+        run("backtest", *sol_and_btc, "--tape", f"DOGE-PERP={nameless}"), "there is no market DOGE-PERP; listed: SOL"
+    )
+    refused(run("backtest", *sol_and_btc, "--tape", f"SOL-PERP={nameless}"), "there are two tapes of SOL-PERP")
+    refused(run("backtest", *sol_and_btc, "--size", "0.01"), "the least is 0.1 SOL")
+    refused(run("backtest", *sol_and_btc, "--size", "ETH-PERP=1"), "ETH-PERP is not played; played: BTC-PERP, SOL-PERP")
+    later = home / "later.csv"
+    later.write_bytes(csv_bytes([row(FIRST_S + 3600 * n) for n in range(100, 110)]))
+    refused(run("backtest", "--tape", sol_and_btc[3], "--tape", f"BTC-PERP={later}"), "the tapes share no time")
+
+
+def test_one_tape_of_another_market(run: Run, home: Path) -> None:
+    """By its name, or by --market where the name tells none."""
+    flat = ("--policy", "flat", "--json", "--size", "0.01")
+    for words in (("--tape", two(home)[1]), ("--tape", str(written(home, csv_bytes(GOOD))), "--market", "BTC-PERP")):
+        code, out, err = run("backtest", *words, *flat)
+        assert (code, err) == (0, "")
+        assert (json.loads(out)["market"], json.loads(out)["size"]) == ("BTC-PERP", 0.01)
+    refused(run("backtest", "--market", "DOGE-PERP"), "there is no market DOGE-PERP; listed: SOL-PERP, BTC-PERP")
+
+
+def test_a_market_that_the_profile_does_not_name_is_not_played(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTATUI_ENGINE__MARKETS", "SOL-PERP")
+    refused(run("backtest", *two(home)), "engine.markets of this profile does not name BTC-PERP")
+
+
+def test_the_engine_in_the_background_gets_tapes_that_it_finds(home: Path) -> None:
+    arguments = cli._engine_arguments(["BTC-PERP", "SOL-PERP=a.csv", "b.csv"], 60, True)
+    assert arguments == [
+        "--quiet",
+        *("--tape", "BTC-PERP"),
+        *("--tape", f"SOL-PERP={home}/a.csv"),
+        *("--tape", f"{home}/b.csv"),
+        *("--speed", "60", "--fresh"),
+    ]
+
+
 def test_files_of_a_report(run: Run, home: Path) -> None:
     tape = written(home, csv_bytes(GOOD))
     code, out, _ = run("backtest", "--tape", tape, "--html", home / "r.html", "--csv", home / "r.csv", "--json")
