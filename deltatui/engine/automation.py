@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from deltatui.domain.allocation import Prospect, Rivalry, ranked, worth_leaving
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import CommandResult, Direction, Leave, Rebalance, ResultStatus, Settle, Take
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.gates import CAPITAL_CODES, blocking
 from deltatui.domain.principal import ENGINE
@@ -49,7 +50,7 @@ class Automation:
             self._recorded.add(hedge.symbol)
         if self._has_work(hedge, new_record=new_record):
             self._start(hedge.symbol, new_record)
-        if self._wants_entry(hedge) and self._judged(new_record):
+        if self._judged(hedge, new_record) and self._wants_entry(hedge):
             self._start(ACCOUNT, new_record)
 
     @property
@@ -94,6 +95,8 @@ class Automation:
     async def _run(self, key: str, new_record: bool) -> None:
         while True:
             await self._work(key, new_record)
+            if self._core.settings.save_every_step:
+                await self._core.save()
             again = self._again.pop(key, None)
             if again is None:
                 return
@@ -109,22 +112,25 @@ class Automation:
 
     # One hedge
 
-    def _judged(self, new_record: bool) -> bool:
-        """Whether the target is looked at: a decision once a record, a stance that is held by order always."""
-        return new_record or self._core.settings.hold is not None
+    def _judged(self, hedge: Hedge, new_record: bool) -> bool:
+        """Whether the target is looked at: a decision once a record, a stance that is held by order always, and always
+        too where no record comes any more."""
+        facts = hedge.facts()
+        ended = facts is not None and facts.market.ended
+        return new_record or ended or self._core.settings.hold is not None
 
     def _has_work(self, hedge: Hedge, *, new_record: bool) -> bool:
         facts = hedge.facts()
         if facts is None:
             return False
-        if self._judged(new_record) and self._leaves(hedge):
+        if self._judged(hedge, new_record) and self._leaves(hedge):
             return True
         if facts.perp.base_1e9:
             return self._corrects(hedge, facts) is not None
         return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
 
     async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
-        if self.acts and self._judged(new_record) and self._leaves(hedge):
+        if self.acts and self._judged(hedge, new_record) and self._leaves(hedge):
             await self._try(hedge, "leave", Leave(market=hedge.symbol))
         facts = hedge.known_facts()
         if self.acts and facts.perp.base_1e9:
@@ -181,8 +187,10 @@ class Automation:
             if not (self.acts and self._wants_entry(hedge)):
                 continue
             refused = await self._take(hedge, prospect)
-            if refused and place == 0 and hedge.symbol in recorded and await self._switches(hedge, prospect):
-                await self._take(hedge, prospect)
+            if refused and place == 0 and hedge.symbol in recorded:
+                worst = self._in_the_way(hedge, prospect)
+                if worst is not None and await self._leave_for(worst, hedge):
+                    await self._take(hedge, prospect)
             if hedge.held != Stance.FLAT:
                 await self._correct(hedge)
 
@@ -207,21 +215,23 @@ class Automation:
         if why := self._beyond_limit(prospect):
             self._tell(hedge, "take", f"automatic take of {hedge.symbol} refused: {why}")
             return True
-        way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
-        result = await self._try(
-            hedge, "take", Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")
-        )
+        result = await self._try(hedge, "take", self._entry(hedge))
         codes = {verdict.code for verdict in blocking(result.verdicts)} or {result.code}
         return result.status == ResultStatus.REJECTED and codes <= CAPITAL_CODES
 
-    def _beyond_limit(self, prospect: Prospect) -> str:
-        """Why the limits of R4.10 forbid it; empty where they do not."""
+    def _entry(self, hedge: Hedge) -> Take:
+        way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
+        return Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")
+
+    def _beyond_limit(self, prospect: Prospect, without: Hedge | None = None) -> str:
+        """Why the limits of R4.10 forbid it (if ``without`` were closed); empty where they do not."""
         settings = self._core.settings
         if settings.max_market_usd is not None and prospect.notional > settings.max_market_usd:
             return f"${prospect.notional:,.2f} is more than max_market_usd, {settings.max_market_usd:,.2f}"
         if settings.max_total_usd is None:
             return ""
-        total = prospect.notional + sum(self._held_notional(hedge) for hedge in self._core.hedges.values())
+        held = (self._held_notional(hedge) for hedge in self._core.hedges.values() if hedge is not without)
+        total = prospect.notional + sum(held)
         if total > settings.max_total_usd:
             return f"it would be ${total:,.2f} in all, more than max_total_usd, {settings.max_total_usd:,.2f}"
         return ""
@@ -229,32 +239,47 @@ class Automation:
     def _held_notional(self, hedge: Hedge) -> float:
         return 0.0 if hedge.held == Stance.FLAT else hedge.notional() or 0.0
 
-    async def _switches(self, hedge: Hedge, prospect: Prospect) -> bool:
-        """Whether a worse hedge was left for this one: only after it was worth it for as many records in a row as a
-        decision takes. Once a record at most."""
+    # Switching
+
+    def _in_the_way(self, hedge: Hedge, prospect: Prospect) -> Hedge | None:
+        """The worse hedge to leave for ``hedge``, once that was worth it for as many records in a row as a decision
+        takes; None until then. Never one of the operator, and none for what would be refused without it too."""
         core = self._core
-        held = [
-            found
-            for each in core.hedges.values()
-            if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
-            if (found := self._prospect(each)) is not None
-        ]
-        worst = worth_leaving(prospect, held, self._horizon_h)
-        if worst is None:
+        worst = worth_leaving(prospect, self._leavable(), self._horizon_h)
+        if worst is None or not self._fits_without(core.hedges[worst.market], hedge, prospect):
             core.set_memory(rivalry=Rivalry())
-            return False
+            return None
         before = core.memory.rivalry
         same = (before.candidate, before.held) == (prospect.market, worst.market)
         streak = before.streak + 1 if same else 1
         if streak < hedge.settings.carry.confirm_records:
             core.set_memory(rivalry=Rivalry(prospect.market, worst.market, streak))
-            return False
+            return None
         core.set_memory(rivalry=Rivalry())
-        left = core.hedges[worst.market]
-        result = await self._try(left, "leave", Leave(market=left.symbol))
+        return core.hedges[worst.market]
+
+    def _leavable(self) -> list[Prospect]:
+        """Hedges that automation holds and of which it knows what they earn."""
+        return [
+            found
+            for each in self._core.hedges.values()
+            if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
+            if (found := self._prospect(each)) is not None
+        ]
+
+    def _fits_without(self, worst: Hedge, hedge: Hedge, prospect: Prospect) -> bool:
+        if self._beyond_limit(prospect, without=worst):
+            return False
+        try:
+            return self._desk.assess.fits_without(worst, self._entry(hedge))
+        except ValidationError:
+            return False
+
+    async def _leave_for(self, worst: Hedge, hedge: Hedge) -> bool:
+        result = await self._try(worst, "leave", Leave(market=worst.symbol))
         if result.status != ResultStatus.DONE:
             return False
-        left.aside(f"left for {prospect.market}, which is expected to earn more than both round trips cost")
+        worst.aside(f"left for {hedge.symbol}, which is expected to earn more than both round trips cost")
         return True
 
     # Trying
