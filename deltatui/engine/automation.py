@@ -50,7 +50,7 @@ class Automation:
             self._recorded.add(hedge.symbol)
         if self._has_work(hedge, new_record=new_record):
             self._start(hedge.symbol, new_record)
-        if self._judged(hedge, new_record) and self._wants_entry(hedge):
+        if self._wants_entry(hedge) and self._judged(new_record):
             self._start(ACCOUNT, new_record)
 
     @property
@@ -112,25 +112,22 @@ class Automation:
 
     # One hedge
 
-    def _judged(self, hedge: Hedge, new_record: bool) -> bool:
-        """Whether the target is looked at: a decision once a record, a stance that is held by order always, and always
-        too where no record comes any more."""
-        facts = hedge.facts()
-        ended = facts is not None and facts.market.ended
-        return new_record or ended or self._core.settings.hold is not None
+    def _judged(self, new_record: bool) -> bool:
+        """Whether the target is looked at: a decision once a record, a stance that is held by order always."""
+        return new_record or self._core.settings.hold is not None
 
     def _has_work(self, hedge: Hedge, *, new_record: bool) -> bool:
         facts = hedge.facts()
         if facts is None:
             return False
-        if self._judged(hedge, new_record) and self._leaves(hedge):
+        if self._leaves(hedge, new_record=new_record):
             return True
         if facts.perp.base_1e9:
             return self._corrects(hedge, facts) is not None
         return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
 
     async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
-        if self.acts and self._judged(hedge, new_record) and self._leaves(hedge):
+        if self.acts and self._leaves(hedge, new_record=new_record):
             await self._try(hedge, "leave", Leave(market=hedge.symbol))
         facts = hedge.known_facts()
         if self.acts and facts.perp.base_1e9:
@@ -139,15 +136,15 @@ class Automation:
             # What a close could not settle (R4.6).
             await self._try(hedge, "settle", Settle(market=hedge.symbol))
 
-    def _leaves(self, hedge: Hedge) -> bool:
+    def _leaves(self, hedge: Hedge, *, new_record: bool) -> bool:
         facts, target = hedge.facts(), hedge.target
         if facts is None or hedge.memory.held_by == "operator":
             return False
         held = stance_of(facts.perp.base_1e9)
         if facts.market.ended:
-            # There will be no better price, and no funding.
+            # There will be no better price, no funding, and no record to wait for.
             return held != Stance.FLAT or hedge.rests_on_spot(facts)
-        if target is None or target == held:
+        if not self._judged(new_record) or target is None or target == held:
             return False
         # Spot of a hedge whose perp is gone is closed before anything is built on it.
         return held != Stance.FLAT or hedge.rests_on_spot(facts)
