@@ -106,10 +106,12 @@ class PerpBalance(msgspec.Struct, frozen=True):
 
 
 class SpotBalance(msgspec.Struct, frozen=True):
-    """Of one spot asset, in base 1e9 whatever its decimals: in the account (negative: borrowed) and in the wallet."""
+    """Of one spot asset, in base 1e9 whatever its decimals: in the account (negative: borrowed) and in the wallet.
+    ``mark`` is what the venue values it at; None: not known."""
 
     base_1e9: int
     wallet_1e9: int
+    mark: Decimal | None = None
 
 
 NO_PERP = PerpBalance(0, None, Decimal(0), Decimal(0), None)

@@ -32,6 +32,7 @@ from deltatui.domain.command import (
     Withdraw,
 )
 from deltatui.domain.costs import NO_FEES, NO_SLIPPAGE, CostModel
+from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
@@ -51,7 +52,7 @@ from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
 from deltatui.store.paper_tables import PaperTables
 from deltatui.venues.paper.account import PaperPerp
-from deltatui.venues.paper.settings import MARKETS, PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import BTC_PERP, MARKETS, PaperFaults, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
 
 T = TypeVar("T")
@@ -268,9 +269,8 @@ class World:
         self.opening = opening
         self.wallet_quote = Decimal(1000)
         self.wallet = wallet
-        self.specs = [MARKETS[symbol] for symbol in settings.markets]
         self.clock = SimulatedClock(float(start_s))
-        self.prices = {symbol: PRICES[symbol] for symbol in settings.markets}
+        self.prices = dict(PRICES)
         self.marks: dict[str, Decimal] = {}
         self.started = False
         self.priced = True
@@ -285,7 +285,8 @@ class World:
 
     def _build(self) -> None:
         self.store = EngineStore(self.database)
-        self.venue = PaperVenue(self.specs, self.paper, PaperTables(self.database), self.clock)
+        specs = [MARKETS[symbol] for symbol in self.settings.markets]
+        self.venue = PaperVenue(specs, self.paper, PaperTables(self.database), self.clock)
         self.sender = TroubledSender(self.venue)
         self.engine = Engine(
             self.settings,
@@ -313,22 +314,28 @@ class World:
             self._find_prices()
         self.started = True
         await self.loop.begin(
-            Prices(symbol, "test", reached_s, price, self.marks.get(symbol, price))
-            for symbol, price in self.prices.items()
+            Prices(symbol, "test", reached_s, self.prices[symbol], self.marks.get(symbol, self.prices[symbol]))
+            for symbol in self.settings.markets
             if self.priced
         )
-        for symbol in self.prices:
-            self.engine.prime(
-                symbol, [f.record for f in self.history if f.instrument == symbol and f.source_s <= reached_s]
-            )
+        owed = [fact for fact in self.history if self._is_owed(fact, reached_s)]
+        for symbol in self.settings.markets:
+            past = [fact for fact in self.history if fact.instrument == symbol and fact not in owed]
+            self.engine.prime(symbol, [fact.record for fact in past])
         await self.step()
-        for fact in self.history:
-            if fact.source_s > reached_s:
-                await self.hear(fact)
+        for fact in owed:
+            await self.hear(fact)
+
+    def _is_owed(self, fact: Funding, reached_s: float) -> bool:
+        """Whether the exchange has not taken it yet: of two records at one time it may have kept the first alone."""
+        if fact.instrument not in self.settings.markets:
+            return False
+        last_s = self.venue.last_record_s(fact.instrument)
+        return fact.record.ts_s > last_s if last_s else fact.source_s > reached_s
 
     def _find_prices(self) -> None:
         """Those at which an exchange of an earlier life was left."""
-        for symbol in self.prices:
+        for symbol in self.settings.markets:
             now = self.venue._markets.by_symbol[symbol].now
             if now is not None:
                 self.prices[symbol], self.marks[symbol] = now.oracle, now.mark
@@ -485,7 +492,7 @@ class World:
         account = self.venue.account()
         assert account is not None
         perp = account.perps.get(market, NO_PERP)
-        return Seen(account, perp, account.spots.get(self.venue.markets()[market].base_symbol, NO_SPOT))
+        return Seen(account, perp, account.spots.get(MARKETS[market].base_symbol, NO_SPOT))
 
     @property
     def account(self) -> Seen:
@@ -498,7 +505,12 @@ class World:
     @property
     def legs(self) -> tuple[float, float]:
         """(spot, perp) in SOL."""
-        return self.account.spot_1e9 / SOL, self.account.perp_1e9 / SOL
+        return self.legs_of("SOL-PERP")
+
+    def legs_of(self, market: str) -> tuple[float, float]:
+        """(spot, perp) in base units."""
+        seen = self.seen(market)
+        return seen.spot_1e9 / SOL, seen.perp_1e9 / SOL
 
     def snapshot(self, market: str = "SOL-PERP") -> Shown:
         snapshot = self.snapshots.build(self.around)
@@ -563,7 +575,10 @@ def withdraw(amount: int, asset: str = "USDC") -> Withdraw:
 
 
 SOL_ALONE = {"SOL-PERP": MarketSettings(5 * SOL)}
-BOTH = {"SOL-PERP": MarketSettings(5 * SOL), "BTC-PERP": MarketSettings(SOL // 100)}
+BOTH = {
+    "SOL-PERP": MarketSettings(5 * SOL),
+    "BTC-PERP": MarketSettings(SOL // 100, rebalance=RebalanceSettings(min_trade_1e9=BTC_PERP.min_base_1e9)),
+}
 """SOL-PERP with 5 SOL a leg and BTC-PERP with 0.01 wBTC, $750 and $1,000."""
 
 
@@ -627,7 +642,7 @@ async def world(
     try:
         await w.start()
         for _ in range(primed):
-            for number, symbol in enumerate(w.prices):
+            for number, symbol in enumerate(w.settings.markets):
                 await w.record(rate_of(apr_pct, w.prices[symbol]), market=symbol, same_hour=number > 0)
         w.clock.advance_to(w.clock.market_s())
         yield w

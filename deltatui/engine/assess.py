@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from deltatui.domain.carry import estimate
 from deltatui.domain.command import Deposit, Leave, Rebalance, SpotSource, Take, Withdraw
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import allowed, judge, judge_withdrawal, only_profitability_blocks
 from deltatui.domain.margin import MarginBook
 from deltatui.domain.market import MarketState
-from deltatui.domain.operation import OperationKind, Transfer
+from deltatui.domain.operation import Operation, OperationKind, Transfer
 from deltatui.domain.units import base_to_decimal
 from deltatui.domain.verdict import Verdict
 from deltatui.engine.capital import Capital, deposit_allowed
@@ -149,15 +151,12 @@ class Assessor:
             for first, second in zip(verdicts, self.judge(self.plan(command, book=book)), strict=True)
         )
 
-    def passes_after(self, first: Leave, then: Take) -> bool:
-        """Whether every gate would let ``then`` pass once ``first`` had landed, filled whole at the present prices."""
-        core = self._core
-        try:
-            facts, book = core.hedge(first.market).known_facts(), core.known_book()
-            book = self._planner.book_with_operation(facts, book, self.plan(first))
-            return allowed(self.judge(self.plan(then, book=book)))
-        except ValidationError:
-            return False
+    def fits_without(self, left: Hedge, command: Take) -> bool:
+        """Whether every gate would let ``command`` pass once what ``left`` holds is closed. Raises ValidationError
+        where one of both cannot be planned."""
+        closing = self.plan(Leave(market=left.symbol))
+        book = self._planner.book_with_legs(left.known_facts(), self._core.known_book(), closing.legs)
+        return allowed(self.judge(self.plan(command, book=book)))
 
     def _book_with_open(self, market: str) -> MarginBook | None:
         """The account as it would be if every open operation of the other markets had landed; None where none is
@@ -171,6 +170,7 @@ class Assessor:
                 continue
             hedge = core.hedges.get(operation.market)
             found = True
+            operation = operation if hedge is None else _still_open(operation, hedge)
             book = self._planner.book_with_operation(None if hedge is None else hedge.facts(), book, operation)
         return book if found else None
 
@@ -225,6 +225,19 @@ class Assessor:
             return f"blocked by {why}"
         asset = plan.transfer.asset
         return f"blocked by {why}; at most {self._capital.largest_withdrawal(asset):f} {asset}"
+
+
+def _still_open(operation: Operation, hedge: Hedge) -> Operation:
+    """``operation`` without what is known to be filled: that stands in the account already."""
+    check = hedge.check
+    if check is None or check.operation.id != operation.id or not check.fills:
+        return operation
+    legs = []
+    for leg in operation.legs:
+        rest_1e9 = leg.base_1e9 - check.filled_1e9(leg.market)
+        if rest_1e9 * leg.base_1e9 > 0:
+            legs.append(msgspec.structs.replace(leg, base_1e9=rest_1e9))
+    return msgspec.structs.replace(operation, legs=tuple(legs), transfer=None)
 
 
 def _size_problem(plan: Plan) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from deltatui.domain.allocation import Prospect, Rivalry, ranked, worth_leaving
 from deltatui.domain.carry import Stance
 from deltatui.domain.command import CommandResult, Direction, Leave, Rebalance, ResultStatus, Settle, Take
+from deltatui.domain.errors import ValidationError
 from deltatui.domain.event import Level
 from deltatui.domain.gates import CAPITAL_CODES, blocking
 from deltatui.domain.principal import ENGINE
@@ -94,6 +95,8 @@ class Automation:
     async def _run(self, key: str, new_record: bool) -> None:
         while True:
             await self._work(key, new_record)
+            if self._core.settings.save_every_step:
+                await self._core.save()
             again = self._again.pop(key, None)
             if again is None:
                 return
@@ -117,14 +120,14 @@ class Automation:
         facts = hedge.facts()
         if facts is None:
             return False
-        if self._judged(new_record) and self._leaves(hedge):
+        if self._leaves(hedge, new_record=new_record):
             return True
         if facts.perp.base_1e9:
             return self._corrects(hedge, facts) is not None
         return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
 
     async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
-        if self.acts and self._judged(new_record) and self._leaves(hedge):
+        if self.acts and self._leaves(hedge, new_record=new_record):
             await self._try(hedge, "leave", Leave(market=hedge.symbol))
         facts = hedge.known_facts()
         if self.acts and facts.perp.base_1e9:
@@ -133,15 +136,15 @@ class Automation:
             # What a close could not settle (R4.6).
             await self._try(hedge, "settle", Settle(market=hedge.symbol))
 
-    def _leaves(self, hedge: Hedge) -> bool:
+    def _leaves(self, hedge: Hedge, *, new_record: bool) -> bool:
         facts, target = hedge.facts(), hedge.target
         if facts is None or hedge.memory.held_by == "operator":
             return False
         held = stance_of(facts.perp.base_1e9)
         if facts.market.ended:
-            # There will be no better price, and no funding.
+            # There will be no better price, no funding, and no record to wait for.
             return held != Stance.FLAT or hedge.rests_on_spot(facts)
-        if target is None or target == held:
+        if not self._judged(new_record) or target is None or target == held:
             return False
         # Spot of a hedge whose perp is gone is closed before anything is built on it.
         return held != Stance.FLAT or hedge.rests_on_spot(facts)
@@ -185,8 +188,10 @@ class Automation:
             if not (self.acts and self._wants_entry(hedge)):
                 continue
             refused = await self._take(hedge, prospect)
-            if refused and place == 0 and hedge.symbol in recorded and await self._switches(hedge, prospect):
-                await self._take(hedge, prospect)
+            if refused and place == 0 and hedge.symbol in recorded:
+                worst = self._in_the_way(hedge, prospect)
+                if worst is not None and await self._leave_for(worst, hedge):
+                    await self._take(hedge, prospect)
             if hedge.held != Stance.FLAT:
                 await self._correct(hedge)
 
@@ -211,9 +216,13 @@ class Automation:
         if why := self._beyond_total(prospect):
             self._refuse(hedge, CommandResult(ResultStatus.REJECTED, "TOTAL_LIMIT", why))
             return True
-        result = await self._try(hedge, "take", _take_of(hedge))
+        result = await self._try(hedge, "take", self._entry(hedge))
         codes = {verdict.code for verdict in blocking(result.verdicts)} or {result.code}
         return result.status == ResultStatus.REJECTED and codes <= CAPITAL_CODES
+
+    def _entry(self, hedge: Hedge) -> Take:
+        way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
+        return Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")
 
     def _is_too_large(self, hedge: Hedge, prospect: Prospect) -> bool:
         """Whether its size is beyond what one market may have (R4.10): nothing that is left makes room for it, so it
@@ -234,40 +243,50 @@ class Automation:
         total = prospect.notional + sum(held)
         return f"it would be ${total:,.2f} in all, more than max_total_usd, {most:,.2f}" if total > most else ""
 
-    def _fits_after(self, left: Hedge, hedge: Hedge, prospect: Prospect) -> bool:
-        """Whether the entry would pass once ``left`` is left: if not, leaving it would cost and gain nothing."""
-        passes = self._desk.assess.passes_after(Leave(market=left.symbol), _take_of(hedge))
-        return passes and not self._beyond_total(prospect, without=left)
-
     def _held_notional(self, hedge: Hedge) -> float:
         return 0.0 if hedge.held == Stance.FLAT else hedge.notional() or 0.0
 
-    async def _switches(self, hedge: Hedge, prospect: Prospect) -> bool:
-        """Whether a worse hedge was left for this one: only after it was worth it for as many records in a row as a
-        decision takes. Once a record at most."""
+    # Switching
+
+    def _in_the_way(self, hedge: Hedge, prospect: Prospect) -> Hedge | None:
+        """The worse hedge to leave for ``hedge``, once that was worth it for as many records in a row as a decision
+        takes; None until then. Never one of the operator, and none for what would be refused without it too."""
         core = self._core
-        held = [
-            found
-            for each in core.hedges.values()
-            if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
-            if (found := self._prospect(each)) is not None
-        ]
-        worst = worth_leaving(prospect, held, self._horizon_h)
-        if worst is None or not self._fits_after(core.hedges[worst.market], hedge, prospect):
+        worst = worth_leaving(prospect, self._leavable(), self._horizon_h)
+        if worst is None or not self._fits_without(core.hedges[worst.market], hedge, prospect):
             core.set_memory(rivalry=Rivalry())
-            return False
+            return None
         before = core.memory.rivalry
         same = (before.candidate, before.held) == (prospect.market, worst.market)
         streak = before.streak + 1 if same else 1
         if streak < hedge.settings.carry.confirm_records:
             core.set_memory(rivalry=Rivalry(prospect.market, worst.market, streak))
-            return False
+            return None
         core.set_memory(rivalry=Rivalry())
-        left = core.hedges[worst.market]
-        result = await self._try(left, "leave", Leave(market=left.symbol))
+        return core.hedges[worst.market]
+
+    def _leavable(self) -> list[Prospect]:
+        """Hedges that automation holds and of which it knows what they earn."""
+        return [
+            found
+            for each in self._core.hedges.values()
+            if each.held != Stance.FLAT and each.memory.held_by != "operator" and each.pending is None
+            if (found := self._prospect(each)) is not None
+        ]
+
+    def _fits_without(self, worst: Hedge, hedge: Hedge, prospect: Prospect) -> bool:
+        if self._beyond_total(prospect, without=worst):
+            return False
+        try:
+            return self._desk.assess.fits_without(worst, self._entry(hedge))
+        except ValidationError:
+            return False
+
+    async def _leave_for(self, worst: Hedge, hedge: Hedge) -> bool:
+        result = await self._try(worst, "leave", Leave(market=worst.symbol))
         if result.status != ResultStatus.DONE:
             return False
-        left.aside(f"left for {prospect.market}, which is expected to earn more than both round trips cost")
+        worst.aside(f"left for {hedge.symbol}, which is expected to earn more than both round trips cost")
         return True
 
     # Trying
@@ -290,9 +309,3 @@ class Automation:
 
     def _tell(self, hedge: Hedge, what: str, text: str) -> None:
         self._core.board.emit_once(f"{what} {hedge.symbol}", f"{what}_refused", Level.WARNING, text)
-
-
-def _take_of(hedge: Hedge) -> Take:
-    """The entry into what the hedge wants to hold."""
-    way = Direction.CARRY if hedge.target == Stance.CARRY else Direction.REVERSE
-    return Take(market=hedge.symbol, base_1e9=hedge.size_1e9, direction=way, source="engine")

@@ -395,9 +395,12 @@ class Desk:
 
     def _others(self) -> str:
         """What a kill does not touch: positions in markets that the engine does not carry (R2.9)."""
-        account = self._core.world.account()
-        held = {} if account is None else self._core.world.foreign(account)
-        names = ", ".join(f"{perp.base_1e9 / BASE_PRECISION:+g} {symbol}" for symbol, perp in held.items())
+        world, account = self._core.world, self._core.world.account()
+        held: dict[str, int] = {}
+        if account is not None:
+            held |= {symbol: perp.base_1e9 for symbol, perp in world.foreign(account).items()}
+            held |= {asset: spot.base_1e9 for asset, spot in world.foreign_spots(account).items()}
+        names = ", ".join(f"{base_1e9 / BASE_PRECISION:+g} {name}" for name, base_1e9 in held.items())
         return f"not ours and still open: {names}" if names else ""
 
     # Carrying out

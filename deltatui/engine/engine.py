@@ -169,11 +169,13 @@ class Engine:
         await self.desk.resolve_open()
         if BEHIND in core.board.alerts and not core.behind:
             await core.catch_up()
-        if not core.books_agree():
-            # What happens to the account while its markets are quiet is booked all the same.
-            await self.step()
         if self._save_due():
             await core.save()
+
+    async def notice(self) -> None:
+        """Book what has happened to the account while its markets are quiet."""
+        if not self.core.books_agree():
+            await self.step()
 
     def _save_due(self) -> bool:
         core = self.core

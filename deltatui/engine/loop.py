@@ -147,13 +147,19 @@ class Loop:
             self.loop_lag_ms = max(0.0, now_s - asleep_s - TICK_S) * 1e3
             if jump := self._clock.jumped_s():
                 self._engine.note("clock_jump", f"the clock of this machine jumped by {jump:+.1f} s")
-            await self._engine.tick()
+            await self.tick()
             self._draw()
             self._send_history(now_s)
             if not 0 <= now_s - beat_s < _BEAT_S:
                 # Clients take silence for a dead engine, also while the market stands still.
                 beat_s = now_s
                 self._on_change()
+
+    async def tick(self) -> None:
+        """Operator time has passed. What the exchange may still forget is not booked (R9.7)."""
+        await self._engine.tick()
+        if self._exchange is None or not self._exchange.trouble:
+            await self._engine.notice()
 
     def _draw(self) -> None:
         if self._drawn and self._engine.automation.resting:

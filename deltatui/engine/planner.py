@@ -328,7 +328,13 @@ class Planner:
         those of its market; None: it moves the quote asset alone."""
         if facts is None:
             return book if operation.transfer is None else book_with(book, None, operation.transfer)
-        return book_after(book, self._fills(facts, operation.legs).change(facts.market.spec, operation.transfer))
+        return self.book_with_legs(facts, book, operation.legs, operation.transfer)
+
+    def book_with_legs(
+        self, facts: Facts, book: MarginBook, legs: Iterable[Leg], transfer: Transfer | None = None
+    ) -> MarginBook:
+        """``book`` as it would be with ``legs`` of one market filled whole at the present prices."""
+        return book_after(book, self._fills(facts, legs).change(facts.market.spec, transfer))
 
     def _fills(self, facts: Facts, legs: Iterable[Leg]) -> _Fills:
         market, costs = facts.market, self._costs()

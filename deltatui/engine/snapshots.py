@@ -43,7 +43,7 @@ from deltatui.engine.preview import confirmation_view
 from deltatui.engine.standing import Liquidation, Standing
 from deltatui.engine.states import EngineState
 from deltatui.engine.world import Facts
-from deltatui.ports import NO_SPOT, AccountReport, PerpBalance
+from deltatui.ports import NO_SPOT, AccountReport, PerpBalance, SpotBalance
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -233,8 +233,10 @@ class SnapshotBuilder:
                 liquidation = None
             if facts.spot.base_1e9:
                 views.append(self._spot(facts, liquidation))
-        foreign = self._core.world.foreign(account)
-        return (*views, *(_unpriced(symbol, perp, foreign=True) for symbol, perp in foreign.items()))
+        perps, spots = self._core.world.foreign(account), self._core.world.foreign_spots(account)
+        views += [_unpriced(symbol, perp, foreign=True) for symbol, perp in perps.items()]
+        views += [_foreign_spot(asset, spot) for asset, spot in spots.items()]
+        return tuple(views)
 
     def _perp(self, facts: Facts, liquidation: Liquidation | None) -> PositionView:
         perp, symbol = facts.perp, facts.market.spec.symbol
@@ -459,6 +461,25 @@ def _unpriced(symbol: str, perp: PerpBalance, *, foreign: bool) -> PositionView:
         funding=None,
         liq_price=None,
         foreign=foreign,
+    )
+
+
+def _foreign_spot(asset: str, spot: SpotBalance) -> PositionView:
+    size = spot.base_1e9 / BASE_PRECISION
+    mark = None if spot.mark is None else float(spot.mark)
+    return PositionView(
+        key=asset,
+        market=asset,
+        side="spot" if size > 0 else "borrow",
+        size=size,
+        entry_price=None,
+        mark_price=mark,
+        notional=None if mark is None else abs(size) * mark,
+        unrealized_pnl=None,
+        unsettled_pnl=None,
+        funding=None,
+        liq_price=None,
+        foreign=True,
     )
 
 

@@ -132,6 +132,11 @@ class World:
         """Positions in markets that the engine does not carry: shown, counted, never touched (R2.9)."""
         return {symbol: perp for symbol, perp in account.perps.items() if perp.base_1e9 and symbol not in self._specs}
 
+    def foreign_spots(self, account: AccountReport) -> Mapping[str, SpotBalance]:
+        """The same of spot assets that no hedge of the engine uses; what is in the wallet alone is no position."""
+        carried = {spec.base_symbol for spec in self._specs.values()}
+        return {asset: spot for asset, spot in account.spots.items() if spot.base_1e9 and asset not in carried}
+
     def marks(self, account: AccountReport) -> dict[str, Decimal]:
         """Prices of all that the account holds, perps at the mark and spot at the oracle (R1.8); what has none is
         missing."""
@@ -142,4 +147,7 @@ class World:
         for symbol, perp in self.foreign(account).items():
             if perp.mark is not None:
                 marks[symbol] = perp.mark
+        for asset, spot in self.foreign_spots(account).items():
+            if spot.mark is not None:
+                marks[asset] = spot.mark
         return marks

@@ -257,6 +257,15 @@ async def test_another_program_locks_the_file_while_the_engine_saves(tmp_path: P
         await w.check()
 
 
+async def test_what_happens_while_the_market_is_quiet_is_booked() -> None:
+    async with world() as w:
+        await w.venue.fill_from_elsewhere("SOL", 10**9, w.price)
+        known = w.core.accountant.books.cursor
+        await w.loop.tick()
+        assert w.core.accountant.books.cursor == w.account.events > known
+        await w.check()
+
+
 async def test_the_engine_never_books_what_the_exchange_could_not_keep() -> None:
     """Else a crash would leave a ledger that is ahead of the exchange."""
     async with world() as w:
@@ -265,7 +274,7 @@ async def test_the_engine_never_books_what_the_exchange_could_not_keep() -> None
         w.gremlin.refuse(lambda name: name == "_commit")
         await w.record(rate_of(100))
         await w.to_price("151")
-        await w.engine.tick()
+        await w.loop.tick()
         assert w.core.accountant.books.cursor == kept
         await w.restart()
         # The exchange had forgotten the record; the tape gave it once more, and it was booked once.

@@ -80,21 +80,22 @@ def tell(
         equity,
         account.quote,
         account.wallet_quote,
-        _spots(account),
+        _spots(account, markets),
         perps,
         account.settled,
         liquidations=account.liquidations,
     )
 
 
-def _spots(account: PaperAccount) -> dict[str, SpotBalance]:
+def _spots(account: PaperAccount, markets: Markets) -> dict[str, SpotBalance]:
     spots = {}
     for asset, tokens in account.spots.items():
         wallet = account.wallet.get(asset)
         if tokens or wallet:
             held_1e9, wallet_1e9 = int(tokens * BASE_PRECISION), int(wallet * BASE_PRECISION) if wallet else 0
             if held_1e9 or wallet_1e9:
-                spots[asset] = SpotBalance(held_1e9, wallet_1e9)
+                now = markets.by_base[asset].now
+                spots[asset] = SpotBalance(held_1e9, wallet_1e9, None if now is None else now.oracle)
     for asset, tokens in account.wallet.items():
         if asset not in account.spots and (wallet_1e9 := int(tokens * BASE_PRECISION)):
             spots[asset] = SpotBalance(0, wallet_1e9)
