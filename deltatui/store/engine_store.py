@@ -327,9 +327,7 @@ def _booked_otherwise(entry: LedgerEntry) -> CriticalError:
 
 def _entry(row: tuple[int, int, float, str, str, str, str, str]) -> LedgerEntry:
     sequence, venue_sequence, market_s, kind, instrument, amount, operation_id, note = row
-    return LedgerEntry(
-        sequence, venue_sequence, market_s, _KIND[kind], instrument, Decimal(amount), operation_id, note
-    )
+    return LedgerEntry(sequence, venue_sequence, market_s, _KIND[kind], instrument, Decimal(amount), operation_id, note)
 
 
 def _ledger(since: int, limit: int | None, connection: sqlite3.Connection) -> list[LedgerEntry]:
