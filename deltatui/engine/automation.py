@@ -293,7 +293,7 @@ class Automation:
 
     async def _try(self, hedge: Hedge, what: str, command: Take | Leave | Rebalance | Settle) -> CommandResult:
         """One event for one reason, however often the engine tries again."""
-        result = await self._desk.submit(command, ENGINE)
+        result = await self._desk.submit(command, ENGINE, lambda: self._unwanted(hedge, command))
         text = ""
         if result.status == ResultStatus.REJECTED:
             text = f"automatic {what} refused: {result.message}"
@@ -306,6 +306,19 @@ class Automation:
         """An entry that is not even asked for."""
         self._desk.last_results[hedge.symbol] = result
         self._tell(hedge, "take", f"automatic take of {hedge.symbol} refused: {result.message}")
+
+    def _unwanted(self, hedge: Hedge, command: Take | Leave | Rebalance | Settle) -> str:
+        """Why it is not to be done any more, now that it is its turn: a hand may have been quicker. Empty: it is."""
+        if not self.acts:
+            return "automation was stopped before it was its turn"
+        if hedge.memory.held_by == "operator" and not isinstance(command, Rebalance):
+            return "the operator has taken it over"
+        if not isinstance(command, Take):
+            return ""
+        if not self._wants_entry(hedge):
+            return "there is something in its place by now"
+        prospect = self._prospect(hedge)
+        return "" if prospect is None else self._beyond_total(prospect)
 
     def _tell(self, hedge: Hedge, what: str, text: str) -> None:
         self._core.board.emit_once(f"{what} {hedge.symbol}", f"{what}_refused", Level.WARNING, text)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -76,18 +78,22 @@ class Desk:
         """The newest answer about each market."""
         self.stopping = asyncio.Event()
 
-    async def submit(self, command: AnyCommand, principal: Principal) -> CommandResult:
+    async def submit(
+        self, command: AnyCommand, principal: Principal, unwanted: Callable[[], str] = lambda: ""
+    ) -> CommandResult:
         """Never raises for what a caller can get wrong: that is a REJECTED result.
 
-        An ``intent_id`` is acted on once for each principal; whoever sends it again gets the first answer.
+        An ``intent_id`` is acted on once for each principal; whoever sends it again gets the first answer. A plan may
+        wait for its turn: ``unwanted`` is asked when it has come, and says why it is not to be done any more (empty:
+        it is).
         """
         command = msgspec.structs.replace(command, source=principal.source)
-        return await self._intents.once(command, principal, self._answer)
+        return await self._intents.once(command, principal, partial(self._answer, unwanted))
 
-    async def _answer(self, command: AnyCommand, principal: Principal) -> CommandResult:
+    async def _answer(self, unwanted: Callable[[], str], command: AnyCommand, principal: Principal) -> CommandResult:
         core = self._core
         try:
-            result = await self._dispatch(command, principal)
+            result = await self._dispatch(command, principal, unwanted)
         except (ValidationError, TransientError) as error:
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)
         except UnresolvedError as error:
@@ -106,18 +112,20 @@ class Desk:
         core.board.changed()
         return result
 
-    async def _dispatch(self, command: AnyCommand, principal: Principal) -> CommandResult:
+    async def _dispatch(self, command: AnyCommand, principal: Principal, unwanted: Callable[[], str]) -> CommandResult:
         self._check_accepted(type(command))
         check_power(self._core.settings, command, principal)
         match command:
             case Take() | Leave() | Rebalance() | Deposit() | Withdraw():
-                return await self._planned(command, principal)
+                return await self._planned(command, principal, unwanted)
             case Confirm():
                 return await self._confirm(command)
             case Settle():
                 hedge = self._core.hedge(command.market)
                 async with self.lanes.hold(hedge.symbol):
                     self._check_accepted(Settle)
+                    if why := unwanted():
+                        raise ValidationError("NOT_WANTED", why)
                     return await self._settle(hedge, command, principal)
             case Kill():
                 return await self._kill(command, principal)
@@ -259,7 +267,9 @@ class Desk:
         hedge = self._core.hedge_of_asset(command.asset)
         return ACCOUNT if hedge is None else hedge.symbol
 
-    async def _planned(self, command: PlannedCommand, principal: Principal) -> CommandResult:
+    async def _planned(
+        self, command: PlannedCommand, principal: Principal, unwanted: Callable[[], str]
+    ) -> CommandResult:
         market = self._market_of(command)
         adds_risk = isinstance(command, Take | Withdraw)
         while True:
@@ -269,6 +279,8 @@ class Desk:
                     self._check_fresh(command)
                 operation_id = await self._new_id(command.intent_id, principal)
                 await self._core.catch_up()
+                if why := unwanted():
+                    raise ValidationError("NOT_WANTED", why)
                 plan = self._plan_accepted(command)
                 # Only now is it known whether a rebalance widens: it then waits for its turn, and is planned anew.
                 if adds_risk or not plan.increases_risk:

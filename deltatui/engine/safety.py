@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import msgspec
 
+from deltatui.domain.market import MarketSpec
 from deltatui.domain.units import BASE_PRECISION, QUOTE_PRECISION
 from deltatui.engine.core import Core
-from deltatui.ports import AccountReport
+from deltatui.ports import AccountReport, PerpBalance
 
 _INTEREST = 0.001
 _SPARE = 2.0
@@ -17,15 +18,17 @@ _SPARE = 2.0
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """The account when its health was last computed. ``gross`` is the value of all that is held in a price that moves,
-    in quote; ``perps`` and ``spots`` are sizes in base 1e9."""
+    """The account when its health was last computed. ``spot_value`` is that of all spot but quote, in quote;
+    ``oracles`` are the prices by base symbol that health depends on, ``specs`` the carried markets as they were
+    listed."""
 
     collateral: float
     requirement: float
-    gross: float
-    equity: Decimal
-    marks: Mapping[str, float]
-    perps: Mapping[str, int]
+    spot_value: float
+    quote: Decimal
+    oracles: Mapping[str, float]
+    specs: tuple[MarketSpec, ...]
+    perps: Mapping[str, PerpBalance]
     spots: Mapping[str, int]
 
     def same_sizes(self, account: AccountReport) -> bool:
@@ -33,7 +36,10 @@ class _Seen(msgspec.Struct, frozen=True):
         if len(account.perps) != len(self.perps) or len(account.spots) != len(self.spots):
             return False
         for symbol, perp in account.perps.items():
-            if self.perps.get(symbol) != perp.base_1e9:
+            was = self.perps.get(symbol)
+            if was is None or was.base_1e9 != perp.base_1e9:
+                return False
+            if was.open_bids_1e9 != perp.open_bids_1e9 or was.open_asks_1e9 != perp.open_asks_1e9:
                 return False
         for asset, spot in account.spots.items():
             before = self.spots.get(asset)
@@ -45,10 +51,11 @@ class _Seen(msgspec.Struct, frozen=True):
 class SurelyHealthy:
     """``at_least(level)`` is true only where health is above ``level`` for certain.
 
-    If no price has moved by more than the share ``m`` since health was computed, and ``d`` is by how much the equity
-    has changed, then prices alone have changed it by at most ``m * gross``, so that cash has by at most ``d + m *
-    gross``. No weight of an asset or of a gain is above 1: the collateral is lower by at most ``d + 2 * m * gross``,
-    and the requirement, which is proportional to prices, higher by at most the share ``m``."""
+    No weight of an asset or of a gain is above 1. So the collateral is lower by at most what quote and unsettled PnL
+    have fallen by, each market for itself (a gain of one may count less than a loss of the other), and by the share
+    ``m`` of the value of all spot, if no oracle price has moved by more. The requirement is proportional to prices, but
+    for quote that is owed: it is higher by at most the share ``m``, and by what quote has fallen by.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -59,32 +66,42 @@ class SurelyHealthy:
         seen = self._seen
         if seen is None or account.being_liquidated or not seen.same_sizes(account):
             return False
+        for was, hedge in zip(seen.specs, self._core.hedges.values(), strict=True):
+            if hedge.spec is not was:
+                return False  # other weights or ratios
         moved = 0.0
-        for instrument, before in seen.marks.items():
-            now = marks.get(instrument)
+        for asset, before in seen.oracles.items():
+            now = marks.get(asset)
             if now is None:
                 return False
             moved = max(moved, abs(float(now) / before - 1.0))
-        collateral = seen.collateral - abs(float(account.equity - seen.equity)) - 2.0 * moved * seen.gross
+        owed = max(0.0, float(seen.quote - account.quote))
+        fallen = owed
+        for symbol, perp in account.perps.items():
+            fallen += max(0.0, float(seen.perps[symbol].unsettled - perp.unsettled))
+        collateral = seen.collateral - fallen - moved * seen.spot_value
         if collateral <= 0.0:
             return False
-        return 100.0 * (1.0 - seen.requirement * (1.0 + moved) / collateral) >= level + _SPARE
+        return 100.0 * (1.0 - (seen.requirement * (1.0 + moved) + owed) / collateral) >= level + _SPARE
 
     def computed(self, account: AccountReport, marks: Mapping[str, Decimal]) -> None:
         """Health was computed for this account: the bound starts from it."""
-        standing, self._seen = self._core.standing(), None
-        perps = {symbol: perp.base_1e9 for symbol, perp in account.perps.items()}
-        spots = {asset: spot.base_1e9 for asset, spot in account.spots.items()}
-        held = {**perps, **spots}
-        if standing is None or any(instrument not in marks for instrument in held):
+        core = self._core
+        standing, self._seen = core.standing(), None
+        if standing is None or any(symbol not in core.hedges for symbol in account.perps):
+            return  # of a market that is not carried no oracle price is known
+        assets = {*account.spots, *(core.hedges[symbol].spec.base_symbol for symbol in account.perps)}
+        if any(asset not in marks for asset in assets):
             return
-        prices = {instrument: float(marks[instrument]) for instrument in held}
+        oracles = {asset: float(marks[asset]) for asset in assets}
+        spots = {asset: spot.base_1e9 for asset, spot in account.spots.items()}
         self._seen = _Seen(
             standing.summary.collateral_maintenance_1e6 / QUOTE_PRECISION,
             standing.summary.requirement_maintenance_1e6 / QUOTE_PRECISION,
-            sum(abs(size) / BASE_PRECISION * prices[instrument] for instrument, size in held.items()),
-            account.equity,
-            prices,
-            perps,
+            sum(abs(size) / BASE_PRECISION * oracles[asset] for asset, size in spots.items()),
+            account.quote,
+            oracles,
+            tuple(hedge.spec for hedge in core.hedges.values()),
+            account.perps,
             spots,
         )
