@@ -99,8 +99,10 @@ class PacedClock:
 
 
 class PacedSource(recorded.RecordedSource):
-    def __init__(self, tapes: Mapping[str, Tape], clock: Clock, tempo: recorded.Tempo) -> None:
-        super().__init__(tapes, PacedClock(clock), tempo)
+    def __init__(
+        self, tapes: Mapping[str, Tape], clock: Clock, tempo: recorded.Tempo, last_record_s: Mapping[str, float]
+    ) -> None:
+        super().__init__(tapes, PacedClock(clock), tempo, last_record_s)
 
 
 class CountingEngine(Engine):

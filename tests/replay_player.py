@@ -73,10 +73,11 @@ class Player:
         reached_s = await w.venue.open(w.opening, w.wallet_quote, w.wallet)
         if reached_s is not None:
             self.clock.advance_to(reached_s)
-        self.source = RecordedSource(self.tapes, self.clock, EngineTempo(w.engine))
+        last_record_s = {symbol: float(w.venue.last_record_s(symbol)) for symbol in self.tapes}
+        self.source = RecordedSource(self.tapes, self.clock, EngineTempo(w.engine), last_record_s)
         self.loop = w.loop = Loop(w.engine, self.clock, w.venue, self._changed, self.histories.append)
         await self.loop.begin(self.source.known())
-        _prime(w.engine, self.loop, self.tapes, self.clock.market_s())
+        _prime(w.engine, self.loop, self.tapes, self.source.taken)
         w.core.set_memory(speed=speed)
         works = (self.loop.drain(), self.loop.pass_time(), self.source.run(self.loop.post))
         self._tasks = [asyncio.ensure_future(work) for work in works]

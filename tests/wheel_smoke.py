@@ -1,6 +1,6 @@
 """``python tests/wheel_smoke.py``: the wheel, in an environment that has nothing else, does its first steps.
 
-What a checkout has and a wheel forgets (themes, the shipped tapes) is missed here: everything runs outside the checkout.
+What a checkout has and a wheel forgets (themes, the shipped tapes) is missed here: all runs outside the checkout.
 """
 
 from __future__ import annotations

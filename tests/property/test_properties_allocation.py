@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import msgspec
 import pytest
@@ -36,7 +36,7 @@ def test_the_best_after_costs_comes_first_and_none_is_lost(candidates: list[Pros
     order = ranked(candidates, horizon_h)
     assert sorted(order, key=lambda each: each.market) == sorted(candidates, key=lambda each: each.market)
     worth = [each.net * horizon_h - each.round_trip for each in order]
-    assert all(first >= second - 1e-9 for first, second in zip(worth, worth[1:], strict=False))
+    assert all(first >= second - 1e-9 for first, second in pairwise(worth))
 
 
 @examples

@@ -125,7 +125,7 @@ def test_fractions_are_of_the_records_own_oracle_price(rate_long: Decimal, rate_
 def test_a_record_of_any_interval_is_spread_over_its_hours(
     rate_long: Decimal, rate_short: Decimal, price: Decimal, interval_s: int
 ) -> None:
-    """What eight hours pay is an eighth of it an hour; of two intervals that pay the same a year the fractions agree."""
+    """What eight hours pay is an eighth of it an hour: a long interval that pays more pays no more a year."""
     long = FundingRecord(0, Decimal(7), rate_long, rate_short, price, price, Decimal(0), interval_s)
     hourly = FundingRecord(0, Decimal(7), rate_long, rate_short, price, price, Decimal(0))
     fractions, each = hour_fractions(long), hour_fractions(hourly)

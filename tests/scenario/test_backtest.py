@@ -173,6 +173,7 @@ def test_the_capital_that_is_enough_does_not_depend_on_the_size() -> None:
     enough = asyncio.run(with_enough_capital({"SOL-PERP": shipped()}, settings, result)).enough_capital
     assert enough is not None
     assert enough.multiple == 2.6
+    assert enough.net_per_base_usd is not None
     assert enough.net_usd == pytest.approx(10 * enough.net_per_base_usd)
 
 

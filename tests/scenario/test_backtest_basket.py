@@ -142,8 +142,8 @@ def test_alone_is_the_single_run_on_the_shared_span_with_the_baskets_equity() ->
 
 
 def test_capital_goes_where_it_pays() -> None:
-    """$10,000 a market and $40,000 in all, with fees: the basket earns what both markets do, and no less than the better
-    one alone. Two single runs added gave +346.05."""
+    """$10,000 a market and $40,000 in all, with fees: the basket earns what both markets do, and no less than the
+    better one alone. Two single runs added gave +346.05."""
     settings = BacktestSettings(policy=Policy.CARRY, markets=ten_thousand_each(), start_equity=Decimal(40_000))
     carry, curve = play(shipped(), settings)
     carry = msgspec.structs.replace(carry, alone=asyncio.run(run_alone(shipped(), settings, carry)))
@@ -279,7 +279,7 @@ def test_a_single_tape_has_its_market_and_no_other_capital() -> None:
 def test_which_market_comes_first_changes_nothing() -> None:
     settings = wanted(Policy.CARRY, Fees.DRIFT, btc_1e9=BTC // 100)
     tapes = {"SOL-PERP": steady(100, 100), "BTC-PERP": steady(80, 100, "100000")}
-    turned = msgspec.structs.replace(settings, markets=dict(reversed(settings.markets.items())))
+    turned = msgspec.structs.replace(settings, markets=dict(reversed(list(settings.markets.items()))))
     assert play(tapes, settings) == play(dict(reversed(tapes.items())), turned)
 
 

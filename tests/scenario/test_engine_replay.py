@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,8 @@ from replay_player import hourly, playing, simulated
 
 from deltatui.domain.carry import CarrySettings
 from deltatui.domain.command import Cancel, Kill, Pause, ResultStatus, Resume, SetSpeed
-from deltatui.domain.facts import Funding, MarketChange, Prices
+from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
+from deltatui.feeds.tape import Tape
 
 # Speed and standing
 
@@ -35,10 +37,9 @@ async def test_the_tape_before_the_start_fills_every_average_and_the_count() -> 
     settings = CarrySettings(average_records=400, min_records=410)
     async with playing(hourly(450), start_s=START_S + 420 * 3600.0, carry=settings) as p:
         assert (len(p.w.hedge.window), p.w.hedge.window.count) == (400, 410)
-        assert p.w.hedge.memory.decision is None
         await p.play(1.1)
         assert p.w.hedge.memory.decision is not None
-        assert p.w.hedge.memory.decision.carry is not None
+        assert p.w.hedge.memory.decision.judged is not None
 
 
 @simulated
@@ -224,17 +225,17 @@ async def test_the_first_price_of_a_new_exchange() -> None:
 # Two tapes
 
 
-def of_two(sol_first: int, sol: int, btc_first: int, btc: int, **more: float) -> dict[str, object]:
+def of_two(sol_first: int, sol: int, btc_first: int, btc: int, apr_pct: float = 100.0) -> dict[str, Tape]:
     """SOL-PERP and BTC-PERP with so many records from so many hours after the start."""
     return {
-        "SOL-PERP": hourly(sol, first_s=START_S + 3600 * sol_first, step=0, **more),
-        "BTC-PERP": hourly(btc, first_s=START_S + 3600 * btc_first, price=100_000, step=0, **more),
+        "SOL-PERP": hourly(sol, first_s=START_S + 3600 * sol_first, step=0, apr_pct=apr_pct),
+        "BTC-PERP": hourly(btc, first_s=START_S + 3600 * btc_first, price=100_000, step=0, apr_pct=apr_pct),
     }
 
 
 @simulated
 async def test_two_tapes_are_heard_by_time_and_then_by_symbol() -> None:
-    async with playing(of_two(0, 40, 0, 40), markets=BOTH) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 40, 0, 40), markets=BOTH) as p:
         await p.play(5.0)
         records = [(fact.source_s, fact.instrument) for fact in p.heard if isinstance(fact, Funding)]
         assert records == sorted(records)
@@ -244,7 +245,7 @@ async def test_two_tapes_are_heard_by_time_and_then_by_symbol() -> None:
 
 @simulated
 async def test_a_tape_that_begins_later_has_no_price_before() -> None:
-    async with playing(of_two(0, 40, 10, 30), markets=BOTH) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 40, 10, 30), markets=BOTH) as p:
         world = p.w.core.world
         assert (world.market("SOL-PERP") is None, world.market("BTC-PERP")) == (False, None)
         await p.play(9.9)
@@ -264,7 +265,7 @@ async def test_a_tape_that_begins_later_has_no_price_before() -> None:
 @simulated
 async def test_an_ended_tape_posts_its_end_once_after_what_followed_from_its_last_record() -> None:
     """Automation leaves the market that has ended, and the other one goes on."""
-    async with playing(of_two(0, 21, 0, 41, apr_pct=100.0), markets=BOTH, automation=True) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 21, 0, 41), markets=BOTH, automation=True) as p:
         await p.play(19.5)
         sol, btc = (p.w.core.hedges[symbol] for symbol in BOTH)
         assert (str(sol.held), str(btc.held)) == ("CARRY", "CARRY")
@@ -290,7 +291,7 @@ async def test_an_ended_tape_posts_its_end_once_after_what_followed_from_its_las
 @simulated
 async def test_time_that_no_tape_covers_is_passed_over() -> None:
     """A tape has ended and the next one has not begun: there is nothing to wait for."""
-    async with playing(of_two(0, 11, 100, 10), markets=BOTH) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 11, 100, 10), markets=BOTH) as p:
         await p.play(10.2)
         assert [fact.instrument for fact in p.heard_of(MarketChange)] == ["SOL-PERP"]
         await p.play(0.5)
@@ -303,7 +304,7 @@ async def test_time_that_no_tape_covers_is_passed_over() -> None:
 
 @simulated
 async def test_the_view_of_two_tapes() -> None:
-    async with playing(of_two(0, 20, 10, 30), markets=BOTH) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 20, 10, 30), markets=BOTH) as p:
         await p.play(15.5)
         view = p.source.view()
         assert (view.first_s, view.last_s) == (START_S, START_S + 39 * 3600)
@@ -340,7 +341,7 @@ async def test_rest_is_waited_for_between_two_records() -> None:
 @simulated
 async def test_a_restart_in_the_middle_goes_on_where_it_was() -> None:
     """Nothing is played twice, nothing is left out."""
-    async with playing(of_two(0, 40, 5, 30, apr_pct=100.0), markets=BOTH, automation=True) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 40, 5, 30), markets=BOTH, automation=True) as p:
         await p.play(17.5)
         held = p.w.legs
         assert held == (5.0, -5.0)
@@ -363,7 +364,7 @@ async def test_a_restart_in_the_middle_goes_on_where_it_was() -> None:
 
 @simulated
 async def test_a_restart_after_the_end_of_one_tape_knows_that_it_has_ended() -> None:
-    async with playing(of_two(0, 10, 0, 40), markets=BOTH) as p:  # type: ignore[arg-type]
+    async with playing(of_two(0, 10, 0, 40), markets=BOTH) as p:
         await p.play(15.0)
         await p.restart()
         market = p.w.core.world.market("SOL-PERP")
@@ -373,6 +374,38 @@ async def test_a_restart_after_the_end_of_one_tape_knows_that_it_has_ended() -> 
         assert any("only reduces" in verdict.reason for verdict in refused.verdicts)
         await p.play(1.0)
         assert not [fact for fact in p.heard[-20:] if fact.instrument == "SOL-PERP" and isinstance(fact, Prices)]
+
+
+@pytest.mark.parametrize("market", list(BOTH))
+@pytest.mark.parametrize("by", ["exchange", "engine"])
+@simulated
+async def test_a_death_between_two_records_of_one_time_loses_and_doubles_none(market: str, by: str) -> None:
+    """BTC-PERP's comes before SOL-PERP's of the same hour, and each is seen by the exchange before the engine."""
+    async with playing(of_two(0, 30, 0, 30), markets=BOTH, automation=True) as p:
+        await p.play(11.5)
+        fatal_s = START_S + 12 * 3600.0
+        taker = p.w.venue if by == "exchange" else p.w.engine
+        take_fact = taker.take
+
+        async def never(fact: Fact) -> None:
+            if (fact.instrument, fact.source_s) == (market, fatal_s) and isinstance(fact, Funding):
+                await asyncio.Event().wait()
+            await take_fact(fact)
+
+        taker.take = never  # type: ignore[method-assign]
+        await p.play(1.0)
+        assert p.clock.market_s() == fatal_s
+        await p.restart()
+        await p.play(5.0)
+        for symbol, hedge in p.w.core.hedges.items():
+            behind = p.tapes[symbol].index_at(p.clock.market_s())
+            assert (symbol, hedge.window.count) == (symbol, behind)
+            await p.w.core.save()
+            kept = await p.w.store.funding(symbol, 6)
+            assert list(kept) == list(p.tapes[symbol].records[behind - 6 : behind])
+        booked = [(e.instrument, e.market_s) for e in await p.w.store.ledger() if e.kind == "funding"]
+        assert len(booked) == len(set(booked))
+        await p.w.check()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

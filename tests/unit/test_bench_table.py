@@ -113,16 +113,16 @@ async def test_the_load_sets_the_pace_of_the_source_and_of_nothing_else(monkeypa
             await super().sleep(operator_seconds)
 
     class Tempo:
-        speed, standing = 1, False
+        speed, standing = 1, True
 
         async def rest(self) -> None:
             return
 
     async def post(fact: Fact) -> None:
-        raise AssertionError(f"the tape begins later: {fact}")
+        raise AssertionError(f"the tape stands: {fact}")
 
     tape = shipped_tape("SOL-PERP")
-    source = PacedSource({"SOL-PERP": Walk(tape)}, Clock(tape.first_s - 1_000.0), Tempo())
+    source = PacedSource({"SOL-PERP": Walk(tape)}, Clock(float(tape.first_s)), Tempo(), {"SOL-PERP": 0.0})
     monkeypatch.setattr("deltatui.feeds.recorded._TICK_S", 1 / 200)
     with pytest.raises(asyncio.CancelledError):
         await source.run(post)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -235,24 +236,32 @@ def test_records_come_by_time_and_then_by_symbol() -> None:
         (3, "BTC-PERP"),
         (3, "SOL-PERP"),
     ]
-    later = [fact.source_s for fact in records_in_order(tapes, FIRST_S + 3600)]
-    assert later == [FIRST_S + 3600 * hour for hour in (2, 3, 3)]
-    assert list(records_in_order(tapes, FIRST_S + 10 * 3600)) == []
+    later = [(fact.source_s, fact.instrument) for fact in records_in_order(tapes, {"SOL-PERP": 2, "BTC-PERP": 1})]
+    assert later == [
+        (FIRST_S + 2 * 3600, "BTC-PERP"),
+        (FIRST_S + 3 * 3600, "BTC-PERP"),
+        (FIRST_S + 3 * 3600, "SOL-PERP"),
+    ]
+    # Of two of one time the one may be taken already and the other not.
+    assert [fact.instrument for fact in records_in_order(tapes, {"BTC-PERP": 3, "SOL-PERP": 2})] == ["SOL-PERP"]
+    assert list(records_in_order(tapes, {"SOL-PERP": 3, "BTC-PERP": 3})) == []
 
 
 hours = st.sets(st.integers(0, 40), min_size=1, max_size=15).map(sorted)
 
 
-@given(st.dictionaries(st.sampled_from(["A", "B", "C"]), hours, min_size=1), st.none() | st.integers(-1, 41))
-def test_every_record_comes_once_whatever_the_tapes(of: dict[str, list[int]], after: int | None) -> None:
+symbols = st.sampled_from(["A", "B", "C"])
+
+
+@given(st.dictionaries(symbols, hours, min_size=1), st.none() | st.dictionaries(symbols, st.integers(0, 16)))
+def test_every_record_comes_once_whatever_the_tapes(of: dict[str, list[int]], taken: dict[str, int] | None) -> None:
     tapes = {symbol: at(*each) for symbol, each in of.items()}
-    after_s = None if after is None else FIRST_S + 3600.0 * after
-    facts = list(records_in_order(tapes, after_s))
+    facts = list(records_in_order(tapes, taken))
     keys = [(fact.source_s, fact.instrument) for fact in facts]
     assert keys == sorted(keys)
     for symbol, whole in tapes.items():
         mine = [fact.record for fact in facts if fact.instrument == symbol]
-        assert mine == [record for record in whole.records if after_s is None or record.ts_s > after_s]
+        assert tuple(mine) == whole.records[(taken or {}).get(symbol, 0) :]
     # A tape has no other prices than those of its records.
     assert all(fact.priced and fact.source_s == fact.record.ts_s for fact in facts)
 
@@ -263,7 +272,7 @@ def test_prices_and_the_end_name_their_market() -> None:
     assert (half.instrument, half.source_s, half.oracle, half.interpolated) == (
         "SOL-PERP",
         FIRST_S + 1800.0,
-        150,
+        Decimal(150),
         True,
     )
     end = ended("SOL-PERP", FIRST_S + 3600.0)
