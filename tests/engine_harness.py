@@ -352,10 +352,18 @@ class World:
 
     async def restart(self, **settings: Any) -> None:
         """The process died and comes back over what is in the database, perhaps with other settings."""
+        await self._bury()
         self.gremlin.quiet()
         self.settings = msgspec.structs.replace(self.settings, **of_markets(settings, self.settings.markets))
         self._build()
         await self.start()
+
+    async def _bury(self) -> None:
+        """With a process die all its tasks."""
+        dead = [*self.engine.automation._tasks.values(), *self.engine.desk._resolving.values()]
+        for task in dead:
+            task.cancel()
+        await asyncio.gather(*dead, return_exceptions=True)
 
     # Time and facts
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from engine_harness import (
+    BOTH,
     USD,
     Killed,
     World,
@@ -432,11 +433,17 @@ async def test_killed_around_every_transaction(kind: str, number: int, after: bo
 def test_killed_anywhere_in_a_long_life(data: st.DataObject) -> None:
     """Random commands and records with deaths in between: legs even, ledger balanced, one outcome each."""
 
+    async def both_records(w: World) -> None:
+        await w.record(rate_of(80))
+        await w.record(rate_of(60, w.prices["BTC-PERP"]), market="BTC-PERP", same_hour=True)
+
     async def scenario(w: World) -> None:
         acts: list[Callable[[], Awaitable[object]]] = [
             lambda: w.take(2),
             w.leave,
-            lambda: w.record(rate_of(80)),
+            lambda: w.sure(take(0.005, market="BTC-PERP")),
+            lambda: w.sure(leave("BTC-PERP")),
+            lambda: both_records(w),
             lambda: w.to_price("151", after_s=700),
             lambda: w.sure(deposit(5 * USD)),
             lambda: w.sure(withdraw(5 * USD)),
@@ -453,11 +460,13 @@ def test_killed_anywhere_in_a_long_life(data: st.DataObject) -> None:
                 await w.restart()
             w.gremlin.quiet()
             w.wait(61)
-            spot, perp = w.legs
-            assert abs(spot + perp) < 0.01
+            for market, least in (("SOL-PERP", 0.01), ("BTC-PERP", 0.0001)):
+                spot, perp = w.legs_of(market)
+                assert abs(spot + perp) < least
+                assert w.core.hedges[market].window.count == len(w.past(market))
             await w.check()
 
-    in_world(scenario)
+    in_world(scenario, markets=BOTH)
 
 
 async def test_a_pause_and_a_kill_survive_a_restart() -> None:
