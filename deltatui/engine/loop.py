@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from deltatui.domain.errors import TransientError
+from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.snapshot import HistoryView
@@ -99,7 +99,10 @@ class Loop:
     async def drain(self) -> None:
         """Take what was posted, until cancelled."""
         # What the exchange had booked and the engine not seen when it died.
-        await self._engine.step()
+        try:
+            await self._engine.step()
+        except CriticalError as error:
+            self._engine.core.halt(error.sentence)
         while True:
             await self._posted.wait()
             while self._inbox:
@@ -108,6 +111,9 @@ class Loop:
                     await self._saved()
                     await self.take(fact)
                     await self._saved()
+                except CriticalError as error:
+                    # Facts go on: what is open may have to be closed by hand, at prices of now.
+                    self._engine.core.halt(error.sentence)
                 finally:
                     if taken is not None and not taken.done():
                         taken.set_result(None)
@@ -147,7 +153,10 @@ class Loop:
             self.loop_lag_ms = max(0.0, now_s - asleep_s - TICK_S) * 1e3
             if jump := self._clock.jumped_s():
                 self._engine.note("clock_jump", f"the clock of this machine jumped by {jump:+.1f} s")
-            await self.tick()
+            try:
+                await self.tick()
+            except CriticalError as error:
+                self._engine.core.halt(error.sentence)
             self._draw()
             self._send_history(now_s)
             if not 0 <= now_s - beat_s < _BEAT_S:
