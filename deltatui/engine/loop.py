@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from deltatui.domain.errors import CriticalError, TransientError
@@ -99,25 +100,30 @@ class Loop:
     async def drain(self) -> None:
         """Take what was posted, until cancelled."""
         # What the exchange had booked and the engine not seen when it died.
-        try:
+        with self._halting():
             await self._engine.step()
-        except CriticalError as error:
-            self._engine.core.halt(error.sentence)
         while True:
             await self._posted.wait()
             while self._inbox:
                 _, (fact, taken) = self._inbox.popitem(last=False)
                 try:
-                    await self._saved()
-                    await self.take(fact)
-                    await self._saved()
-                except CriticalError as error:
-                    # Facts go on: what is open may have to be closed by hand, at prices of now.
-                    self._engine.core.halt(error.sentence)
+                    with self._halting():
+                        await self._saved()
+                        await self.take(fact)
+                        await self._saved()
                 finally:
                     if taken is not None and not taken.done():
                         taken.set_result(None)
             self._posted.clear()
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """What cannot be trusted halts the engine; facts and time go on, for what is open may have to be closed by
+        hand, at prices of now."""
+        try:
+            yield
+        except CriticalError as error:
+            self._engine.core.halt(error.sentence)
 
     async def take(self, fact: Fact) -> None:
         """Clock, exchange, engine, charts, in this order."""
@@ -153,10 +159,8 @@ class Loop:
             self.loop_lag_ms = max(0.0, now_s - asleep_s - TICK_S) * 1e3
             if jump := self._clock.jumped_s():
                 self._engine.note("clock_jump", f"the clock of this machine jumped by {jump:+.1f} s")
-            try:
+            with self._halting():
                 await self.tick()
-            except CriticalError as error:
-                self._engine.core.halt(error.sentence)
             self._draw()
             self._send_history(now_s)
             if not 0 <= now_s - beat_s < _BEAT_S:
