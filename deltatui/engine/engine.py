@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from deltatui.domain.carry import Stance
 from deltatui.domain.command import AnyCommand, CommandResult
 from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level

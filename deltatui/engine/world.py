@@ -65,9 +65,7 @@ class World:
         early = self._early.get(fact.instrument, ("", False))
         paused, ended = early if known is None else (known.paused, known.ended)
         funding = self._records.get(fact.instrument)
-        self._markets[fact.instrument] = MarketState(
-            spec, as_of_s, oracle, mark, interpolated, funding, paused, ended
-        )
+        self._markets[fact.instrument] = MarketState(spec, as_of_s, oracle, mark, interpolated, funding, paused, ended)
 
     def _change(self, spec: MarketSpec, known: MarketState | None, change: MarketChange) -> None:
         if change.spec is not None:

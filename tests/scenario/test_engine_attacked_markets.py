@@ -9,16 +9,16 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from engine_harness import BOTH, FREE, SOL, USD, World, deposit, funding, leave, quiet, rate_of, take, withdraw, world
+from engine_harness import BOTH, SOL, World, funding, quiet, rate_of, take, world
 
-from deltatui.domain.command import CommandResult, Direction, Kill, Pause, ResultStatus, SetAutomation, Take
+from deltatui.domain.command import CommandResult, Pause, ResultStatus, SetAutomation, Take
 from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.ledger import VenueEvent
 from deltatui.engine.core import BEHIND
-from deltatui.venues.paper.settings import PaperFaults, PaperSettings
+from deltatui.venues.paper.settings import PaperSettings
 
 CALM = PaperSettings(costs=FREE, quote_borrow_apr_pct=Decimal(0), base_borrow_apr_pct=Decimal(0))
 LOOSE = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0, min_health_withdraw=0)
