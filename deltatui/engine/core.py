@@ -281,11 +281,19 @@ class Core:
         if check is not None:
             # 0.1.0 kept the check of an odd leg that it had given up and told; the operator decides.
             given_up = check.fills is None and self.memory.halted
-            check = None if given_up else self._with_known_fills(hedge, check)
+            check = None if given_up else await self._counted(self._with_known_fills(hedge, check))
         records = await self.store.funding(hedge.symbol, hedge.records_looked_back)
         hedge.load(memory, check, records)
         if records:
             self.world.knew(hedge.symbol, records[-1])
+
+    async def _counted(self, check: HedgeCheck) -> HedgeCheck:
+        """With the fills that were booked while the market was not carried, and nobody counted them."""
+        cursor = self.accountant.books.cursor
+        if check.counted >= cursor:
+            return check
+        events = await self.venue.events_after(check.counted)
+        return check.with_fills(event for event in events if event.sequence <= cursor)
 
     def _with_known_fills(self, hedge: Hedge, check: HedgeCheck) -> HedgeCheck:
         """Of 0.1.0 the balances before the trade are kept: what the books hold now and not then was filled."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from deltatui.domain.carry import Stance
 from deltatui.domain.command import AnyCommand, CommandResult
+from deltatui.domain.errors import TransientError
 from deltatui.domain.event import Event, Level
 from deltatui.domain.facts import Fact, Funding, MarketChange
 from deltatui.domain.market import FundingRecord
@@ -28,6 +28,9 @@ from deltatui.engine.states import EngineState
 from deltatui.engine.trader import Trader
 from deltatui.engine.watch import Watch
 from deltatui.ports import AccountReport, Clock, Link, Log, Sender, Signed, Store, Venue
+
+_BOOKS = "books"
+"""The alert that stands while the venue's events cannot be read."""
 
 
 class Engine:
@@ -116,24 +119,23 @@ class Engine:
         """Take one fact in, and see to what follows from it. Nothing that takes a venue's time is waited for."""
         core = self.core
         core.world.take(fact)
-        account, hedge, news = core.world.account(), core.hedges.get(fact.instrument), None
+        account = core.world.account()
         if account is None:
             return
-        await self._book(account)
-        if hedge is not None and (facts := hedge.facts()) is not None:
-            judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
-            ended = isinstance(fact, MarketChange) and bool(fact.ended)
-            if ended:
-                self._tell_ended(hedge)
-            news = hedge if judged or ended else None
+        try:
+            await self._book(account)
+        finally:
+            news = self._judge(fact)  # a record is told once, whatever became of the books
         await self._look(account, news)
 
-    def _tell_ended(self, hedge: Hedge) -> None:
-        text, level = f"{hedge.symbol} has no prices any more: it only reduces, at the last one", Level.INFO
-        if hedge.held != Stance.FLAT and hedge.memory.held_by == "operator":
-            # Automation leaves its own.
-            text, level = f"{text}; what is held was taken by hand: leave it yourself", Level.WARNING
-        self.core.board.emit("market_ended", level, text)
+    def _judge(self, fact: Fact) -> Hedge | None:
+        """The hedge about which something has to be decided at once because of ``fact``."""
+        hedge = self.core.hedges.get(fact.instrument)
+        if hedge is None or (facts := hedge.facts()) is None:
+            return None
+        judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
+        ended = isinstance(fact, MarketChange) and bool(fact.ended)
+        return hedge if judged or ended else None
 
     async def step(self) -> None:
         """Look at what the venue tells of the account now; no fact has come."""
@@ -145,7 +147,13 @@ class Engine:
     async def _book(self, account: AccountReport) -> None:
         core = self.core
         if not core.accountant.opened or core.accountant.books.cursor != account.events:
-            await core.take_in(account)
+            try:
+                await core.take_in(account)
+            except TransientError as error:
+                # The next look reads it; what trades does so before.
+                core.board.alert(_BOOKS, Level.ERROR, f"what happened to the account is not booked: {error.sentence}")
+                return
+        core.board.clear(_BOOKS)
 
     async def _look(self, account: AccountReport, news: Hedge | None) -> None:
         """``news`` is the hedge that something has to be decided about at once, the others have their interval."""

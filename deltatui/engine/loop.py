@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from deltatui.domain.errors import TransientError
+from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, Prices
 from deltatui.domain.snapshot import HistoryView
@@ -99,19 +100,30 @@ class Loop:
     async def drain(self) -> None:
         """Take what was posted, until cancelled."""
         # What the exchange had booked and the engine not seen when it died.
-        await self._engine.step()
+        with self._halting():
+            await self._engine.step()
         while True:
             await self._posted.wait()
             while self._inbox:
                 _, (fact, taken) = self._inbox.popitem(last=False)
                 try:
-                    await self._saved()
-                    await self.take(fact)
-                    await self._saved()
+                    with self._halting():
+                        await self._saved()
+                        await self.take(fact)
+                        await self._saved()
                 finally:
                     if taken is not None and not taken.done():
                         taken.set_result(None)
             self._posted.clear()
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """What cannot be trusted halts the engine; facts and time go on, for what is open may have to be closed by
+        hand, at prices of now."""
+        try:
+            yield
+        except CriticalError as error:
+            self._engine.core.halt(error.sentence)
 
     async def take(self, fact: Fact) -> None:
         """Clock, exchange, engine, charts, in this order."""
@@ -147,7 +159,8 @@ class Loop:
             self.loop_lag_ms = max(0.0, now_s - asleep_s - TICK_S) * 1e3
             if jump := self._clock.jumped_s():
                 self._engine.note("clock_jump", f"the clock of this machine jumped by {jump:+.1f} s")
-            await self.tick()
+            with self._halting():
+                await self.tick()
             self._draw()
             self._send_history(now_s)
             if not 0 <= now_s - beat_s < _BEAT_S:

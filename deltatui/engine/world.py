@@ -46,22 +46,26 @@ class World:
         if isinstance(fact, MarketChange):
             self._change(spec, known, fact)
             return
+        as_of_s = fact.source_s
         if isinstance(fact, Prices):
             oracle, mark, interpolated = fact.oracle, fact.mark, fact.interpolated
         else:
-            record = self._records[fact.instrument] = fact.record
+            record, newest = fact.record, self._records.get(fact.instrument)
+            if newest is None or record.ts_s > newest.ts_s:
+                self._records[fact.instrument] = record
+            elif known is not None:
+                return  # told again, or late
             if fact.priced:
                 oracle, mark, interpolated = record.oracle_twap, record.mark_twap, False
             elif known is None:
                 return  # without a price there is no market yet
             else:
                 oracle, mark, interpolated = known.oracle, known.mark, known.interpolated
+                as_of_s = known.as_of_s
         early = self._early.get(fact.instrument, ("", False))
         paused, ended = early if known is None else (known.paused, known.ended)
         funding = self._records.get(fact.instrument)
-        self._markets[fact.instrument] = MarketState(
-            spec, fact.source_s, oracle, mark, interpolated, funding, paused, ended
-        )
+        self._markets[fact.instrument] = MarketState(spec, as_of_s, oracle, mark, interpolated, funding, paused, ended)
 
     def _change(self, spec: MarketSpec, known: MarketState | None, change: MarketChange) -> None:
         if change.spec is not None:

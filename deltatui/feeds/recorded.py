@@ -45,6 +45,14 @@ def _facts(symbol: str, tape: Tape, taken: int) -> Iterator[Funding]:
         yield Funding(symbol, _SOURCE, float(record.ts_s), record, True)
 
 
+def _with_ends(tapes: Mapping[str, Tape], records: Iterator[Funding]) -> Iterator[Funding | MarketChange]:
+    """After the last record of a tape, its end."""
+    for fact in records:
+        yield fact
+        if fact.record is tapes[fact.instrument].records[-1]:
+            yield ended(fact.instrument, fact.source_s)
+
+
 def prices_at(symbol: str, tape: Tape, market_s: float) -> Prices:
     oracle, mark, interpolated = tape.price_at(market_s)
     return Prices(symbol, _SOURCE, market_s, oracle, mark, interpolated)
@@ -58,7 +66,8 @@ class RecordedSource:
     """``run`` is a supervised task. A tape that has ended leaves its market at the last price, open to what reduces.
 
     ``last_record_s`` is by market the time of the last record that was taken in an earlier life, 0 where none was: of
-    two records of the same time one may have been taken and the other not.
+    two records of the same time one may have been taken and the other not. What a tape has had since, while it was not
+    played, is told at once at the start (:meth:`known`): nobody decides about prices that are over.
     """
 
     name = _SOURCE
@@ -69,13 +78,16 @@ class RecordedSource:
         self._tapes = dict(sorted(tapes.items()))
         self._clock = clock
         self._tempo = tempo
-        begun = last_record_s or {}
-        self.taken = {
-            symbol: tape.index_at(begun.get(symbol) or clock.market_s()) for symbol, tape in self._tapes.items()
-        }
+        begun, now_s = last_record_s or {}, clock.market_s()
+        self.taken: dict[str, int] = {}
         """How many records of each tape lie behind at the start."""
-        self._records = records_in_order(self._tapes, self.taken)
-        self._next = next(self._records, None)
+        self._missed: dict[str, range] = {}
+        for symbol, tape in self._tapes.items():
+            taken = tape.index_at(begun.get(symbol) or now_s)
+            self.taken[symbol] = max(taken, tape.index_before(now_s))
+            self._missed[symbol] = range(taken, self.taken[symbol])
+        self._facts = _with_ends(self._tapes, records_in_order(self._tapes, self.taken))
+        self._next = next(self._facts, None)
         self._interpolated = False
 
     @property
@@ -103,9 +115,12 @@ class RecordedSource:
         """What is known of the markets where the tapes stand now; nothing of a tape that begins later."""
         now_s = self._clock.market_s()
         for symbol, tape in self._tapes.items():
+            for number in self._missed[symbol]:
+                record = tape.records[number]
+                yield Funding(symbol, _SOURCE, float(record.ts_s), record, True)
             if tape.first_s <= now_s:
                 yield prices_at(symbol, tape, now_s)
-            if tape.last_s <= now_s:
+            if self.taken[symbol] == len(tape):
                 yield ended(symbol, now_s)
 
     async def run(self, post: Callable[[Fact], Awaitable[None]]) -> None:
@@ -125,13 +140,11 @@ class RecordedSource:
             # Market time goes by facts, and between two tapes there are none.
             target_s = max(target_s, self._next.source_s)
         while self._next is not None and self._next.source_s <= target_s:
-            fact, self._next = self._next, next(self._records, None)
+            fact, self._next = self._next, next(self._facts, None)
             await post(fact)
             await self._tempo.rest()
-            if fact.record is self._tapes[fact.instrument].records[-1]:
-                await post(ended(fact.instrument, fact.source_s))
-                await self._tempo.rest()
-            if self._tempo.standing:
+            # An end comes at once after what followed from the last record.
+            if self._tempo.standing and not isinstance(self._next, MarketChange):
                 return
         if self.ended:
             return

@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from decimal import Decimal, InvalidOperation
 from importlib import resources
 from itertools import pairwise
@@ -74,6 +74,10 @@ class Tape:
     def index_at(self, market_s: float) -> int:
         """Number of records published up to and including ``market_s``."""
         return bisect_right(self._times, market_s)
+
+    def index_before(self, market_s: float) -> int:
+        """Number of records published before ``market_s``."""
+        return bisect_left(self._times, market_s)
 
     def price_at(self, market_s: float) -> tuple[Decimal, Decimal, bool]:
         """Oracle and mark price at ``market_s`` and whether they are interpolated.
