@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from deltatui.domain.command import LegPart
 from deltatui.domain.snapshot import (
+    AccountView,
+    CarryView,
     ConfirmationView,
     DeltaView,
     HedgeView,
@@ -48,7 +50,7 @@ def status_lines(snapshot: Snapshot, details: Iterable[MarketDetail] = ()) -> li
         f"automation: {'on' if engine.automation else 'off'}; market time {_time(snapshot.clock.market_s)}"
         + (f", tape record {tape.record} of {tape.records}" if tape else ""),
         f"health: {_number(account.health, 'd')}; leverage: {_number(account.leverage, '.2f')}x; "
-        f"liquidation price: {'unknown' if account.health is None else _price(account.liq_price)}",
+        f"liquidation price: {_liquidation(account)}",
         f"equity: {_money(account.equity)}; free collateral: {_money(account.free_collateral)}",
         f"PnL of perps: settled {_money(account.settled_pnl)}, unsettled {_money(account.unsettled_pnl)}, "
         f"total {_money(account.total_pnl)}",
@@ -66,7 +68,36 @@ def status_lines(snapshot: Snapshot, details: Iterable[MarketDetail] = ()) -> li
     for detail in details:
         lines += _refusals(f"{detail.market} blocked", detail.gates)
     lines += [f"alert {alert.level}: {alert.message}" for alert in snapshot.alerts]
+    lines += [_waiting(view, snapshot.clock.operator_s) for view in snapshot.confirmations]
     return lines
+
+
+def _liquidation(account: AccountView) -> str:
+    """``54,052.93 of SOL-PERP``: an account with several markets has more than one such price."""
+    if account.health is None:
+        return "unknown"
+    named = account.liq_price is not None and account.liq_market
+    return _price(account.liq_price) + (f" of {account.liq_market}" if named else "")
+
+
+def _waiting(view: ConfirmationView, operator_s: float) -> str:
+    """A question is answered in a terminal; without an answer nothing is done."""
+    what = view.question or f"{view.kind.lower()} {_moved(view)}, worth {_money(view.notional)}"
+    left_s = max(0.0, view.expires_operator_s - operator_s)
+    return f"waits for an answer in a terminal, {left_s:.0f} s left: {what} (asked by the {view.source})"
+
+
+def _moved(view: ConfirmationView) -> str:
+    if view.asset:
+        return f"{view.size:.10g} {view.asset}"
+    return f"{view.market}: " + ", ".join(leg_text(leg) for leg in view.legs)
+
+
+def held_by(carry: CarryView) -> str:
+    """Whose a position is, or that automation stays out of a market that was left by hand; empty where nobody's."""
+    if carry.held_by == "operator":
+        return "left by hand" if carry.stance == "FLAT" else "by hand"
+    return "by engine" if carry.held_by == "engine" else ""
 
 
 def hedge_differs(delta: DeltaView) -> bool:
@@ -76,8 +107,9 @@ def hedge_differs(delta: DeltaView) -> bool:
 
 def _hedge(hedge: HedgeView) -> list[str]:
     carry, name = hedge.carry, hedge.market
+    whose = held_by(carry)
     lines = [
-        f"{name} stance: {carry.stance}, best: {carry.decision}; {carry.sentence}",
+        f"{name} stance: {carry.stance}{f' ({whose})' if whose else ''}, best: {carry.decision}; {carry.sentence}",
         f"{name} {_delta(hedge.delta, hedge.base_symbol)}",
         f"{name} funding APR for a short: now {_number(carry.now_apr, '+.1f')} %, day "
         f"{_number(carry.day_apr, '+.1f')} %, week {_number(carry.week_apr, '+.1f')} %",

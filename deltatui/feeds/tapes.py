@@ -45,19 +45,26 @@ def shipped_tapes(markets: Iterable[str]) -> dict[str, Tape]:
 def _parts(text: str, markets: Collection[str]) -> tuple[str, Path | None]:
     """Symbol (empty: not told) and file (None: the shipped one)."""
     symbol, equals, file = text.partition("=")
-    if equals and _SYMBOL.fullmatch(symbol):
-        if symbol not in markets:
-            raise ValidationError("UNKNOWN_MARKET", f"there is no market {symbol}; listed: {', '.join(markets)}")
-        return symbol, Path(file).expanduser()
+    if not text or (equals and not file):
+        raise ValidationError("BAD_TAPE", f"'{text}' names no tape; a tape is FILE, SYMBOL=FILE or SYMBOL")
     path = Path(text).expanduser()
-    if text in markets and not path.exists():
+    meant = "/" not in symbol and Path(file).expanduser().exists() and not path.exists()
+    if equals and (_SYMBOL.fullmatch(symbol) or meant):
+        _listed(symbol, markets)
+        return symbol, Path(file).expanduser()
+    if not path.exists() and text.upper() in markets:
+        _listed(text, markets)
         return text, None
     named = sorted(set(_SYMBOL.findall(path.name)))
     if len(named) != 1:
         return "", path
-    if named[0] not in markets:
-        raise ValidationError("UNKNOWN_MARKET", f"there is no market {named[0]}; listed: {', '.join(markets)}")
+    _listed(named[0], markets)
     return named[0], path
+
+
+def _listed(symbol: str, markets: Collection[str]) -> None:
+    if symbol not in markets:
+        raise ValidationError("UNKNOWN_MARKET", f"there is no market {symbol}; listed: {', '.join(markets)}")
 
 
 def absolute(text: str) -> str:

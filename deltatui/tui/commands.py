@@ -64,13 +64,15 @@ _OF_A_POSITION = frozenset({"leave", "rebalance", "settle"})
 class Target:
     """What a key press was about: the selected market (empty: none) and the snapshot that was on the screen (R13.10).
     ``position`` is the market of the position under the cursor, where the positions have the focus, ``candidate`` that
-    of the opportunity under the cursor. ``lost`` names a chosen row that is no longer there."""
+    of the opportunity under the cursor. ``lost`` names a chosen opportunity that is no longer there, ``lost_position``
+    a chosen position."""
 
     market: str
     snapshot_version: int
     position: str | None = None
     candidate: str | None = None
     lost: str | None = None
+    lost_position: str | None = None
 
     def market_of(self, action_id: str) -> str:
         """The market that an action is about."""
@@ -250,8 +252,10 @@ class Operator:
     def _market(self, target: Target, what: str) -> str | None:
         """The market that the action ``what`` is about. A position's is selected with it, so that the panes show what
         is acted on. A cursor on another market than the selected one is ambiguous, and refused."""
-        if target.lost is not None:
-            self.toast(f"{what}: the chosen row {target.lost} is gone; choose one with an arrow key", "warning")
+        lost = target.lost_position if what in _OF_A_POSITION else None
+        lost = target.lost if lost is None else lost
+        if lost is not None:
+            self.toast(f"{what}: the chosen row {lost} is gone; choose one with an arrow key", "warning")
             return None
         if target.candidate is not None and target.candidate != target.market:
             key = self.keymap.display("open-row")

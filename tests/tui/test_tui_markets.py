@@ -29,7 +29,7 @@ from deltatui.tui.modals.confirm import ConfirmDialog
 from deltatui.tui.modals.orders import SettleDialog, TransferDialog
 from deltatui.tui.modals.take import TakeDialog, proposal
 from deltatui.tui.panes.health import liq_text
-from deltatui.tui.panes.positions import price_text
+from deltatui.tui.panes.positions import away_cell, price_text
 from deltatui.tui.screens.main import MainScreen
 from deltatui.tui.store import STALE_S, Store, first_choice
 from deltatui.tui.widgets.grid import LiveGrid
@@ -141,6 +141,19 @@ async def test_the_ranking_is_the_engines() -> None:
         assert t.app.main.query_one("#opportunities", LiveGrid).keys == ("ETH-PERP", "BTC-PERP", "SOL-PERP")
 
 
+async def test_a_market_that_has_ended_is_marked_in_the_ranking_and_makes_no_pane_old() -> None:
+    base = full_snapshot()
+    old = tuple(replace(row, age_s=61_200.0) if row.market == "BTC-PERP" else row for row in base.opportunities)
+    for size in (WIDE, (120, 35)):
+        async with terminal(full_engine(replace(base, opportunities=old)), size=size) as t:
+            assert "17 h old" in t.text(), "a record that is missing is told"
+            await t.publish(hedges=with_hedge(replace(base, opportunities=old), "BTC-PERP", ended=True).hedges)
+            await t.wait(2.0)
+            assert "17 h old" not in t.text()
+            (row,) = [line for line in t.lines() if "BTC-PERP" in line and "SOL-PERP" not in line and "%" in line]
+            assert "  ended " in row
+
+
 # What is told of it
 
 
@@ -212,6 +225,17 @@ async def test_after_a_reconnection_the_selection_is_asked_for_again() -> None:
         assert "gates of TAKE BTC-PERP" in t.text()
 
 
+async def test_a_market_that_was_left_by_hand_says_so() -> None:
+    """Automation stays out of it."""
+    carry = replace(make_hedge("SOL-PERP").carry, stance="FLAT", decision="FLAT", held_by="operator")
+    async with terminal(FakeEngine(with_hedge(make_snapshot(), carry=carry)), size=WIDE) as t:
+        assert "holds FLAT  left by hand" in t.text()
+        held = replace(carry, stance="CARRY", decision="CARRY")
+        await t.publish(hedges=with_hedge(make_snapshot(), carry=held).hedges)
+        await t.wait(0.5)
+        assert "holds CARRY  by hand" in t.text()
+
+
 async def test_a_market_that_stands_still_says_why() -> None:
     async with terminal(size=WIDE) as t:
         await t.publish(hedges=with_hedge(make_snapshot(), paused="the venue is paused").hedges)
@@ -243,6 +267,24 @@ def test_a_far_liquidation_stays_in_its_column() -> None:
     said = [liq_text(price) for price in prices]
     assert said[:6] == ["412.50", "9,999.99", "94,190.0", "99,999.9", "141,870", "2.58M"]
     assert all(len(text) <= 8 for text in said)
+
+
+def test_a_very_far_liquidation_is_not_cut() -> None:
+    base = two_held().positions[0]
+    distances = (31.4, 26_345.4, 99_999.4, 155_070.0, 4_653_740.0, -155_070.0)
+    said = [away_cell(replace(base, liq_distance_pct=distance), "").text for distance in distances]
+    assert said == ["+31.4%", "+26,345%", "+99,999%", "+155K%", "+4.65M%", "-155K%"]
+
+
+async def test_a_liquidation_at_hundreds_of_millions_is_told_whole() -> None:
+    far = make_confirmation(liq_price_before=2_575_769.4, liq_price_after=538_833_221.0)
+    async with terminal(FakeEngine(make_snapshot(confirmations=(far,))), size=WIDE) as t:
+        assert "liquidation 2,575,769.4        539M" in t.text()
+
+
+async def test_the_smallest_screen_says_in_which_market_the_account_is_liquidated() -> None:
+    async with terminal(full_engine(two_held()), size=(80, 24)) as t:
+        assert "liq SOL 412.50" in t.text()
 
 
 # What a key is about
@@ -345,6 +387,20 @@ async def test_but_a_take_is_not() -> None:
         await choose(t, "positions", "BTC-PERP")
         await t.press("t")
         assert "Take SOL-PERP" in t.text()
+
+
+async def test_a_position_that_was_left_does_not_stand_in_the_way_of_a_take() -> None:
+    """What is left takes the row under the cursor with it; a take is about the selected market all the same."""
+    engine = full_engine(two_held())
+    async with terminal(engine, size=WIDE, market="BTC-PERP") as t:
+        await choose(t, "positions", "BTC-PERP")
+        await t.publish(positions=tuple(p for p in engine.snapshot.positions if p.market not in ("BTC-PERP", "wBTC")))
+        await t.press("l", "r")
+        assert engine.commands == []
+        assert t.toasts()[-1] == "rebalance: the chosen row BTC-PERP is gone; choose one with an arrow key"
+        await t.press("t")
+        assert isinstance(t.app.screen, TakeDialog)
+        assert t.app.screen.market == "BTC-PERP"
 
 
 async def test_a_settlement_of_a_position_of_another_market() -> None:

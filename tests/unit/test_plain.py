@@ -24,7 +24,7 @@ def test_a_status_says_mode_state_and_what_is_held() -> None:
     assert tape is not None
     assert f"record {tape.record} of {tape.records}" in said
     assert "position: SOL-PERP short" in said
-    assert "SOL-PERP stance: CARRY, best: FLAT; a short pays" in said
+    assert "SOL-PERP stance: CARRY (by engine), best: FLAT; a short pays" in said
     assert "SOL-PERP funding APR for a short: now -7.9 %, day -4.1 %, week +2.6 %" in said
     assert "ledger gap" in said
 
@@ -64,7 +64,38 @@ def test_unknown_is_neither_zero_nor_none() -> None:
     assert "net delta: unknown SOL (unknown %); no account data yet" in said
     # A liquidation price that does not exist is another thing.
     none = msgspec.structs.replace(account, liq_price=None)
-    assert "liquidation price: none" in text(account=none)
+    assert "liquidation price: none\n" in text(account=none)
+
+
+def test_a_liquidation_price_is_told_with_its_market() -> None:
+    assert "liquidation price: 412.50 of SOL-PERP" in text()
+
+
+def test_whose_a_position_is_and_what_was_left_by_hand() -> None:
+    hedge = make_snapshot().hedges[0]
+    for stance, holder, said in (
+        ("CARRY", "operator", "stance: CARRY (by hand), best"),
+        ("FLAT", "operator", "stance: FLAT (left by hand), best"),
+        ("FLAT", "nobody", "stance: FLAT, best"),
+    ):
+        carry = msgspec.structs.replace(hedge.carry, stance=stance, held_by=holder)
+        assert said in text(hedges=(msgspec.structs.replace(hedge, carry=carry),))
+
+
+def test_a_question_that_waits_is_told_with_the_time_that_is_left() -> None:
+    base = make_snapshot()
+    until = base.clock.operator_s + 14.2
+    trade = make_confirmation(source="engine", expires_operator_s=until)
+    moved = make_confirmation(kind="WITHDRAW", asset="wBTC", size=0.05, legs=(), source="operator")
+    asked = make_confirmation(question="resume? the engine was halted: kill switch: test")
+    said = text(confirmations=(trade, moved, asked))
+    waits = "waits for an answer in a terminal, "
+    assert (
+        f"{waits}14 s left: take SOL-PERP: sell 10 SOL-PERP, buy 10 SOL, worth $1,894.20 (asked by the engine)" in said
+    )
+    assert "withdraw 0.05 wBTC, worth $1,894.20 (asked by the operator)" in said
+    assert "resume? the engine was halted: kill switch: test (asked by the " in said
+    assert waits not in text(confirmations=())
 
 
 def test_a_confirmation_says_what_it_would_do_and_cost() -> None:

@@ -135,9 +135,11 @@ def test_two_tapes_of_one_market_are_refused(tmp_path: Path) -> None:
     [
         ("none.csv", "there is no tape at none.csv"),
         ("SOL-PERP=none.csv", "there is no tape at none.csv"),
-        ("SOL-PERP=", "cannot be read"),
+        ("SOL-PERP=", "'SOL-PERP=' names no tape; a tape is FILE, SYMBOL=FILE or SYMBOL"),
         ("DOGE", "there is no tape at DOGE"),
-        ("", "cannot be read"),
+        ("", "'' names no tape; a tape is FILE, SYMBOL=FILE or SYMBOL"),
+        ("sol-pesos", "there is no tape at sol-pesos"),
+        ("SOL=none.csv", "there is no tape at SOL=none.csv"),
     ],
 )
 def test_what_is_no_tape_is_refused(text: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +151,15 @@ def test_what_is_no_tape_is_refused(text: str, sentence: str, tmp_path: Path, mo
 
 def test_an_unknown_symbol_alone_is_refused_as_such() -> None:
     assert refusal("ETH-PERP") == ("UNKNOWN_MARKET", "there is no market ETH-PERP; listed: SOL-PERP, BTC-PERP")
+    assert refusal("sol-perp") == ("UNKNOWN_MARKET", "there is no market sol-perp; listed: SOL-PERP, BTC-PERP")
+
+
+def test_what_stands_before_a_file_that_is_there_is_meant_as_a_market(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "mine.csv")
+    monkeypatch.chdir(tmp_path)
+    assert refusal("SOL=mine.csv") == ("UNKNOWN_MARKET", "there is no market SOL; listed: SOL-PERP, BTC-PERP")
 
 
 # For a process with another working directory

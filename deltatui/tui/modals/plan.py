@@ -134,7 +134,8 @@ def consequences(
         return [heading, *(row(name, "", "") for name in ("health", "leverage", "liquidation", delta_name))]
 
     def liquidation(price: float | None) -> str:
-        return "none" if price is None else fmt.price(price)
+        # Eleven cells: a small hedge of a dear asset is liquidated at hundreds of millions.
+        return "none" if price is None else fmt.price(price) if abs(price) < 9_999_999 else fmt.compact(price)
 
     worse = plan.health_before is not None and plan.health_after is not None and plan.health_after < plan.health_before
     away = ""

@@ -218,7 +218,7 @@ def small_lines(shown: Shown, cells: int) -> list[list[Part]]:
                 health_bar(account, 10),
                 [label("equity "), bright(fmt.usd(account.equity, 0))],
                 [label("lev "), leverage_part(account)],
-                [label("liq "), small_liquidation(account)],
+                [label(f"{liquidation_name(account).removesuffix(' price')} "), small_liquidation(account)],
                 [label("free "), bright(fmt.usd(account.free_collateral, 0))],
             ],
             cells,

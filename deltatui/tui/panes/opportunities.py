@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from deltatui.domain.snapshot import OpportunityView
+    from deltatui.domain.snapshot import OpportunityView, Snapshot
     from deltatui.tui.store import Shown
     from deltatui.tui.widgets.palette import StyleName
 
@@ -51,8 +51,16 @@ def _dollars(value: float | None) -> Cell:
     return Cell(fmt.compact_usd(value), "muted" if value is None else "")
 
 
-def break_even(row: OpportunityView) -> str:
+def has_ended(row: OpportunityView, snapshot: Snapshot) -> bool:
+    """True where no prices come any more: nothing can be taken there, and what is told is of the last record."""
+    hedge = snapshot.hedge(row.market)
+    return hedge is not None and hedge.ended
+
+
+def break_even(row: OpportunityView, snapshot: Snapshot) -> str:
     """Without hours from a hundred days on: nobody waits for them, and the column is narrow."""
+    if has_ended(row, snapshot):
+        return "ended"
     if row.break_even_h is not None and row.break_even_h >= 2_400:
         return f"{row.break_even_h / 24:,.0f} d"
     return fmt.hours(row.break_even_h, never=row.break_even_h is None and row.net_apr_pct is not None)
@@ -71,7 +79,7 @@ def opportunity_row(row: OpportunityView, shown: Shown) -> Row:
             "market": Cell(row.market, "bright"),
             "apr": _percent(row.apr_pct, 1),
             "net": _percent(row.net_apr_pct, 1),
-            "even": break_even(row),
+            "even": break_even(row, shown.snapshot),
             "day": _percent(row.day_apr_pct, 1),
             "rate": _percent(row.rate_hour_pct, 4),
             "rate8": _percent(row.rate_8h_pct, 4),
@@ -105,9 +113,11 @@ class OpportunitiesPane(Pane):
         yield Body(id="totals")
 
     def data_age_s(self, shown: Shown) -> float | None:
-        """Of the oldest row. A tape runs at its own speed: there only a record that is missing tells anything."""
+        """Of the oldest row that is still told of. A tape runs at its own speed: there only a record that is missing
+        tells anything."""
         snapshot = shown.snapshot
-        oldest = max((row.age_s for row in snapshot.opportunities if row.age_s is not None), default=None)
+        told = [row.age_s for row in snapshot.opportunities if not has_ended(row, snapshot)]
+        oldest = max((age_s for age_s in told if age_s is not None), default=None)
         if oldest is not None and oldest <= STALE_S and snapshot.engine.mode == "replay":
             return None
         return oldest
@@ -125,11 +135,11 @@ class OpportunitiesPane(Pane):
         grid.set_rows(opportunity_row(row, shown) for row in rows)
         totals = totals_line(rows, self.inner)
         room = self.zoomed or (self.rows >= 11 and self.inner >= 60 and len(rows) <= 4)
-        best = [*card_lines(rows[:3], self.inner), []] if rows and room else []
+        best = [*card_lines(rows[:3], shown.snapshot, self.inner), []] if rows and room else []
         self.query_one(Body).show([*best, totals])
 
 
-def card_lines(rows: Sequence[OpportunityView], cells: int) -> list[list[Part]]:
+def card_lines(rows: Sequence[OpportunityView], snapshot: Snapshot, cells: int) -> list[list[Part]]:
     """The best markets as cards of four lines: name, net APR, APR now, break-even."""
     each = max(18, min(36, cells // 3 - 2))
 
@@ -142,7 +152,7 @@ def card_lines(rows: Sequence[OpportunityView], cells: int) -> list[list[Part]]:
         lines[0] += [bright(fit(f"{rank}. {fmt.safe_text(row.market, each - 4)}", each + 2))]
         lines[1] += line("net APR", by_sign(row.net_apr_pct, fmt.apr(row.net_apr_pct)))
         lines[2] += line("APR now", by_sign(row.apr_pct, fmt.apr(row.apr_pct)))
-        lines[3] += line("break-even", Part(break_even(row)))
+        lines[3] += line("break-even", Part(break_even(row, snapshot)))
     return lines
 
 

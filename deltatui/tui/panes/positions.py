@@ -53,11 +53,14 @@ def price_text(price: float | None) -> str:
 
 
 def away_cell(position: PositionView, missing: str) -> Cell:
-    """How far the price is from the leg's liquidation, signed; a near one with a sign of its own."""
+    """How far the price is from the leg's liquidation, signed, in at most eight cells: ``+26,345%``, ``+155K%``; a near
+    one with a sign of its own."""
     distance = position.liq_distance_pct
     if distance is None:
         return Cell(missing, "muted")
     text = fmt.pct(distance, 0 if abs(distance) >= 100 else 1, plus=True).replace(" %", "%")
+    if abs(distance) >= 99_999.5:
+        text = f"{'+' if distance > 0 else ''}{fmt.compact(distance)}%"
     return Cell(f"!{text}", "bad") if abs(distance) < NEAR_PCT else Cell(text)
 
 

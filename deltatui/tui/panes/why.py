@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from deltatui.domain.verdict import Verdict, VerdictStatus
+from deltatui.plain import held_by
 from deltatui.tui import fmt
 from deltatui.tui.enabled import asking
 from deltatui.tui.panes.base import NO_MARKET, Body, Pane, Part, bright, faint, label, width, wrapped
@@ -192,9 +193,8 @@ def head_lines(shown: Shown, cells: int) -> list[list[Part]]:
         return [[faint(NO_MARKET)]]
     carry = hedge.carry
     stance, decision = fmt.safe_text(carry.stance, 10), fmt.safe_text(carry.decision, 10)
-    held = {"nobody": "", "engine": "  by engine", "operator": "  by hand"}[carry.held_by]
     change = [] if stance == decision else [label("  best "), Part(decision, "bold $warn")]
-    head = [[label("holds "), bright(stance), *change, faint(held)]]
+    head = [[label("holds "), bright(stance), *change, faint(f"  {held_by(carry)}".rstrip())]]
     head += wrapped(carry.sentence, cells, "$foreground", 2)
     if engine.state_reason:
         head += wrapped(f"{engine.state}: {engine.state_reason}", cells, "$warn", 2)

@@ -271,7 +271,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         # An empty table has no row to choose: it is about the selected market, if the lost row was.
         if lost is None or (not grid.total and perp_market(lost, snapshot) == view.market):
             return target
-        return replace(target, lost=lost)
+        return replace(target, lost_position=lost) if grid.id == "positions" else replace(target, lost=lost)
 
     def _row(self, grid: LiveGrid, key: str | None, snapshot: Snapshot | None) -> PositionView | OpportunityView | None:
         """The row of a table by its key, as the snapshot has it."""
