@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +35,7 @@ from deltatui.feeds.tape import Tape
 from deltatui.ports import NO_PERP
 from deltatui.store.database import Database, Durability
 from deltatui.store.engine_store import EngineStore
+from deltatui.store.memory import MemoryStore, MemoryTables
 from deltatui.store.paper_tables import PaperTables
 from deltatui.venues.paper.settings import MARKETS, PaperSettings
 from deltatui.venues.paper.venue import PaperVenue
@@ -59,7 +61,7 @@ class Fees(StrEnum):
 class BacktestSettings(msgspec.Struct, frozen=True):
     """``markets`` are what is played, with the size of one leg in each. ``start_equity`` None: twice the opening
     notionals of all. ``batch`` is how many records go into one commit of the exchange's tables and of the ledger.
-    ``path`` is where the database goes; with durability MEMORY it is not used."""
+    ``path`` is where the database goes; with durability MEMORY there is none."""
 
     policy: Policy
     markets: Mapping[str, MarketSettings]
@@ -270,22 +272,33 @@ async def _run(
         if symbol not in MARKETS:
             raise ValidationError("UNKNOWN_MARKET", f"there is no market {symbol}; listed: {', '.join(MARKETS)}")
     tapes = shared_span(tapes)
-    database = await Database.open(settings.path, settings.durability)
-    try:
+    async with _memory(settings) as (store, tables):
         clock = SimulatedClock(float(next(iter(tapes.values())).first_s))
         venue = PaperVenue(
             [MARKETS[symbol] for symbol in tapes],
             msgspec.structs.replace(settings.paper, costs=settings.fees.costs, save_every=settings.batch),
-            PaperTables(database),
+            tables,
             clock,
         )
         await venue.open(_opening(tapes, settings), Decimal(0))
-        store = EngineStore(database)
         engine = Engine(_engine_settings(tapes, settings), clock, venue, venue, store)
         course = await _play(tapes, settings, Loop(engine, clock, venue), engine, end_when_refused=end_when_refused)
         await venue.flush()
         await engine.core.save()
-        return await _result(tapes, settings, engine, store, course), course.curve
+        return _result(tapes, settings, engine, await store.ledger(), course), course.curve
+
+
+@asynccontextmanager
+async def _memory(
+    settings: BacktestSettings,
+) -> AsyncIterator[tuple[MemoryStore, MemoryTables] | tuple[EngineStore, PaperTables]]:
+    """The engine's memory and the exchange's."""
+    if settings.durability == Durability.MEMORY:
+        yield MemoryStore(), MemoryTables()
+        return
+    database = await Database.open(settings.path, settings.durability)
+    try:
+        yield EngineStore(database), PaperTables(database)
     finally:
         await database.close()
 
@@ -406,12 +419,11 @@ def _known(known: T | None) -> T:
     return known
 
 
-async def _result(
-    tapes: Tapes, settings: BacktestSettings, engine: Engine, store: EngineStore, course: _Course
+def _result(
+    tapes: Tapes, settings: BacktestSettings, engine: Engine, entries: Sequence[LedgerEntry], course: _Course
 ) -> BacktestResult:
     core = engine.core
     account = _known(core.world.account())
-    entries = await store.ledger()
     books = core.accountant.books
     by_instrument = _totals(entries)
     totals = _sum_of(by_instrument.values())
