@@ -22,11 +22,13 @@ class Prospect(msgspec.Struct, frozen=True):
 
 
 class Rivalry(msgspec.Struct, frozen=True):
-    """For how many records in a row ``candidate`` would have been worth leaving ``held`` for. Kept across restarts."""
+    """For how many records in a row ``candidate`` would have been worth leaving ``held`` for, up to that of the time
+    ``record_s`` (None: none). Kept across restarts."""
 
     candidate: str = ""
     held: str = ""
     streak: int = 0
+    record_s: int | None = None
 
 
 def ranked(candidates: Iterable[Prospect], horizon_h: float) -> list[Prospect]:

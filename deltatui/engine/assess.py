@@ -4,6 +4,8 @@ automation alike; nothing here changes anything."""
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import combinations
 
 import msgspec
 
@@ -23,6 +25,9 @@ from deltatui.engine.memory import PlannedCommand
 from deltatui.engine.planner import Plan, Planner
 from deltatui.engine.standing import closed, standing_facts, withdrawals_closed
 from deltatui.engine.world import Facts
+
+_MOST_OPEN = 4
+"""Each choice of them is judged."""
 
 
 class Assessor:
@@ -140,16 +145,15 @@ class Assessor:
         )
 
     def verdicts(self, command: PlannedCommand, plan: Plan) -> tuple[Verdict, ...]:
-        """:meth:`judge`, and where another market's operation is open also with what that would do: both must pass, and
-        of each gate the worse is told."""
+        """:meth:`judge`, and where operations of other markets are open also with what any of them would do: all must
+        pass, and of each gate the worst is told. Raises ValidationError where nobody can say what one would do."""
         verdicts = self.judge(plan)
-        book = self._book_with_open(plan.market) if plan.increases_risk else None
-        if book is None:
-            return verdicts
-        return tuple(
-            first if second.allowed or not first.allowed else second
-            for first, second in zip(verdicts, self.judge(self.plan(command, book=book)), strict=True)
-        )
+        for book in self._books_with_open(plan.market) if plan.increases_risk else ():
+            verdicts = tuple(
+                first if second.allowed or not first.allowed else second
+                for first, second in zip(verdicts, self.judge(self.plan(command, book=book)), strict=True)
+            )
+        return verdicts
 
     def fits_without(self, left: Hedge, command: Take) -> bool:
         """Whether every gate would let ``command`` pass once what ``left`` holds is closed. Raises ValidationError
@@ -158,21 +162,37 @@ class Assessor:
         book = self._planner.book_with_legs(left.known_facts(), self._core.known_book(), closing.legs)
         return allowed(self.judge(self.plan(command, book=book)))
 
-    def _book_with_open(self, market: str) -> MarginBook | None:
-        """The account as it would be if every open operation of the other markets had landed; None where none is
-        open."""
+    def _books_with_open(self, market: str) -> Iterator[MarginBook]:
+        """The account as it would be if some of the open operations of the other markets had landed, for each choice of
+        them. A deposit that is not there yet is not counted on."""
         core = self._core
         operations = {each.operation.id: each.operation for each in core.unresolved.values()}
         operations |= {hedge.check.operation.id: hedge.check.operation for hedge in core.checks() if hedge.check}
-        book, found = core.known_book(), False
-        for operation in operations.values():
-            if core.place_of(operation.market) == market:
-                continue
-            hedge = core.hedges.get(operation.market)
-            found = True
-            operation = operation if hedge is None else _still_open(operation, hedge)
-            book = self._planner.book_with_operation(None if hedge is None else hedge.facts(), book, operation)
-        return book if found else None
+        others = [
+            each
+            for each in operations.values()
+            if core.place_of(each.market) != market and each.kind not in (OperationKind.DEPOSIT, OperationKind.SETTLE)
+        ]
+        if len(others) > _MOST_OPEN:
+            raise ValidationError("UNRESOLVED_OPEN", f"{len(others)} operations are not resolved yet; this has to wait")
+        for count in range(1, len(others) + 1):
+            for landed in combinations(others, count):
+                book = core.known_book()
+                for operation in landed:
+                    book = self._book_with(book, operation)
+                yield book
+
+    def _book_with(self, book: MarginBook, operation: Operation) -> MarginBook:
+        if not operation.market:
+            return self._planner.book_with_operation(None, book, operation)
+        hedge = self._core.hedges.get(operation.market)
+        facts = None if hedge is None else hedge.facts()
+        if hedge is None or facts is None:
+            raise ValidationError(
+                "UNRESOLVED_OPEN",
+                f"an operation of {operation.market} is not resolved yet, and what it would do cannot be reckoned now",
+            )
+        return self._planner.book_with_operation(facts, book, _still_open(operation, hedge))
 
     def _closed_to(self, plan: Plan, market: MarketState) -> str:
         return closed(market) if plan.increases_risk else withdrawals_closed(market)

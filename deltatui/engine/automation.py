@@ -93,20 +93,26 @@ class Automation:
         task.add_done_callback(lambda done: self._ended(key, done))
 
     async def _run(self, key: str, new_record: bool) -> None:
-        while True:
-            await self._work(key, new_record)
-            if self._core.settings.save_every_step:
-                await self._core.save()
-            again = self._again.pop(key, None)
-            if again is None:
-                return
-            new_record = again
+        try:
+            while True:
+                await self._work(key, new_record)
+                if self._core.settings.save_every_step:
+                    await self._core.save()
+                again = self._again.pop(key, None)
+                if again is None:
+                    return
+                new_record = again
+        finally:
+            # Now, not when the loop hears of it: what is seen in between needs a task of its own.
+            del self._tasks[key]
+            self._again.pop(key, None)
 
     def _work(self, key: str, new_record: bool) -> Coroutine[None, None, None]:
         return self._enter() if key == ACCOUNT else self._see_to(self._core.hedges[key], new_record=new_record)
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
-        del self._tasks[key]
+        if self._tasks.get(key) is task:
+            del self._tasks[key]  # cancelled before it began
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed = error
 
@@ -258,9 +264,10 @@ class Automation:
             return None
         before = core.memory.rivalry
         same = (before.candidate, before.held) == (prospect.market, worst.market)
-        streak = before.streak + 1 if same else 1
+        in_a_row = before.record_s == hedge.previous_record_s
+        streak = before.streak + 1 if same and in_a_row else 1
         if streak < hedge.settings.carry.confirm_records:
-            core.set_memory(rivalry=Rivalry(prospect.market, worst.market, streak))
+            core.set_memory(rivalry=Rivalry(prospect.market, worst.market, streak, hedge.newest_record_s))
             return None
         core.set_memory(rivalry=Rivalry())
         return core.hedges[worst.market]

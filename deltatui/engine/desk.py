@@ -387,7 +387,8 @@ class Desk:
                 command = Leave(market=hedge.symbol, source=principal.source)
                 plan = self.assess.plan(command, kill=True)
                 result = await self._execute(await self._trader.next_id(), command, plan, ())
-        except (ValidationError, TransientError) as error:
+        except (ValidationError, TransientError, CriticalError) as error:
+            # Halted it is already; what became of the other markets has to be told all the same.
             if error.code == "NOTHING_TO_LEAVE":
                 return None  # what is there is less than can be traded
             result = CommandResult(ResultStatus.REJECTED, error.code, error.sentence)

@@ -58,7 +58,8 @@ class Hedge:
         self._costs = costs
         self._waiting = waiting
         self._changed = changed
-        self._newest_record_s: int | None = None
+        self.newest_record_s: int | None = None
+        self.previous_record_s: int | None = None
         self._kept_records: Sequence[FundingRecord] = ()
         self._correction: tuple[tuple[int, int, int, int, int, float], tuple[Exposure, RebalancePlan]] | None = None
         self._round_trip: tuple[CostModel, int, bool, RoundTrip] | None = None
@@ -137,7 +138,7 @@ class Hedge:
             self.unsaved_records += missed
             past = [*(record for record in past if record.ts_s < kept[0].ts_s), *kept, *missed]
         self.window, self.week = self.window.emptied(), self.week.emptied()
-        self._newest_record_s = None
+        self.newest_record_s = self.previous_record_s = None
         for record in past:
             self._see(record)
         return unjudged
@@ -146,13 +147,13 @@ class Hedge:
         fractions = hour_fractions(record)
         self.window.interval_h = record.interval_s / 3600
         add_to_all(fractions, (self.window, self.week))
-        self._newest_record_s = record.ts_s
+        self.previous_record_s, self.newest_record_s = self.newest_record_s, record.ts_s
         return fractions
 
     def judge_record(self, record: FundingRecord, facts: Facts) -> bool:
         """Take one new funding record into the averages and decide anew. False for a record that was judged before:
         told again, it counts once."""
-        if self._newest_record_s is not None and record.ts_s <= self._newest_record_s:
+        if self.newest_record_s is not None and record.ts_s <= self.newest_record_s:
             return False
         fractions = self._see(record)
         self.unsaved_records.append(record)

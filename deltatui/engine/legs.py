@@ -99,4 +99,7 @@ class Legs:
         odd = self.uneven_1e9(check)
         if abs(check.filled_1e9(spec.symbol)) > abs(check.filled_1e9(spec.base_symbol)):
             return planner.perp_order(OperationKind.UNWIND, facts, book, -odd, reduce_only=True, reason=text)
+        if abs(odd) < spec.spot_min_1e9 and not closing_part(facts.spot.base_1e9, -odd):
+            # The spot market takes no order this small that does not reduce: the perp follows the spot.
+            return planner.perp_order(OperationKind.UNWIND, facts, book, -odd, reduce_only=False, reason=text)
         return planner.spot_order(OperationKind.UNWIND, facts, book, -odd, text)

@@ -4,21 +4,34 @@ and between a fact and the loop that takes it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from decimal import Decimal
 
 import msgspec
 import pytest
-from engine_harness import BOTH, SOL, World, funding, quiet, rate_of, take, world
+from engine_harness import (
+    BOTH,
+    FREE,
+    SOL,
+    USD,
+    World,
+    deposit,
+    funding,
+    leave,
+    quiet,
+    rate_of,
+    take,
+    world,
+)
 
-from deltatui.domain.command import CommandResult, Pause, ResultStatus, SetAutomation, Take
+from deltatui.domain.command import CommandResult, Direction, Kill, Pause, ResultStatus, SetAutomation, Take
 from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.ledger import VenueEvent
 from deltatui.engine.core import BEHIND
-from deltatui.venues.paper.settings import PaperSettings
+from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
 CALM = PaperSettings(costs=FREE, quote_borrow_apr_pct=Decimal(0), base_borrow_apr_pct=Decimal(0))
 LOOSE = GateLimits(max_leverage=10, min_health_after=0, min_liq_distance_pct=0, min_health_withdraw=0)
@@ -127,7 +140,7 @@ async def test_a_record_that_is_told_again_sets_no_price_back() -> None:
         await w.take(5)
         told = w.history[-2]
         assert told.instrument == "SOL-PERP"
-        await w.to_price(160)
+        await w.to_price("160")
         for again in (told, w.history[0]):
             await w.hear(again)
             market = w.core.world.market("SOL-PERP")
@@ -142,7 +155,7 @@ async def test_a_record_that_is_told_again_sets_no_price_back() -> None:
 
 async def test_a_record_without_prices_does_not_make_the_price_older() -> None:
     async with world() as w:
-        await w.to_price(160, after_s=600)
+        await w.to_price("160", after_s=600)
         at_s = w.clock.market_s()
         late = msgspec.structs.replace(
             w.history[-1], record=funding(int(at_s) - 300, "0.01"), source_s=at_s - 300, priced=False
@@ -150,7 +163,7 @@ async def test_a_record_without_prices_does_not_make_the_price_older() -> None:
         await w.hear(late)
         market = w.core.world.market("SOL-PERP")
         assert market is not None
-        assert (market.oracle, market.as_of_s) == (160, at_s)
+        assert (market.oracle, market.as_of_s) == (Decimal(160), at_s)
         assert market.funding == late.record
 
 
@@ -186,7 +199,7 @@ async def test_a_record_is_decided_on_although_what_it_booked_could_not_be_read_
         fact = Funding("SOL-PERP", "test", float(now_s), funding(now_s, rate_of(100)), True)
         task = await drained(w, [fact])
         assert not task.done()
-        assert w.hedge._newest_record_s == now_s
+        assert w.hedge.newest_record_s == now_s
         assert "books" in w.core.board.alerts
         await w.step()
         assert w.core.books_agree()
@@ -209,7 +222,7 @@ async def test_the_loop_goes_on_after_what_halts_the_engine() -> None:
         assert not task.done()
         assert w.state == "HALTED"
         assert "an event is missing" in w.core.memory.halted
-        assert w.hedge._newest_record_s == now_s
+        assert w.hedge.newest_record_s == now_s
         market = w.core.world.market("SOL-PERP")
         assert market is not None
         assert market.oracle == 170
@@ -224,6 +237,13 @@ async def test_time_goes_on_after_what_halts_the_engine() -> None:
         Unreadable(w, CriticalError("EVENT_GAP", "an event is missing"), 1)
         w.venue._account.sequence += 1
         w.venue._forget()
+        slept = w.clock.sleep
+
+        async def sleep(operator_seconds: float) -> None:
+            await asyncio.sleep(0)
+            await slept(operator_seconds)
+
+        w.clock.sleep = sleep  # type: ignore[method-assign]
         task = asyncio.create_task(w.loop.pass_time())
         for _ in range(2000):
             await asyncio.sleep(0)
@@ -231,3 +251,144 @@ async def test_time_goes_on_after_what_halts_the_engine() -> None:
         assert w.state == "HALTED"
         assert not w.core.pending
         task.cancel()
+
+
+# What is open elsewhere
+
+
+async def test_a_take_is_judged_without_a_deposit_that_may_never_land_but_with_a_take_that_may() -> None:
+    """It was judged with both, and with neither: with the take alone it was too much."""
+    async with world(markets=BOTH, paper=CALM) as w:
+        w.sender.mute = w.sender.lost = True
+        assert (await w.take(25)).status is ResultStatus.UNRESOLVED
+        assert (await w.sure(deposit(900 * USD))).status is ResultStatus.UNRESOLVED
+        w.sender.mute = w.sender.lost = False
+        refused = await w.sure(take(0.01, market="BTC-PERP"))
+        assert (refused.status, refused.code) == (REJECTED, "BLOCKED")
+
+
+async def test_a_take_waits_where_what_is_open_elsewhere_cannot_be_reckoned() -> None:
+    """The price of the other market is not known: its open take counted as nothing."""
+    async with world(markets=BOTH, paper=CALM) as w:
+        w.sender.mute = w.sender.lost = True
+        assert (await w.sure(take(0.03, market="BTC-PERP"))).status is ResultStatus.UNRESOLVED
+        w.core.world._markets.pop("BTC-PERP")
+        w.core.world._facts.clear()
+        w.sender.mute = w.sender.lost = False
+        refused = await w.take(5)
+        assert (refused.status, refused.code) == (REJECTED, "UNRESOLVED_OPEN")
+        assert "BTC-PERP" in refused.message
+
+
+# The kill switch
+
+
+async def test_a_kill_says_what_it_closed_although_another_part_cannot_be_trusted() -> None:
+    async with world(markets=BOTH, opening=20_000) as w:
+        await w.take(5)
+        await w.sure(take(0.01, market="BTC-PERP"))
+
+        async def broken() -> None:
+            if len(w.sender.sent) == 4:
+                raise CriticalError("FORGED", "the answer is not that of the venue")
+
+        w.sender.on_send = broken
+        result = await w.give(Kill(flatten=True))
+        await quiet()
+        held = {market: w.seen(market).perp_1e9 for market in BOTH}
+        assert sorted(bool(each) for each in held.values()) == [False, True]
+        assert w.state == "HALTED"
+        assert result.status is ResultStatus.PARTLY_DONE
+        assert "the answer is not that of the venue" in result.message
+        assert {part.market for part in result.parts} == {"SOL-PERP", "SOL", "BTC-PERP", "wBTC"}
+
+
+# Tasks
+
+
+async def test_what_is_seen_in_the_moment_in_which_a_task_ends_is_not_lost() -> None:
+    """The task was over and not yet known to be: what came then waited for ever."""
+    async with world(automation=True) as w:
+        automation, hedge = w.engine.automation, w.hedge
+        hedge.aside("the test wants to be flat")
+        work, left = automation._work, 0
+
+        def look() -> None:
+            automation.look(hedge, new_record=True)
+
+        def noted(key: str, new_record: bool) -> Coroutine[None, None, None]:
+            async def wrapped() -> None:
+                nonlocal left
+                left += 1
+                if left == 2:
+                    await work(key, new_record)
+                else:
+                    asyncio.get_running_loop().call_soon(look)
+
+            return wrapped()
+
+        automation._work = noted  # type: ignore[method-assign]
+        look()
+        await automation.rest()
+        await quiet()
+        await automation.rest()
+        assert left == 2
+        assert w.legs == (0, 0)
+
+
+# Rivals
+
+
+async def test_a_rivalry_counts_only_records_in_a_row() -> None:
+    """Automation was off for two days, and the streak went on where it was."""
+    async with world(automation=True, markets=BOTH, max_total_usd=1_200.0, primed=0, opening=20_000) as w:
+
+        async def hour(sol: float, btc: float) -> None:
+            await w.record(rate_of(sol, w.prices["SOL-PERP"]))
+            await w.record(rate_of(btc, w.prices["BTC-PERP"]), market="BTC-PERP", same_hour=True)
+
+        for _ in range(8):
+            await hour(100, 0)
+        assert w.legs == (5, -5)
+        while w.core.memory.rivalry.streak < 2:
+            await hour(100, 600)
+            assert w.legs == (5, -5)
+        await w.give(SetAutomation(on=False))
+        for _ in range(3):
+            await hour(100, 600)
+        await w.give(SetAutomation(on=True))
+        await hour(100, 600)
+        assert w.legs == (5, -5)
+        assert w.core.memory.rivalry.streak == 1
+
+
+# Rests that a market does not take
+
+
+@pytest.mark.parametrize("size", [0.2, 0.5])
+async def test_an_odd_leg_below_the_spot_minimum_is_mended_on_the_perp(size: float) -> None:
+    """A REVERSE sells the operator's own SOL. What was sold too much could not be bought back: less than 0.1."""
+    async with world(paper=CALM, apr_pct=-300) as w:
+        w.wallet = {"SOL": Decimal(3)}
+        w.tamper(wallet={"SOL": Decimal(3)})
+        assert (await w.sure(deposit(2 * SOL, "SOL"))).status is DONE
+        for seed in range(12):
+            w.with_faults(PaperFaults(partial_rate=1.0 if len(w.sender.sent) else 0, partial_leg="perp", seed=seed))
+            sent = len(w.sender.sent)
+
+            async def calm_again(sent: int = sent) -> None:
+                if len(w.sender.sent) > sent + 1:
+                    w.with_faults(PaperFaults())
+
+            w.sender.on_send = calm_again
+            result = await w.sure(take(size, Direction.REVERSE))
+            assert w.state == "RUNNING", result.message
+            assert result.status is not REJECTED, result.message
+            spot, perp = w.legs
+            assert spot - 2 == pytest.approx(-perp, abs=0.0099)
+            w.with_faults(PaperFaults())
+            w.wait(61)
+            left = await w.sure(leave("SOL-PERP"))
+            assert w.legs[1] == 0, left.message
+            if w.legs[0] != pytest.approx(2, abs=0.0099):
+                break
