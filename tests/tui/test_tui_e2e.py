@@ -136,7 +136,7 @@ def test_a_session_by_keys(session: Session) -> None:
     press(terminal, "y", "refused")
     assert session.held() == {}, "a refused trade is not sent by its confirm key"
     until(lambda: forced(terminal), "the dialog takes the force key")
-    taken = {"SOL-PERP": -1.0, "SOL": 1.0}
+    taken = {"SOL-PERP": -10.0, "SOL": 10.0}
     press_until(terminal, "y", lambda: session.held() == taken, "both legs are held")
 
     # The answer, not the state: until it is there the key is refused as running.
