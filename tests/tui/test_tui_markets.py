@@ -285,6 +285,10 @@ async def test_a_liquidation_at_hundreds_of_millions_is_told_whole() -> None:
 async def test_the_smallest_screen_says_in_which_market_the_account_is_liquidated() -> None:
     async with terminal(full_engine(two_held()), size=(80, 24)) as t:
         assert "liq SOL 412.50" in t.text()
+        account = t.engine.snapshot.account
+        large = replace(account, equity=51_968.0, free_collateral=48_100.0, liq_price=116_200.0, liq_market="BTC-PERP")
+        await t.publish(account=large)
+        assert "equity $51,968  lev 0.50x  liq BTC 116,200  free $48,100" in t.text()
 
 
 # What a key is about

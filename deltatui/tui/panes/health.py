@@ -215,7 +215,7 @@ def small_lines(shown: Shown, cells: int) -> list[list[Part]]:
     return [
         joined(
             [
-                health_bar(account, 10),
+                health_bar(account, 6),
                 [label("equity "), bright(fmt.usd(account.equity, 0))],
                 [label("lev "), leverage_part(account)],
                 [label(f"{liquidation_name(account).removesuffix(' price')} "), small_liquidation(account)],
