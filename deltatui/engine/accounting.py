@@ -52,7 +52,7 @@ class Accountant:
     ``pending_ids`` of venue events are on their way to the store."""
 
     def __init__(self, account: AccountId, specs: Iterable[MarketSpec]) -> None:
-        self._account = account
+        self._venue, self._account = account.venue, str(account)
         self._specs = {spec.symbol: spec for spec in specs}
         self._spot = frozenset(spec.base_symbol for spec in self._specs.values())
         self.books = Books(Decimal(0), self._spot)
@@ -100,10 +100,9 @@ class Accountant:
         for entry in entries:
             if entry.kind in _OF_TRADES:
                 self._traded[entry.instrument] = self._traded.get(entry.instrument, _ZERO) + entry.amount
-        venue, account = self._account.venue, str(self._account)
-        self.pending_ids.extend(
-            VenueEventId(event.sequence, venue, account, event.id) for event in events if event.sequence > known
-        )
+        for event in events:
+            if event.sequence > known:
+                self.pending_ids.append(VenueEventId(event.sequence, self._venue, self._account, event.id))
         return entries
 
     def unpriced(self, marks: Mapping[str, Decimal]) -> str:

@@ -41,16 +41,16 @@ class Automation:
         """Markets with a record that no entry was decided on yet."""
         self._failed: BaseException | None = None
 
-    def look(self, hedge: Hedge, *, new_record: bool) -> None:
-        """See to ``hedge``: once a record and once an interval. Where a loss limit stands or a question waits, only to
-        leave and to reduce (R6.10, R6.11)."""
+    def look(self, hedge: Hedge, facts: Facts, *, new_record: bool) -> None:
+        """See to ``hedge``, of which ``facts`` are known: once a record and once an interval. Where a loss limit stands
+        or a question waits, only to leave and to reduce (R6.10, R6.11)."""
         if not self.acts:
             return
         if new_record:
             self._recorded.add(hedge.symbol)
-        if self._has_work(hedge, new_record=new_record):
+        if self._has_work(hedge, facts, new_record=new_record):
             self._start(hedge.symbol, new_record)
-        if self._wants_entry(hedge) and self._judged(new_record):
+        if not facts.perp.base_1e9 and self._judged(new_record) and self._wants_entry(hedge):
             self._start(ACCOUNT, new_record)
 
     @property
@@ -122,18 +122,15 @@ class Automation:
         """Whether the target is looked at: a decision once a record, a stance that is held by order always."""
         return new_record or self._core.settings.hold is not None
 
-    def _has_work(self, hedge: Hedge, *, new_record: bool) -> bool:
-        facts = hedge.facts()
-        if facts is None:
-            return False
-        if self._leaves(hedge, new_record=new_record):
+    def _has_work(self, hedge: Hedge, facts: Facts, *, new_record: bool) -> bool:
+        if self._leaves(hedge, facts, new_record=new_record):
             return True
         if facts.perp.base_1e9:
             return self._corrects(hedge, facts) is not None
         return new_record and settle_due(facts.perp.unsettled, self._core.settings.settle_above_quote)
 
     async def _see_to(self, hedge: Hedge, *, new_record: bool) -> None:
-        if self.acts and self._leaves(hedge, new_record=new_record):
+        if self.acts and self._leaves(hedge, hedge.known_facts(), new_record=new_record):
             await self._try(hedge, "leave", Leave(market=hedge.symbol))
         facts = hedge.known_facts()
         if self.acts and facts.perp.base_1e9:
@@ -142,11 +139,10 @@ class Automation:
             # What a close could not settle (R4.6).
             await self._try(hedge, "settle", Settle(market=hedge.symbol))
 
-    def _leaves(self, hedge: Hedge, *, new_record: bool) -> bool:
-        facts, target = hedge.facts(), hedge.target
-        if facts is None or hedge.memory.held_by == "operator":
+    def _leaves(self, hedge: Hedge, facts: Facts, *, new_record: bool) -> bool:
+        if hedge.memory.held_by == "operator":
             return False
-        held = stance_of(facts.perp.base_1e9)
+        held, target = stance_of(facts.perp.base_1e9), hedge.target
         if facts.market.ended:
             # There will be no better price, no funding, and no record to wait for.
             return held != Stance.FLAT or hedge.rests_on_spot(facts)

@@ -61,7 +61,7 @@ class Board:
 
     def clear(self, key: str) -> None:
         """No-op where no such alert stands."""
-        alert = self.alerts.pop(key, None)
-        if alert is not None:
+        if key in self.alerts:
+            alert = self.alerts.pop(key)
             self.emit("alert_cleared", Level.INFO, f"no longer: {alert.message}")
             self.changed()

@@ -118,7 +118,7 @@ class Core:
     def behind(self) -> bool:
         """Whether the account is told as it was before the newest operation landed, or before it was told last."""
         account = self.world.account()
-        if not self.world.current:
+        if not self.world.is_current(account):
             return True
         return self._landed_at is not None and (account is None or not account.mark.covers(self._landed_at))
 

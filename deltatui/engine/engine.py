@@ -98,7 +98,7 @@ class Engine:
             self.core.world.knew(symbol, past[-1])
         facts = hedge.facts()
         if unjudged is not None and facts is not None and hedge.judge_record(unjudged, facts):
-            self.automation.look(hedge, new_record=True)
+            self.automation.look(hedge, facts, new_record=True)
 
     def undone(self, signed: Signed) -> None:
         """A sender's ``on_undone``: the chain took back for good what it had confirmed and the books hold. Halts."""
@@ -159,12 +159,18 @@ class Engine:
         """``news`` is the hedge that something has to be decided about at once, the others have their interval."""
         core = self.core
         self._watch.look(account)
+        told = not core.behind and core.books_agree(account)
         now_s = core.clock.operator_s()
         due_s = now_s - core.settings.loop_interval_s
         for hedge in core.hedges.values():
+            facts = hedge.facts()
+            if facts is None:
+                continue
+            if told:
+                self._watch.look_at(hedge, facts)
             if hedge is news or hedge.looked_s <= due_s:
                 hedge.looked_s = now_s
-                self.automation.look(hedge, new_record=hedge is news)
+                self.automation.look(hedge, facts, new_record=hedge is news)
         if core.settings.save_every_step or self._save_due():
             await core.save()
         core.board.changed()

@@ -31,10 +31,6 @@ class Watch:
         marks = core.world.marks(account)
         self._compare_books(account, marks)
         losses.watch(core, account)
-        if not core.behind and core.books_agree(account):
-            for hedge in core.hedges.values():
-                if (facts := hedge.facts()) is not None:
-                    self._watch_hedge(hedge, facts)
         if account.perps or any(spot.base_1e9 for spot in account.spots.values()):
             self._watch_health(account, marks)
         elif self._health is not HealthLevel.OK:
@@ -61,8 +57,8 @@ class Watch:
         else:
             core.board.clear("ledger")
 
-    def _watch_hedge(self, hedge: Hedge, facts: Facts) -> None:
-        """An uneven hedge that nobody corrects is told as long as it stands."""
+    def look_at(self, hedge: Hedge, facts: Facts) -> None:
+        """An uneven hedge that nobody corrects is told as long as it stands. For an account that is told and booked."""
         core, key = self._core, hedge.uneven_alert
         if hedge.check is not None or (core.unresolved and core.unresolved_of(hedge.symbol)):
             return

@@ -107,10 +107,9 @@ class World:
             self._account = told
         return self._account
 
-    @property
-    def current(self) -> bool:
-        """Whether the venue tells now what is known, or more."""
-        return self._venue.account() is self.account()
+    def is_current(self, account: AccountReport | None) -> bool:
+        """Whether the venue itself tells ``account`` now."""
+        return self._venue.account() is account
 
     def facts(self, symbol: str) -> Facts | None:
         """None while prices or account are not known."""
@@ -148,10 +147,11 @@ class World:
         for symbol, market in self._markets.items():
             marks[symbol] = market.mark
             marks[market.spec.base_symbol] = market.oracle
-        for symbol, perp in self.foreign(account).items():
-            if perp.mark is not None:
+        # The venue's own prices of what is not carried.
+        for symbol, perp in account.perps.items():
+            if perp.mark is not None and perp.base_1e9 and symbol not in self._specs:
                 marks[symbol] = perp.mark
-        for asset, spot in self.foreign_spots(account).items():
-            if spot.mark is not None:
-                marks[asset] = spot.mark
+        for asset, spot in account.spots.items():
+            if spot.mark is not None and spot.base_1e9:
+                marks.setdefault(asset, spot.mark)
         return marks
