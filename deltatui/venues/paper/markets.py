@@ -76,6 +76,7 @@ class Markets:
 
     def __init__(self, specs: Iterable[MarketSpec]) -> None:
         """Raises ValidationError where two markets share a name, a number or the spot asset."""
+        self._priced = False
         self.by_symbol = {spec.symbol: Listing(spec, tape=True) for spec in specs}
         for spec in MARKETS.values():
             self.by_symbol.setdefault(spec.symbol, Listing(spec, tape=False))
@@ -109,7 +110,9 @@ class Markets:
     @property
     def priced(self) -> bool:
         """Whether there is any price at all."""
-        return any(listing.now is not None for listing in self.by_symbol.values())
+        # A price never goes away again, and this is asked for every fact.
+        self._priced = self._priced or any(listing.now is not None for listing in self.by_symbol.values())
+        return self._priced
 
     def states(self) -> dict[str, PaperMarket]:
         """Of the markets that have a price."""

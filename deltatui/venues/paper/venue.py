@@ -309,11 +309,13 @@ class PaperVenue:
 
     def _seen(self) -> Seen:
         """What the exchange tells at this moment: the account as it was ``report_late_s`` ago."""
-        late_s = self._settings.faults.report_late_s
-        if not late_s:
-            self._past.clear()
-        past = self._past.at(self._clock.operator_s() - late_s) if self._past.seen else None
-        return Seen(0.0, Commits(self._commits), self._account) if past is None else past
+        if self._past.seen:
+            late_s = self._settings.faults.report_late_s
+            if not late_s:
+                self._past.clear()
+            elif (past := self._past.at(self._clock.operator_s() - late_s)) is not None:
+                return past
+        return Seen(0.0, Commits(self._commits), self._account)
 
     def margin_book(self) -> MarginBook | None:
         if self._past.seen:
@@ -338,7 +340,7 @@ class PaperVenue:
         return Unsigned(operation.id, _encode(operation))
 
     async def events_after(self, sequence: int) -> Sequence[VenueEvent]:
-        told = self._seen().account.sequence
+        told = (self._seen().account if self._past.seen else self._account).sequence
         count, untold = told - sequence, self._account.sequence - told
         if count <= 0:
             return ()
