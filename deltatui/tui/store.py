@@ -137,8 +137,9 @@ def _says_the_same(one: Snapshot, other: Snapshot) -> bool:
 
 
 def first_choice(snapshot: Snapshot) -> str:
-    """The market that is selected before the operator has: the best ranked of those that the engine carries."""
-    carried = [hedge.market for hedge in snapshot.hedges]
+    """The market that is selected before the operator has: the best ranked of those that the engine carries and that
+    prices still come for."""
+    carried = [hedge.market for hedge in [h for h in snapshot.hedges if not h.ended] or snapshot.hedges]
     ranked = [row.market for row in snapshot.opportunities if row.market in carried]
     return next(iter([*ranked, *carried]), "")
 

@@ -59,6 +59,9 @@ def test_the_first_choice_is_the_best_ranked_market_that_is_carried() -> None:
     assert first_choice(replace(snapshot, opportunities=(foreign, *snapshot.opportunities[1:]))) == "SOL-PERP"
     assert first_choice(replace(snapshot, opportunities=())) == "SOL-PERP"
     assert first_choice(replace(snapshot, hedges=())) == ""
+    ended = with_hedge(snapshot, "BTC-PERP", ended=True)
+    assert first_choice(ended) == "SOL-PERP", "nothing can be taken where no prices come any more"
+    assert first_choice(with_hedge(ended, "SOL-PERP", ended=True)) == "BTC-PERP", "but one is shown"
 
 
 async def test_a_selection_stays_while_its_market_is_carried() -> None:
@@ -152,6 +155,8 @@ async def test_a_market_that_has_ended_is_marked_in_the_ranking_and_makes_no_pan
             assert "17 h old" not in t.text()
             (row,) = [line for line in t.lines() if "BTC-PERP" in line and "SOL-PERP" not in line and "%" in line]
             assert "  ended " in row
+            rates = [row.apr_pct for row in old if row.market != "BTC-PERP" and row.apr_pct is not None]
+            assert f"average {sum(rates) / len(rates):+.1f} % APR" in t.text()
 
 
 # What is told of it

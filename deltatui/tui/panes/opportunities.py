@@ -133,7 +133,7 @@ class OpportunitiesPane(Pane):
         grid = self.query_one(LiveGrid)
         grid.set_empty("no market has been scanned yet")
         grid.set_rows(opportunity_row(row, shown) for row in rows)
-        totals = totals_line(rows, self.inner)
+        totals = totals_line([row for row in rows if not has_ended(row, shown.snapshot)], self.inner)
         room = self.zoomed or (self.rows >= 11 and self.inner >= 60 and len(rows) <= 4)
         best = [*card_lines(rows[:3], shown.snapshot, self.inner), []] if rows and room else []
         self.query_one(Body).show([*best, totals])
