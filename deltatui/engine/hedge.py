@@ -15,7 +15,7 @@ from deltatui.domain.units import BASE_PRECISION, base_to_decimal
 from deltatui.engine.accounting import Accountant
 from deltatui.engine.board import Board
 from deltatui.engine.memory import HedgeCheck, HedgeMemory, Pending
-from deltatui.engine.planner import stance_of
+from deltatui.engine.planner import closing_part, stance_of
 from deltatui.engine.settings import EngineSettings
 from deltatui.engine.world import Facts, World
 from deltatui.ports import Clock
@@ -208,8 +208,13 @@ class Hedge:
 
     def rests_on_spot(self, facts: Facts) -> bool:
         """Whether spot of a hedge is there without its perp, in a size that can be traded."""
-        least = max(self.settings.rebalance.min_trade_1e9, facts.market.spec.step_base_1e9)
-        return not facts.perp.base_1e9 and abs(self.hedge_spot_1e9(facts)) >= least
+        if facts.perp.base_1e9:
+            return False
+        spec, rest_1e9 = facts.market.spec, self.hedge_spot_1e9(facts)
+        least = max(self.settings.rebalance.min_trade_1e9, spec.step_base_1e9)
+        if not closing_part(facts.spot.base_1e9, -rest_1e9):
+            least = max(least, spec.spot_min_1e9)  # an order that does not reduce
+        return abs(rest_1e9) >= least
 
     def free_wallet_1e9(self, facts: Facts) -> int:
         """Base in the wallet that the hedge does not cover."""

@@ -64,7 +64,8 @@ class Watch:
             return
         exposure, plan = hedge.correction(facts)
         uneven = plan.code in ("correct", "cooldown")
-        if not uneven or (self._automation.acts and (exposure.perp_1e9 or hedge.memory.held_by != "operator")):
+        corrects = exposure.perp_1e9 or (hedge.memory.held_by != "operator" and hedge.rests_on_spot(facts))
+        if not uneven or (corrects and self._automation.acts):
             core.board.clear(key)
             return
         spot, perp = exposure.spot_1e9 / BASE_PRECISION, exposure.perp_1e9 / BASE_PRECISION

@@ -30,7 +30,9 @@ from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
 from deltatui.domain.gates import GateLimits
 from deltatui.domain.ledger import VenueEvent
+from deltatui.domain.operation import Leg, Operation
 from deltatui.engine.core import BEHIND
+from deltatui.venues.paper.matching import Matching
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
 CALM = PaperSettings(costs=FREE, quote_borrow_apr_pct=Decimal(0), base_borrow_apr_pct=Decimal(0))
@@ -392,3 +394,33 @@ async def test_an_odd_leg_below_the_spot_minimum_is_mended_on_the_perp(size: flo
             assert w.legs[1] == 0, left.message
             if w.legs[0] != pytest.approx(2, abs=0.0099):
                 break
+
+
+@pytest.mark.parametrize(("apr_pct", "sign"), [(-300, 1), (300, -1)])
+async def test_a_rest_that_cannot_be_traded_does_not_lock_automation_out(apr_pct: float, sign: int) -> None:
+    """0.06 SOL of the operator's own were not bought back, less than the least order: it never entered again."""
+    async with world(paper=CALM, apr_pct=-300) as w:
+        w.tamper(wallet={"SOL": Decimal(10)})
+        await w.sure(deposit(8 * SOL, "SOL"))
+        assert (await w.take(5, Direction.REVERSE)).status is DONE
+        fill = Matching._troubled
+
+        def short_of(self: Matching, operation: Operation) -> tuple[Leg, ...]:
+            return tuple(
+                msgspec.structs.replace(leg, base_1e9=4_940_000_000) if leg.base_1e9 == 5 * SOL else leg
+                for leg in fill(self, operation)
+            )
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Matching, "_troubled", short_of)
+            result = await w.leave()
+        assert (result.status, w.legs) == (ResultStatus.PARTLY_DONE, (7.94, 0))
+        await w.give(SetAutomation(on=True))
+        await w.step()
+        assert "uneven SOL-PERP" in w.core.board.alerts
+        await w.records(40, apr_pct)
+        spot, perp = w.legs
+        assert sign * perp == pytest.approx(5, abs=0.07)
+        assert spot - 8 == pytest.approx(-perp, abs=0.011)
+        assert "uneven SOL-PERP" not in w.core.board.alerts
+        await w.check()
