@@ -12,7 +12,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from deltatui.api.limits import ServerLimits
 from deltatui.domain.carry import CarrySettings as CarryDefaults
@@ -86,6 +86,15 @@ class EngineSettings(Section):
         min_length=1,
         description="the markets that are carried, as far as there is data of them",
     )
+
+    @field_validator("carry_size_sol", "carry_size_btc")
+    @classmethod
+    def _tradable(cls, value: Decimal, info: ValidationInfo) -> Decimal:
+        symbol = {"carry_size_sol": "SOL-PERP", "carry_size_btc": "BTC-PERP"}[info.field_name or ""]
+        step, least = (base_to_decimal(each) for each in MARKETS[symbol].order_sizes(spot_leg=True))
+        if value < least or value % step:
+            raise ValueError(f"must be a multiple of {step.normalize():f} from {least.normalize():f} on")
+        return value
 
     @field_validator("markets")
     @classmethod

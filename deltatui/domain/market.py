@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import lcm
 
 import msgspec
 
@@ -37,6 +38,13 @@ class MarketSpec(msgspec.Struct, frozen=True):
     spot_min_1e9: int = 1
     spot_tick_1e6: int = 1
     funding_interval_s: int = 3600
+
+    def order_sizes(self, *, spot_leg: bool) -> tuple[int, int]:
+        """Step and least size, base 1e9, that an order of the perp can have; with ``spot_leg`` one of the spot too."""
+        if not spot_leg:
+            return self.step_base_1e9, self.min_base_1e9
+        step = lcm(self.step_base_1e9, self.spot_step_1e9)
+        return step, -(-max(self.min_base_1e9, self.spot_min_1e9) // step) * step
 
     def native(self, base_1e9: int) -> int:
         """Base 1e9 in the spot asset's own smallest units, towards zero."""

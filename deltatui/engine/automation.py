@@ -39,6 +39,8 @@ class Automation:
         """Tasks that have to look once more when they are done, and whether at a new record."""
         self._recorded: set[str] = set()
         """Markets with a record that no entry was decided on yet."""
+        self._asked: set[str] = set()
+        """Markets whose entry waited for the operator since their last record: nobody is asked twice about one."""
         self._failed: BaseException | None = None
 
     def look(self, hedge: Hedge, facts: Facts, *, new_record: bool) -> None:
@@ -48,6 +50,7 @@ class Automation:
             return
         if new_record:
             self._recorded.add(hedge.symbol)
+            self._asked.discard(hedge.symbol)
         if self._has_work(hedge, facts, new_record=new_record):
             self._start(hedge.symbol, new_record)
         if not facts.perp.base_1e9 and self._judged(new_record) and self._wants_entry(hedge):
@@ -179,7 +182,11 @@ class Automation:
     async def _enter(self) -> None:
         """Take what pays, the best first; where capital stands in the best one's way, leave a worse one for it."""
         recorded, self._recorded = self._recorded, set()
-        wanted = [hedge for hedge in self._core.hedges.values() if self._wants_entry(hedge)]
+        wanted = [
+            hedge
+            for hedge in self._core.hedges.values()
+            if self._wants_entry(hedge) and hedge.symbol not in self._asked
+        ]
         prospects = [
             found
             for hedge in wanted
@@ -302,6 +309,8 @@ class Automation:
             text = f"automatic {what} refused: {result.message}"
         elif result.status == ResultStatus.PARTLY_DONE:
             text = f"automatic {result.message}"
+        elif result.status == ResultStatus.NEEDS_CONFIRMATION and isinstance(command, Take):
+            self._asked.add(hedge.symbol)
         self._tell(hedge, what, text)
         return result
 

@@ -108,7 +108,8 @@ class Desk:
             core.board.emit("partly_done", Level.WARNING, result.message, result.operation_id)
         told = principal.source != "engine" or result.status != ResultStatus.REJECTED
         if core.board.tell is not None and told:
-            core.board.tell.verdicts(type(command).__name__.upper(), result.verdicts, core.clock.market_s())
+            subject = f"{type(command).__name__.upper()} {getattr(command, 'market', '')}".rstrip()
+            core.board.tell.verdicts(subject, result.verdicts, core.clock.market_s())
         core.board.changed()
         return result
 

@@ -135,6 +135,9 @@ class Engine:
             return None
         judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
         ended = isinstance(fact, MarketChange) and bool(fact.ended)
+        if ended:
+            text = f"{hedge.symbol} has no prices any more: it only reduces, at the last one"
+            self.core.board.emit("market_ended", Level.INFO, text)
         return hedge if judged or ended else None
 
     async def step(self) -> None:

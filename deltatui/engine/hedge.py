@@ -41,7 +41,7 @@ class Hedge:
         self.symbol = spec.symbol
         self.settings = settings.markets[spec.symbol]
         self.size_1e9 = self.settings.size_1e9
-        self.uneven_alert = f"uneven {spec.symbol}"
+        self.uneven_alert, self.ended_alert = f"uneven {spec.symbol}", f"ended {spec.symbol}"
         self.memory = HedgeMemory()
         self.check: HedgeCheck | None = None
         interval_h = spec.funding_interval_s / 3600

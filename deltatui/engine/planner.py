@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from math import lcm
 from typing import NamedTuple
 
 import msgspec
@@ -97,10 +96,7 @@ def whole_units(spec: MarketSpec | None, transfer: Transfer) -> Decimal:
 
 def take_sizes(spec: MarketSpec, source: SpotSource) -> tuple[int, int]:
     """Step and least size of a take, base 1e9: what both of its orders can have."""
-    if source != SpotSource.BUY:
-        return spec.step_base_1e9, spec.min_base_1e9
-    step = lcm(spec.step_base_1e9, spec.spot_step_1e9)
-    return step, -(-max(spec.min_base_1e9, spec.spot_min_1e9) // step) * step
+    return spec.order_sizes(spot_leg=source == SpotSource.BUY)
 
 
 _STANCES = {Direction.CARRY: Stance.CARRY, Direction.REVERSE: Stance.REVERSE}

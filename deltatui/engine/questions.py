@@ -102,6 +102,7 @@ class Questions:
     def _end(self, pending: Pending, code: str, text: str, kind: str = "order_cancelled") -> None:
         """It is over without having been confirmed."""
         core = self._core
+        text = f"{pending.market}: {text}" if pending.market else text
         core.pending.pop(pending.market, None)
         core.board.emit(kind, Level.INFO, text, pending.operation_id)
         core.board.changed()

@@ -295,6 +295,8 @@ class SnapshotBuilder:
             next_in = max(0.0, facts.market.next_funding_s - facts.market.as_of_s)
         if core.settings.hold is not None:
             target, sentence = core.settings.hold.value, core.settings.hold_reason
+        elif facts is not None and facts.market.ended:
+            target, sentence = Stance.FLAT.value, "no prices come any more: what is held is left, nothing is taken"
         elif memory.decision is None:
             target, sentence = held.value, "no funding record has been seen yet"
         else:
@@ -320,10 +322,16 @@ class SnapshotBuilder:
 
     def _opportunities(self, estimates: Mapping[str, _Estimates]) -> tuple[OpportunityView, ...]:
         """Every market's better side, the best first: by what is expected after all costs (R4.10). Those that cannot be
-        judged yet come last."""
+        judged yet come after them, those that have ended last."""
         found = [_opportunity(self._core, hedge, *estimates[symbol]) for symbol, hedge in self._core.hedges.items()]
         known = [view for view in found if view is not None]
-        return tuple(sorted(known, key=lambda view: (view.net_apr_pct is None, -(view.net_apr_pct or 0.0), view.key)))
+
+        def place(view: OpportunityView) -> tuple[bool, bool, float, str]:
+            facts = self._core.hedges[view.market].facts()
+            ended = facts is not None and facts.market.ended
+            return ended, view.net_apr_pct is None, -(view.net_apr_pct or 0.0), view.key
+
+        return tuple(sorted(known, key=place))
 
     # One market
 

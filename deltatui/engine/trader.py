@@ -349,7 +349,7 @@ class Trader:
             amount = transfer.amount / 10 ** (QUOTE_DECIMALS if hedge is None else hedge.spec.base_decimals)
             # With legs it is no leg, and must not read like one.
             parts.append(f"{'deposit ' if operation.legs else ''}{amount:+.10g} {transfer.asset}")
-        return f"{operation.kind.lower()} {', '.join(parts)}".strip()
+        return f"{operation.kind.lower()} {', '.join(parts) or operation.market}".strip()
 
     def _landed(self, operation: Operation, fills: Sequence[tuple[str, Decimal, Decimal]]) -> str:
         """What has become of it, from its fills."""

@@ -60,6 +60,7 @@ class Watch:
     def look_at(self, hedge: Hedge, facts: Facts) -> None:
         """An uneven hedge that nobody corrects is told as long as it stands. For an account that is told and booked."""
         core, key = self._core, hedge.uneven_alert
+        self._watch_end(hedge, facts)
         if hedge.check is not None or (core.unresolved and core.unresolved_of(hedge.symbol)):
             return
         exposure, plan = hedge.correction(facts)
@@ -76,6 +77,15 @@ class Watch:
             core.board.restate(key, Level.WARNING, text)  # interest moves the figures every hour
         else:
             core.board.alert(key, Level.WARNING, text)
+
+    def _watch_end(self, hedge: Hedge, facts: Facts) -> None:
+        """What is held in a market that has ended, and that automation leaves to the operator (R5.7)."""
+        board, held = self._core.board, bool(facts.perp.base_1e9) or hedge.rests_on_spot(facts)
+        if not (facts.market.ended and held) or (self._automation.acts and hedge.memory.held_by != "operator"):
+            board.clear(hedge.ended_alert)
+            return
+        text = f"{hedge.symbol} has no prices any more, and what is held there stays until you leave it"
+        board.alert(hedge.ended_alert, Level.WARNING, text)
 
     def _watch_health(self, account: AccountReport, marks: Mapping[str, Decimal]) -> None:
         core = self._core

@@ -82,7 +82,7 @@ async def test_automation_does_not_leave_what_a_hand_has_just_taken_over() -> No
         assert w.legs == (5, -5)
         gate, by_hand = await begun(w, take(0.5))
         w.hedge.aside("the test wants to be flat")
-        w.engine.automation.look(w.hedge, new_record=True)
+        w.engine.automation.look(w.hedge, w.hedge.known_facts(), new_record=True)
         await quiet()
         gate.open.set()
         assert (await by_hand).status is DONE
@@ -112,7 +112,7 @@ async def test_no_automatic_leave_goes_out_after_a_pause() -> None:
         await w.records(1, 100)
         w.hedge.aside("the test wants to be flat")
         async with w.engine.desk.lanes.hold("SOL-PERP"):
-            w.engine.automation.look(w.hedge, new_record=True)
+            w.engine.automation.look(w.hedge, w.hedge.known_facts(), new_record=True)
             await quiet()
             assert not w.engine.automation.resting
             await w.give(Pause())
@@ -316,7 +316,7 @@ async def test_what_is_seen_in_the_moment_in_which_a_task_ends_is_not_lost() -> 
         work, left = automation._work, 0
 
         def look() -> None:
-            automation.look(hedge, new_record=True)
+            automation.look(hedge, hedge.known_facts(), new_record=True)
 
         def noted(key: str, new_record: bool) -> Coroutine[None, None, None]:
             async def wrapped() -> None:
