@@ -81,6 +81,9 @@ class Recovery:
             self._failed(self._link.lost)
             return
         self._over()
+        if core.state == EngineState.RECOVERING:
+            # It was resumed from HALTED meanwhile. Legs that nobody saw to are the next tick's.
+            core.go(EngineState.RECONCILING, "connection is back")
         if core.state == EngineState.RECONCILING:
             core.go_after_reconciliation()
             core.board.changed()

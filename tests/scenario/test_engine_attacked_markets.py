@@ -32,6 +32,7 @@ from deltatui.domain.gates import GateLimits
 from deltatui.domain.ledger import VenueEvent
 from deltatui.domain.operation import Leg, Operation
 from deltatui.engine.core import BEHIND
+from deltatui.engine.recovery import Recovery
 from deltatui.venues.paper.matching import Matching
 from deltatui.venues.paper.settings import PaperFaults, PaperSettings
 
@@ -424,3 +425,29 @@ async def test_a_rest_that_cannot_be_traded_does_not_lock_automation_out(apr_pct
         assert spot - 8 == pytest.approx(-perp, abs=0.011)
         assert "uneven SOL-PERP" not in w.core.board.alerts
         await w.check()
+
+
+# A connection that comes back
+
+
+class Cable:
+    lost = ""
+
+    async def reconnect(self) -> None:
+        self.lost = ""
+
+
+async def test_a_resume_while_all_is_compared_again_does_not_leave_the_engine_recovering() -> None:
+    """Nothing was lost any more, nothing was tried any more, and every command was refused until a restart."""
+    async with world() as w:
+        link = Cable()
+        recovery = Recovery(w.core, w.engine.desk, link)
+        await w.give(Kill())
+        link.lost = "the cable"
+        async with w.engine.desk.lanes.hold("SOL-PERP"):
+            back = asyncio.create_task(recovery.look())
+            await quiet()
+            assert (await w.resume()).code == "RECOVERING"
+        await back
+        assert w.state == "RUNNING"
+        assert (await w.take(1)).status is DONE
