@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from deltatui import assembly, cli
+from deltatui import cli
 from deltatui.api.server import Server
+from deltatui.assembly import replay
 from deltatui.domain.event import Level, LogLine
 from deltatui.domain.facts import Fact
 from deltatui.domain.redact import Redactor
@@ -181,7 +182,7 @@ def _put(module: object, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
-_product_tapes = assembly.replay_tapes
+_product_tapes = replay.replay_tapes
 
 
 def _walks(settings: Settings) -> dict[str, Tape]:
@@ -189,8 +190,8 @@ def _walks(settings: Settings) -> dict[str, Tape]:
 
 
 if __name__ == "__main__":
-    _put(assembly, "replay_tapes", _walks)
-    _put(assembly, "RecordedSource", PacedSource)
-    _put(assembly, "Engine", CountingEngine)
-    _put(assembly, "Server", LoadedServer)
+    _put(replay, "replay_tapes", _walks)
+    _put(replay, "RecordedSource", PacedSource)
+    _put(replay, "Engine", CountingEngine)
+    _put(replay, "Server", LoadedServer)
     cli.main()

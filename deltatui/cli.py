@@ -157,7 +157,7 @@ def engine(
     quiet: Annotated[bool, typer.Option("--quiet", help="Log to the file only, not to stderr.")] = False,
 ) -> None:
     """The engine alone, without a terminal, until it is told to stop."""
-    from deltatui.assembly import run_engine
+    from deltatui.assembly.replay import run_engine
 
     _run(run_engine(_load(profile, _flags(tape, speed)), fresh=fresh, headless=not quiet))
 
@@ -288,7 +288,7 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """The engine's verdict on a whole tape, beside holding flat and always short."""
-    from deltatui.assembly import backtest_settings
+    from deltatui.assembly.values import backtest_settings
     from deltatui.backtest.cases import run_case
     from deltatui.backtest.run import Fees, Policy, sizes_from_texts
     from deltatui.feeds.tapes import tapes_from_texts

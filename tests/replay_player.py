@@ -17,7 +17,7 @@ from chainkit import VirtualLoop, run
 from engine_harness import FREE, START_S, Gremlin, HauntedDatabase, World, engine_settings
 from tapes import apr_rate, row, tape
 
-from deltatui.assembly import EngineTempo, _prime, _tape_start
+from deltatui.assembly.replay import EngineTempo, _prime, _tape_start
 from deltatui.backtest.clock import ReplayClock
 from deltatui.domain.facts import Fact
 from deltatui.domain.snapshot import HistoryView

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 from msgspec.structs import replace
 
-from deltatui.assembly import (
+from deltatui.assembly.values import (
     engine_settings,
     gate_limits,
     market_settings,

@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 import deltatui.settings
 from deltatui.api.limits import ServerLimits
-from deltatui.assembly import (
+from deltatui.assembly.replay import run_engine
+from deltatui.assembly.values import (
     backtest_settings,
     engine_settings,
     paper_opening,
     paper_settings,
-    run_engine,
     server_limits,
 )
 from deltatui.backtest.run import Fees, Policy
@@ -368,8 +368,8 @@ def test_every_setting_has_a_reader_or_its_line_in_the_table() -> None:
 
 
 def test_the_reader_of_the_source_sees_what_is_there() -> None:
-    assert READERS["limits.max_latency_ms"] == {"assembly.py", "doctor.py"}  # short name, and in full
-    assert READERS["limits.max_leverage"] == {"assembly.py"}  # by a property
+    assert READERS["limits.max_latency_ms"] == {"assembly/values.py", "doctor.py"}  # short name, and in full
+    assert READERS["limits.max_leverage"] == {"assembly/values.py"}  # by a property
     assert READERS["chain.rpc_url"] == {"doctor.py"}
     assert _read_in(ast.parse("def f(settings):\n    settings.limits.max_slot_lag = 1")) == {"limits"}
     assert "limits.x" in _read_in(ast.parse("def f(settings):\n    a, b = settings.orders, settings.limits\n    b.x"))

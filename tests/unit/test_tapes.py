@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tapes import FIRST_S, csv_bytes, row, tape
 
-from deltatui.assembly import _kept_tapes
+from deltatui.assembly.replay import _kept_tapes
 from deltatui.domain.errors import ValidationError
 from deltatui.feeds.recorded import ended, prices_at, records_in_order
 from deltatui.feeds.tape import SHIPPED, Tape

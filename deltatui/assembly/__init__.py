@@ -1,0 +1,1 @@
+"""Builds the program from its parts: the only place that knows every class."""
