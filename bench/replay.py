@@ -15,7 +15,9 @@ import msgspec
 
 from bench import peer
 from bench.table import Row
-from deltatui.backtest.run import BacktestResult, BacktestSettings, Fees, Policy, run_backtest
+from deltatui.backtest.result import BacktestResult
+from deltatui.backtest.run import run_backtest
+from deltatui.backtest.settings import BacktestSettings, Fees, Policy
 from deltatui.domain.units import base_to_decimal
 from deltatui.engine.settings import MarketSettings
 from deltatui.feeds.tape import Tape, shipped_tape

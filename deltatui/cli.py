@@ -290,7 +290,7 @@ def backtest(
     """The engine's verdict on a whole tape, beside holding flat and always short."""
     from deltatui.assembly.values import backtest_settings
     from deltatui.backtest.cases import run_case
-    from deltatui.backtest.run import Fees, Policy, sizes_from_texts
+    from deltatui.backtest.settings import Fees, Policy, sizes_from_texts
     from deltatui.feeds.tapes import tapes_from_texts
     from deltatui.venues.paper.settings import MARKETS
 

@@ -188,15 +188,7 @@ async def _run(
     settings, paths = loaded.settings, loaded.paths
     store = EngineStore(database)
     marks = check_same_tapes(tapes, _kept_tapes((await store.load_state()).get(_TAPE_STATE)))
-    specs = [MARKETS[symbol] for symbol in tapes]
-    venue = PaperVenue(
-        specs, paper_settings(settings), PaperTables(database), clock, "drift-v2 (paper)", account.authority
-    )
-    begun = {symbol: tape.price_at(clock.market_s())[0] for symbol, tape in tapes.items()}
-    opening = paper_opening(settings, begun)
-    reached_s = await venue.open(opening.quote, opening.wallet_quote, opening.wallet)
-    if reached_s is not None:
-        clock.advance_to(reached_s)
+    venue = await _exchange(settings, tapes, account, clock, PaperTables(database))
 
     def dirty() -> None:
         server.notify_dirty()
@@ -249,6 +241,20 @@ async def _run(
         await server.close()
         await venue.flush()
         await engine.core.save()
+
+
+async def _exchange(
+    settings: Settings, tapes: Mapping[str, Tape], account: AccountId, clock: ReplayClock, tables: PaperTables
+) -> PaperVenue:
+    """The paper exchange with its account, and the clock where that had got to."""
+    specs = [MARKETS[symbol] for symbol in tapes]
+    venue = PaperVenue(specs, paper_settings(settings), tables, clock, "drift-v2 (paper)", account.authority)
+    begun = {symbol: tape.price_at(clock.market_s())[0] for symbol, tape in tapes.items()}
+    opening = paper_opening(settings, begun)
+    reached_s = await venue.open(opening.quote, opening.wallet_quote, opening.wallet)
+    if reached_s is not None:
+        clock.advance_to(reached_s)
+    return venue
 
 
 def _kept_tapes(kept: bytes | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.api.limits import ServerLimits
-from deltatui.backtest.run import BacktestSettings, Fees, Policy
+from deltatui.backtest.settings import BacktestSettings, Fees, Policy
 from deltatui.domain.carry import CarrySettings
 from deltatui.domain.costs import DRIFT_FEES, DRIFT_SLIPPAGE, NO_FEES, NO_SLIPPAGE, CostModel, SlippageModel
 from deltatui.domain.delta import RebalanceSettings

@@ -7,15 +7,9 @@ from decimal import Decimal
 import msgspec
 
 from deltatui.backtest.refusals import wants_capital
-from deltatui.backtest.run import (
-    BacktestResult,
-    BacktestSettings,
-    EnoughCapital,
-    Tapes,
-    opening_notional,
-    run_unrefused,
-    shared_span,
-)
+from deltatui.backtest.result import BacktestResult, EnoughCapital
+from deltatui.backtest.run import run_unrefused
+from deltatui.backtest.settings import BacktestSettings, Tapes, opening_notional, shared_span
 from deltatui.store.database import Durability
 
 _MOST_TENTHS = 1000

@@ -8,16 +8,11 @@ import msgspec
 import typer
 
 from deltatui.backtest.capital import with_enough_capital
+from deltatui.backtest.course import EquityPoint
 from deltatui.backtest.report import text_report, write_csv, write_html
-from deltatui.backtest.run import (
-    BacktestResult,
-    BacktestSettings,
-    EquityPoint,
-    Policy,
-    Tapes,
-    run_alone,
-    run_backtest,
-)
+from deltatui.backtest.result import BacktestResult
+from deltatui.backtest.run import run_alone, run_backtest
+from deltatui.backtest.settings import BacktestSettings, Policy, Tapes
 
 
 async def run_case(

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deltatui.backtest.course import EquityPoint
 from deltatui.backtest.refusals import wants_capital
-from deltatui.backtest.run import BacktestResult, EquityPoint, Policy
+from deltatui.backtest.result import BacktestResult
+from deltatui.backtest.settings import Policy
 from deltatui.domain.carry import Stance
 from deltatui.domain.errors import ValidationError
 

@@ -18,18 +18,11 @@ from tapes import FIRST_S, Row, apr_rate, csv_bytes, flipping, row, steady, tape
 from deltatui.backtest import capital
 from deltatui.backtest.capital import with_enough_capital
 from deltatui.backtest.clock import SimulatedClock
+from deltatui.backtest.course import EquityPoint
 from deltatui.backtest.report import write_csv
-from deltatui.backtest.run import (
-    BacktestResult,
-    BacktestSettings,
-    EquityPoint,
-    Fees,
-    Policy,
-    Tapes,
-    run_backtest,
-    run_unrefused,
-    size_from_text,
-)
+from deltatui.backtest.result import BacktestResult
+from deltatui.backtest.run import run_backtest, run_unrefused
+from deltatui.backtest.settings import BacktestSettings, Fees, Policy, Tapes, size_from_text
 from deltatui.domain.carry import Stance
 from deltatui.domain.errors import ValidationError
 from deltatui.domain.gates import GateLimits

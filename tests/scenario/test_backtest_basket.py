@@ -13,19 +13,11 @@ import pytest
 from tapes import FIRST_S, apr_rate, row, steady, tape
 
 from deltatui.backtest.capital import with_enough_capital
+from deltatui.backtest.course import EquityPoint
 from deltatui.backtest.report import text_report
-from deltatui.backtest.run import (
-    BacktestResult,
-    BacktestSettings,
-    EquityPoint,
-    Fees,
-    Policy,
-    opening_notional,
-    run_alone,
-    run_backtest,
-    shared_span,
-    sizes_from_texts,
-)
+from deltatui.backtest.result import BacktestResult
+from deltatui.backtest.run import run_alone, run_backtest
+from deltatui.backtest.settings import BacktestSettings, Fees, Policy, opening_notional, shared_span, sizes_from_texts
 from deltatui.domain.carry import CarrySettings, Stance
 from deltatui.domain.errors import ValidationError
 from deltatui.engine.settings import MarketSettings

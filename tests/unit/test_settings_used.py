@@ -22,7 +22,7 @@ from deltatui.assembly.values import (
     paper_settings,
     server_limits,
 )
-from deltatui.backtest.run import Fees, Policy
+from deltatui.backtest.settings import Fees, Policy
 from deltatui.config import entries, load, render
 from deltatui.domain.delta import RebalanceSettings
 from deltatui.domain.errors import ValidationError
