@@ -308,9 +308,8 @@ def _decide_entry(state: CarryState, best: CarryEstimate, settings: CarrySetting
 def _decide_exit(
     state: CarryState, window: FundingWindow, held: CarryEstimate, settings: CarrySettings
 ) -> tuple[CarryState, Decision]:
-    total, latest = held.costs, window.latest
-    assert latest is not None  # noqa: S101  there is an estimate
-    earned = (side_fraction(state.held, latest) + hedge_yield(state.held, settings)) * window.interval_h
+    total = held.costs
+    earned = (held.newest + hedge_yield(state.held, settings)) * window.interval_h
     bleed = max(0.0, state.bleed - earned)
     forecast_loss = -max(held.net, held.net_by_average) * settings.horizon_h
     streak = state.streak + 1 if forecast_loss > total else 0

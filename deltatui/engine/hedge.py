@@ -69,7 +69,7 @@ class Hedge:
     @property
     def spec(self) -> MarketSpec:
         """As the market is listed now."""
-        return self._world.spec(self.symbol)
+        return self._world.listed[self.symbol]
 
     def facts(self) -> Facts | None:
         return self._world.facts(self.symbol)

@@ -19,7 +19,7 @@ _SPARE = 2.0
 
 class _Seen(msgspec.Struct, frozen=True):
     """The account when its health was last computed. ``spot_value`` is that of all spot but quote, in quote;
-    ``oracles`` are the prices by base symbol that health depends on, ``specs`` the carried markets as they were
+    ``oracles`` are the prices by base symbol that health depends on, ``listed`` the carried markets as they were
     listed."""
 
     collateral: float
@@ -27,25 +27,9 @@ class _Seen(msgspec.Struct, frozen=True):
     spot_value: float
     quote: Decimal
     oracles: Mapping[str, float]
-    specs: tuple[MarketSpec, ...]
+    listed: Mapping[str, MarketSpec]
     perps: Mapping[str, PerpBalance]
     spots: Mapping[str, int]
-
-    def same_sizes(self, account: AccountReport) -> bool:
-        """Whether nothing was traded since. Interest moves a spot balance a little, which :data:`_SPARE` allows for."""
-        if len(account.perps) != len(self.perps) or len(account.spots) != len(self.spots):
-            return False
-        for symbol, perp in account.perps.items():
-            was = self.perps.get(symbol)
-            if was is None or was.base_1e9 != perp.base_1e9:
-                return False
-            if was.open_bids_1e9 != perp.open_bids_1e9 or was.open_asks_1e9 != perp.open_asks_1e9:
-                return False
-        for asset, spot in account.spots.items():
-            before = self.spots.get(asset)
-            if before is None or abs(spot.base_1e9 - before) > abs(before) * _INTEREST:
-                return False
-        return True
 
 
 class SurelyHealthy:
@@ -64,25 +48,45 @@ class SurelyHealthy:
     def at_least(self, level: float, account: AccountReport, marks: Mapping[str, Decimal]) -> bool:
         """``marks`` are the prices of now (:meth:`World.marks`)."""
         seen = self._seen
-        if seen is None or account.being_liquidated or not seen.same_sizes(account):
+        if seen is None or account.being_liquidated or seen.listed is not self._core.world.listed:
             return False
-        for was, hedge in zip(seen.specs, self._core.hedges.values(), strict=True):
-            if hedge.spec is not was:
-                return False  # other weights or ratios
+        fallen = self._fallen(seen, account)
+        if fallen is None:
+            return False
         moved = 0.0
         for asset, before in seen.oracles.items():
             now = marks.get(asset)
             if now is None:
                 return False
             moved = max(moved, abs(float(now) / before - 1.0))
-        owed = max(0.0, float(seen.quote - account.quote))
-        fallen = owed
-        for symbol, perp in account.perps.items():
-            fallen += max(0.0, float(seen.perps[symbol].unsettled - perp.unsettled))
-        collateral = seen.collateral - fallen - moved * seen.spot_value
+        owed = float(seen.quote - account.quote) if account.quote < seen.quote else 0.0
+        collateral = seen.collateral - owed - fallen - moved * seen.spot_value
         if collateral <= 0.0:
             return False
         return 100.0 * (1.0 - (seen.requirement * (1.0 + moved) + owed) / collateral) >= level + _SPARE
+
+    @staticmethod
+    def _fallen(seen: _Seen, account: AccountReport) -> float | None:
+        """What unsettled PnL has fallen by, each market for itself, in quote. None if something was traded since;
+        interest moves a spot balance a little, which :data:`_SPARE` allows for."""
+        perps, spots, fallen = seen.perps, seen.spots, 0.0
+        if len(account.perps) != len(perps) or len(account.spots) != len(spots):
+            return None
+        for symbol, perp in account.perps.items():
+            was = perps.get(symbol)
+            if was is None or was.base_1e9 != perp.base_1e9:
+                return None
+            if was.open_bids_1e9 != perp.open_bids_1e9 or was.open_asks_1e9 != perp.open_asks_1e9:
+                return None
+            if perp.unsettled < was.unsettled:
+                fallen += float(was.unsettled - perp.unsettled)
+        for asset, spot in account.spots.items():
+            before = spots.get(asset)
+            if before is None:
+                return None
+            if spot.base_1e9 != before and abs(spot.base_1e9 - before) > abs(before) * _INTEREST:
+                return None
+        return fallen
 
     def computed(self, account: AccountReport, marks: Mapping[str, Decimal]) -> None:
         """Health was computed for this account: the bound starts from it."""
@@ -101,7 +105,7 @@ class SurelyHealthy:
             sum(abs(size) / BASE_PRECISION * oracles[asset] for asset, size in spots.items()),
             account.quote,
             oracles,
-            tuple(hedge.spec for hedge in core.hedges.values()),
+            core.world.listed,
             account.perps,
             spots,
         )

@@ -28,7 +28,8 @@ class World:
 
     def __init__(self, venue: Venue, carried: Iterable[MarketSpec]) -> None:
         self._venue = venue
-        self._specs = {spec.symbol: spec for spec in carried}
+        self.listed: Mapping[str, MarketSpec] = {spec.symbol: spec for spec in carried}
+        """The carried markets as they are listed now; another mapping after each change."""
         self._markets: dict[str, MarketState] = {}
         self._records: dict[str, FundingRecord] = {}
         """The newest of each market, also of one whose price is not known yet."""
@@ -39,7 +40,7 @@ class World:
 
     def take(self, fact: Fact) -> None:
         """Of a market that the engine does not carry nothing is kept."""
-        spec = self._specs.get(fact.instrument)
+        spec = self.listed.get(fact.instrument)
         if spec is None:
             return
         known = self._markets.get(fact.instrument)
@@ -69,7 +70,8 @@ class World:
 
     def _change(self, spec: MarketSpec, known: MarketState | None, change: MarketChange) -> None:
         if change.spec is not None:
-            spec = self._specs[change.instrument] = change.spec
+            spec = change.spec
+            self.listed = {**self.listed, change.instrument: spec}
         if known is None:
             before = self._early.get(change.instrument, ("", False))
             paused = before[0] if change.paused is None else change.paused
@@ -91,10 +93,6 @@ class World:
         known = self._markets.get(symbol)
         if known is not None:
             self._markets[symbol] = msgspec.structs.replace(known, funding=record)
-
-    def spec(self, symbol: str) -> MarketSpec:
-        """As it is listed now."""
-        return self._specs[symbol]
 
     def market(self, symbol: str) -> MarketState | None:
         return self._markets.get(symbol)
@@ -133,11 +131,11 @@ class World:
 
     def foreign(self, account: AccountReport) -> Mapping[str, PerpBalance]:
         """Positions in markets that the engine does not carry: shown, counted, never touched (R2.9)."""
-        return {symbol: perp for symbol, perp in account.perps.items() if perp.base_1e9 and symbol not in self._specs}
+        return {symbol: perp for symbol, perp in account.perps.items() if perp.base_1e9 and symbol not in self.listed}
 
     def foreign_spots(self, account: AccountReport) -> Mapping[str, SpotBalance]:
         """The same of spot assets that no hedge of the engine uses; what is in the wallet alone is no position."""
-        carried = {spec.base_symbol for spec in self._specs.values()}
+        carried = {spec.base_symbol for spec in self.listed.values()}
         return {asset: spot for asset, spot in account.spots.items() if spot.base_1e9 and asset not in carried}
 
     def marks(self, account: AccountReport) -> dict[str, Decimal]:
@@ -149,7 +147,7 @@ class World:
             marks[market.spec.base_symbol] = market.oracle
         # The venue's own prices of what is not carried.
         for symbol, perp in account.perps.items():
-            if perp.mark is not None and perp.base_1e9 and symbol not in self._specs:
+            if perp.mark is not None and perp.base_1e9 and symbol not in self.listed:
                 marks[symbol] = perp.mark
         for asset, spot in account.spots.items():
             if spot.mark is not None and spot.base_1e9:

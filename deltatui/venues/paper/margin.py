@@ -28,6 +28,9 @@ _ROUNDING = Decimal("0.01")
 _ROUNDING_OF_PRICE = Decimal("0.000002")
 """By how much the integer formulas may differ from exact ones: per balance, and per unit of base."""
 
+_Weight = tuple[Decimal, Decimal]
+"""A factor of the price, and what is added to that product so that rounding cannot make the account worse."""
+
 
 class PaperMargin:
     """Everything that the exchange knows, ready for margin: a market's perp and the spot asset beside it share one
@@ -40,8 +43,9 @@ class PaperMargin:
         self._fallback_1e4 = fallback_1e4
         self._perps: dict[int, PerpMarket] = {}
         self._spots = {QUOTE_INDEX: SpotMarket(QUOTE_INDEX, _QUOTE_KEY, 6, name=QUOTE_ASSET)}
-        self._ratios: dict[str, Decimal] = {}
-        self._weights: dict[str, tuple[Decimal, Decimal]] = {}
+        self._weights: dict[str, tuple[_Weight, _Weight]] = {}
+        """By perp symbol and by asset: what a unit counts for in terms of its price, its margin included, for what is
+        owed or short and for what is held or long."""
         for listing in markets.by_symbol.values():
             self.relist(listing.spec)
 
@@ -83,10 +87,11 @@ class PaperMargin:
             min_order=spec.native(spec.spot_min_1e9),
             name=spec.base_symbol,
         )
-        self._ratios[spec.symbol] = Decimal(maintenance_1e4) / MARGIN_PRECISION
+        ratio = Decimal(maintenance_1e4) / MARGIN_PRECISION
+        self._weights[spec.symbol] = (1 + ratio, _ROUNDING_OF_PRICE), (1 - ratio, -_ROUNDING_OF_PRICE)
         self._weights[spec.base_symbol] = (
-            Decimal(spec.spot_asset_weight_maintenance_1e4) / WEIGHT_PRECISION,
-            Decimal(spec.spot_liability_weight_maintenance_1e4) / WEIGHT_PRECISION,
+            (Decimal(spec.spot_liability_weight_maintenance_1e4) / WEIGHT_PRECISION, _ROUNDING_OF_PRICE),
+            (Decimal(spec.spot_asset_weight_maintenance_1e4) / WEIGHT_PRECISION, -_ROUNDING_OF_PRICE),
         )
 
     def book(self, account: PaperAccount) -> MarginBook:
@@ -115,24 +120,24 @@ class PaperMargin:
     def _clearly_covered(self, account: PaperAccount) -> bool:
         """The same sum without the formulas' rounding: true only where that cannot matter. It is asked at every price,
         the exact one only near a liquidation."""
-        free = account.quote
+        free, balances = account.quote, 1
         for asset, tokens in account.spots.items():
             if tokens:
                 now = self._markets.by_base[asset].now
                 if now is None:
                     return False
-                asset_weight, liability_weight = self._weights[asset]
-                weight = asset_weight if tokens > 0 else liability_weight
-                free += tokens * now.oracle * weight - abs(tokens) * _ROUNDING_OF_PRICE - _ROUNDING
+                weight, rounding = self._weights[asset][tokens > 0]
+                free += tokens * (now.oracle * weight + rounding)
+                balances += 1
         for symbol, perp in account.perps.items():
             if perp.base_1e9 or perp.quote:
                 now = self._markets.by_symbol[symbol].now
                 if now is None:
                     return False
-                base = base_to_decimal(perp.base_1e9)
-                margin = abs(base) * (now.oracle * self._ratios[symbol] + _ROUNDING_OF_PRICE)
-                free += base * now.oracle + perp.quote - margin - _ROUNDING
-        return free > _ROUNDING
+                weight, rounding = self._weights[symbol][perp.base_1e9 > 0]
+                free += base_to_decimal(perp.base_1e9) * (now.oracle * weight + rounding) + perp.quote
+                balances += 1
+        return free > balances * _ROUNDING
 
 
 def _key(symbol: str) -> bytes:
