@@ -325,13 +325,16 @@ class Core:
                 entries, ids, records, self._outdated = [], [], {}, {}
                 if events:
                     await self.store.append_events(events)
-            except TransientError as error:
+            except BaseException as error:
+                # What is on the disk all the same is passed over there; what is not must not be missing for ever.
                 accountant.pending = entries + accountant.pending
                 accountant.pending_ids = ids + accountant.pending_ids
                 board.unsaved = events + board.unsaved
                 for symbol, unsaved in records.items():
                     self.hedges[symbol].unsaved_records = unsaved + self.hedges[symbol].unsaved_records
                 self._unsaved = True
+                if not isinstance(error, TransientError):
+                    raise
                 board.alert("store", Level.ERROR, f"cannot save: {error.sentence}")
                 return
             self.saved_operator_s = self.clock.operator_s()

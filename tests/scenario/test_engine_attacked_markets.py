@@ -4,8 +4,10 @@ and between a fact and the loop that takes it."""
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine, Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,11 +22,23 @@ from engine_harness import (
     leave,
     quiet,
     rate_of,
+    rebalance,
     take,
+    withdraw,
     world,
 )
 
-from deltatui.domain.command import CommandResult, Direction, Kill, Pause, ResultStatus, SetAutomation, Take
+from deltatui.domain.command import (
+    AnyCommand,
+    CommandResult,
+    Direction,
+    Kill,
+    Pause,
+    ResultStatus,
+    Resume,
+    SetAutomation,
+    Take,
+)
 from deltatui.domain.errors import CriticalError, TransientError
 from deltatui.domain.event import Level
 from deltatui.domain.facts import Fact, Funding, MarketChange, Prices
@@ -451,3 +465,93 @@ async def test_a_resume_while_all_is_compared_again_does_not_leave_the_engine_re
         await back
         assert w.state == "RUNNING"
         assert (await w.take(1)).status is DONE
+
+
+# What was to be kept
+
+
+async def test_what_could_not_be_kept_for_whatever_reason_is_kept_the_next_time() -> None:
+    """A save that was cut off forgot its entries; the next one wrote books that held more than the ledger."""
+    async with world() as w:
+
+        def breaks(number: int, name: str) -> None:
+            if name == "_append_ledger":
+                raise asyncio.CancelledError
+
+        await w.take(1)
+        w.gremlin.before = breaks
+        with pytest.raises(asyncio.CancelledError):
+            await w.record(rate_of(100))
+        w.gremlin.quiet()
+        await w.record(rate_of(100))
+        await w.check()
+        await w.core.save()
+        kept = await w.store.funding("SOL-PERP", 2)
+        assert list(kept) == w.past()[-2:]
+
+
+# Everything at once
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_commands_records_and_lost_connections_at_the_same_time(seed: int) -> None:
+    """Nothing hangs, nothing stays open, the books balance, and each operation has one outcome."""
+    dice = random.Random(seed)
+    async with world(automation=True, markets=BOTH, opening=4_000, primed=3, max_total_usd=1_800.0) as w:
+        link, tasks = Cable(), list[asyncio.Task[Any]]()
+        recovery = Recovery(w.core, w.engine.desk, link)
+
+        async def later() -> None:
+            for _ in range(dice.choice([0, 1, 3, 20, 100])):
+                await asyncio.sleep(0)
+
+        w.sender.on_sign = w.sender.on_send = later
+
+        async def hours(sol: int, btc: int) -> None:
+            for _ in range(dice.choice([1, 2, 5])):
+                await w.record(rate_of(sol))
+                await w.record(rate_of(btc, w.prices["BTC-PERP"]), market="BTC-PERP", same_hour=True)
+
+        playing = recovering = asyncio.create_task(hours(100, 100))
+        for _ in range(60):
+            w.with_faults(
+                PaperFaults(dice.randrange(1000), dice.choice([0, 0.2]), dice.choice([0, 0, 1]), dice.choice([0, 0.3]))
+            )
+            w.sender.mute = dice.random() < 0.05
+            market = dice.choice(list(BOTH))
+            commands: list[AnyCommand] = [
+                take(5 if market == "SOL-PERP" else 0.01, dice.choice(list(Direction)), market=market),
+                *(leave(market), rebalance(market), withdraw(300 * USD), deposit(30 * USD)),
+                *(
+                    Pause(),
+                    Resume(),
+                    Resume(),
+                    SetAutomation(on=dice.random() < 0.7),
+                    Kill(flatten=dice.random() < 0.5),
+                ),
+            ]
+            if playing.done() and dice.random() < 0.5:
+                playing = asyncio.create_task(hours(dice.randrange(-300, 600, 100), dice.randrange(-300, 600, 100)))
+                tasks.append(playing)
+            else:
+                tasks.append(asyncio.create_task(w.sure(dice.choice(commands))))
+            if dice.random() < 0.1:
+                link.lost = "the cable"
+            if recovering.done():
+                recovering = asyncio.create_task(recovery.look())
+                tasks.append(recovering)
+            if dice.random() < 0.3:
+                await w.loop.tick()
+            await later()
+        w.sender.mute = False
+        w.with_faults(PaperFaults())
+        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        for _ in range(4):
+            w.wait(11)
+            await recovery.look()
+            await w.loop.tick()
+        await w.step()
+        assert w.state != "RECOVERING"
+        assert not w.core.unresolved
+        assert not list(w.core.checks())
+        await w.check()
