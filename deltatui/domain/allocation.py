@@ -37,11 +37,15 @@ def ranked(candidates: Iterable[Prospect], horizon_h: float) -> list[Prospect]:
 
 
 def worth_leaving(candidate: Prospect, held: Iterable[Prospect], horizon_h: float) -> Prospect | None:
-    """The held hedge to leave for ``candidate``, the worst one; None where none is worth it.
+    """The held hedge to leave for ``candidate``: of those that rank below it the one that earns least; None where none
+    is worth it.
 
-    A switch pays iff what it gains over the horizon exceeds both round trips, in quote.
+    A switch pays iff what it gains over the horizon exceeds both round trips, in quote. One that ranks above is not
+    left for more of a lower rate: it would be entered first again.
     """
-    worst = min(held, key=lambda each: (each.net * each.notional, each.market), default=None)
+    rank = candidate.after_costs(horizon_h)
+    below = (each for each in held if each.after_costs(horizon_h) < rank)
+    worst = min(below, key=lambda each: (each.net * each.notional, each.market), default=None)
     if worst is None:
         return None
     gain = (candidate.net * candidate.notional - worst.net * worst.notional) * horizon_h

@@ -93,11 +93,11 @@ class Engine:
         :meth:`start`. What was published while nobody looked is decided on with the next step."""
         hedge = self.core.hedge(symbol)
         past = list(records)
-        unjudged = hedge.prime(past)
+        hedge.prime(past)
         if past:
             self.core.world.knew(symbol, past[-1])
         facts = hedge.facts()
-        if unjudged is not None and facts is not None and hedge.judge_record(unjudged, facts):
+        if facts is not None and hedge.judge(facts):
             self.automation.look(hedge, facts, new_record=True)
 
     def undone(self, signed: Signed) -> None:
@@ -121,6 +121,7 @@ class Engine:
         core.world.take(fact)
         account = core.world.account()
         if account is None:
+            self._judge(fact)
             return
         try:
             await self._book(account)
@@ -131,9 +132,14 @@ class Engine:
     def _judge(self, fact: Fact) -> Hedge | None:
         """The hedge about which something has to be decided at once because of ``fact``."""
         hedge = self.core.hedges.get(fact.instrument)
-        if hedge is None or (facts := hedge.facts()) is None:
+        if hedge is None:
             return None
-        judged = isinstance(fact, Funding) and hedge.judge_record(fact.record, facts)
+        if isinstance(fact, Funding):
+            hedge.unjudged.append(fact.record)
+        facts = hedge.facts()
+        if facts is None:
+            return None
+        judged = hedge.judge(facts)
         ended = isinstance(fact, MarketChange) and bool(fact.ended)
         if ended:
             text = f"{hedge.symbol} has no prices any more: it only reduces, at the last one"

@@ -61,6 +61,8 @@ class Hedge:
         self.newest_record_s: int | None = None
         self.previous_record_s: int | None = None
         self._kept_records: Sequence[FundingRecord] = ()
+        self.unjudged: list[FundingRecord] = []
+        """Records to decide on, oldest first: they wait until prices and account are known."""
         self._correction: tuple[tuple[int, int, int, int, int, float], tuple[Exposure, RebalancePlan]] | None = None
         self._round_trip: tuple[CostModel, int, bool, RoundTrip] | None = None
 
@@ -122,26 +124,25 @@ class Hedge:
         for record in kept:
             self._see(record)
 
-    def prime(self, records: Iterable[FundingRecord]) -> FundingRecord | None:
+    def prime(self, records: Iterable[FundingRecord]) -> None:
         """Fill the averages with past records up to now, oldest first, from a source that has them. Call once, after
         :meth:`load`.
 
         What was kept is there already; taken are the records from before it, and those that were published since and
-        never judged. The newest of these is not taken but handed back: it is still to be decided on.
+        never judged. The newest of these is still to be decided on.
         """
         kept, self._kept_records = self._kept_records, ()
-        past, unjudged = list(records), None
+        past = list(records)
         if kept:
             missed = [record for record in past if record.ts_s > kept[-1].ts_s]
             if missed:
-                unjudged = missed.pop()
+                self.unjudged.insert(0, missed.pop())
             self.unsaved_records += missed
             past = [*(record for record in past if record.ts_s < kept[0].ts_s), *kept, *missed]
         self.window, self.week = self.window.emptied(), self.week.emptied()
         self.newest_record_s = self.previous_record_s = None
         for record in past:
             self._see(record)
-        return unjudged
 
     def _see(self, record: FundingRecord) -> HourFractions:
         fractions = hour_fractions(record)
@@ -150,7 +151,15 @@ class Hedge:
         self.previous_record_s, self.newest_record_s = self.newest_record_s, record.ts_s
         return fractions
 
-    def judge_record(self, record: FundingRecord, facts: Facts) -> bool:
+    def judge(self, facts: Facts) -> bool:
+        """Decide on what is :attr:`unjudged`, oldest first. False where nothing of it is new."""
+        if not self.unjudged:
+            return False
+        records, self.unjudged = self.unjudged, []
+        judged = [self._judge_record(record, facts) for record in records]
+        return any(judged)
+
+    def _judge_record(self, record: FundingRecord, facts: Facts) -> bool:
         """Take one new funding record into the averages and decide anew. False for a record that was judged before:
         told again, it counts once."""
         if self.newest_record_s is not None and record.ts_s <= self.newest_record_s:

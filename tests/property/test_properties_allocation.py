@@ -72,8 +72,10 @@ def test_who_earns_more_or_costs_less_never_falls_back(
 @examples
 @given(prospects("HIJ"), st.builds(Prospect, st.just("A"), notionals, nets, round_trips), horizons)
 def test_a_switch_gains_more_than_both_round_trips(held: list[Prospect], candidate: Prospect, horizon_h: float) -> None:
-    """In quote, over the horizon; and it is the worst one that is left."""
+    """In quote, over the horizon; and of those that rank below it is the worst one that is left."""
     left = worth_leaving(candidate, held, horizon_h)
+    rank = candidate.after_costs(horizon_h)
+    held = [each for each in held if each.after_costs(horizon_h) < rank]
     if left is None:
         for each in held:
             gain = (candidate.net * candidate.notional - each.net * each.notional) * horizon_h
@@ -113,6 +115,8 @@ def test_what_costs_more_or_has_less_time_is_never_switched_to_where_the_other_i
 ) -> None:
     if worth_leaving(candidate, [held], horizon_h) is not None:
         return
+    if held.after_costs(horizon_h) >= candidate.after_costs(horizon_h):
+        return  # their order may turn with the horizon
     for harder, dearer in (
         (horizon_h / factor, candidate),
         (horizon_h, msgspec.structs.replace(candidate, round_trip=candidate.round_trip * factor)),
@@ -148,6 +152,14 @@ def test_quote_decides_not_the_rate() -> None:
     # Two times 20 to pay: 33.60 more in a week are not enough, 50.40 are.
     assert worth_leaving(one("A", 7e-5, notional=10_000.0), [held], HORIZON_H) is None
     assert worth_leaving(one("A", 8e-5, notional=10_000.0), [held], HORIZON_H) is held
+
+
+def test_what_ranks_above_is_not_left_for_more_of_a_lower_rate() -> None:
+    """Where nothing is held it would be entered first, and left again a few records later."""
+    small, large = one("A", 2e-4, notional=1_000.0), one("B", 1e-4, notional=10_000.0)
+    assert [each.market for each in ranked([large, small], HORIZON_H)] == ["A", "B"]
+    assert worth_leaving(large, [small], HORIZON_H) is None
+    assert worth_leaving(large, [small, one("C", 1e-6, notional=1_000.0)], HORIZON_H) is not None
 
 
 def test_of_several_the_worst_is_left_and_ties_go_by_symbol() -> None:

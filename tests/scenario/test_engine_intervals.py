@@ -139,3 +139,19 @@ async def test_an_interval_that_changes_counts_from_its_first_record_on() -> Non
         plan = w.engine.desk.assess.plan(take(1))
         (age,) = [verdict for verdict in w.engine.desk.assess.judge(plan) if verdict.code == "funding_age"]
         assert age.limit == "<= 7,200 s"
+
+
+async def test_records_that_come_before_the_first_price_are_decided_on_with_it() -> None:
+    """A real venue tells its past funding before its prices, or before the account."""
+    async with world(primed=0, priced=False) as w:
+        for number in range(1, 9):
+            record = eighth(number, 100.0)
+            await w.hear(Funding("SOL-PERP", "test", float(record.ts_s), record, priced=False))
+        assert w.hedge.memory.decision is None
+        assert w.hedge.window.count == 0
+        at_s = float(START_S + INTERVAL_S * 8 + 60)
+        await w.hear(Prices("SOL-PERP", "test", at_s, PRICES["SOL-PERP"], PRICES["SOL-PERP"]))
+        assert w.hedge.window.count == 8
+        assert w.hedge.target is Stance.CARRY
+        await w.hear(Prices("SOL-PERP", "test", at_s + 1, PRICES["SOL-PERP"], PRICES["SOL-PERP"]))
+        assert w.hedge.window.count == 8
