@@ -18,6 +18,9 @@ def after_fills(hedge: Hedge, operation: Operation, carried: Carried, market_s: 
     hedge.remember(carry=holding(hedge.memory.carry, held))
     if held == Stance.FLAT:
         hedge.remember(held_since_s=None, pledged_1e9=0)
+        if operation.kind == OperationKind.LEAVE and hedge.target not in (None, Stance.FLAT):
+            # The decision was about what is not held any more.
+            hedge.aside("it was left; the next funding record decides anew")
     elif hedge.memory.held_since_s is None:
         hedge.remember(held_since_s=market_s)
     moved = bool(carried.fills.get(hedge.symbol, 0))

@@ -9,7 +9,7 @@ import pytest
 from engine_harness import SOL, Killed, World, deposit, rate_of, rebalance, take, world
 
 from deltatui.domain.carry import CarrySettings, Stance
-from deltatui.domain.command import Direction, ResultStatus
+from deltatui.domain.command import Direction, ResultStatus, SetAutomation
 from deltatui.domain.verdict import Verdict, VerdictStatus
 from deltatui.venues.paper.settings import PaperSettings
 
@@ -218,3 +218,20 @@ async def test_a_record_that_a_venue_tells_again_counts_once() -> None:
         await w.hear(again)
         assert w.hedge.window.count == 8
         assert await w.store.funding("SOL-PERP", 100) == w.past()
+
+
+async def test_what_was_left_by_hand_is_not_wanted_back_by_the_decision_to_stay_in_it() -> None:
+    async with world(apr_pct=0.0) as w:
+        await w.take(5)
+        await w.records(1, 0.0)
+        carry = w.snapshot().carry
+        assert (carry.stance, carry.decision) == ("CARRY", "CARRY")
+        await w.leave()
+        carry = w.snapshot().carry
+        assert (carry.stance, carry.decision) == ("FLAT", "FLAT")
+        assert carry.sentence == "it was left; the next funding record decides anew"
+        assert (await w.give(SetAutomation(on=True))).status is ResultStatus.DONE
+        await w.step()
+        assert w.legs == (0, 0)
+        await w.records(1, 0.0)
+        assert w.snapshot().carry.sentence.startswith("FLAT is better")
