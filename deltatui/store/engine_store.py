@@ -229,8 +229,8 @@ def _check_same_signature(record: JournalRecord, connection: sqlite3.Connection)
 
 def _state_of(operation_id: str, connection: sqlite3.Connection) -> OperationState | None:
     row = connection.execute(
-        "SELECT state FROM operations WHERE id = ?1 UNION ALL SELECT state FROM past_operations WHERE id = ?1",
-        (operation_id,),
+        "SELECT state FROM operations WHERE id = :id UNION ALL SELECT state FROM past_operations WHERE id = :id",
+        {"id": operation_id},
     ).fetchone()
     return None if row is None else OperationState(row[0])
 

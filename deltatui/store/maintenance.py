@@ -350,9 +350,9 @@ def _prune_funding(kept: int, connection: sqlite3.Connection) -> int:
     markets = connection.execute("SELECT DISTINCT market FROM funding").fetchall()
     return sum(
         connection.execute(
-            "DELETE FROM funding WHERE market = ?1 AND ts_s <="
-            " (SELECT ts_s FROM funding WHERE market = ?1 ORDER BY ts_s DESC LIMIT 1 OFFSET ?2)",
-            (market, kept),
+            "DELETE FROM funding WHERE market = :market AND ts_s <="
+            " (SELECT ts_s FROM funding WHERE market = :market ORDER BY ts_s DESC LIMIT 1 OFFSET :kept)",
+            {"market": market, "kept": kept},
         ).rowcount
         for (market,) in markets
     )
