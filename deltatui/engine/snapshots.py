@@ -440,10 +440,10 @@ def _opportunity(
 
 
 def _better_way(hedge: Hedge, held: Stance) -> Direction:
-    latest = hedge.window.mean
-    if held == Stance.CARRY or latest is None:
+    mean = hedge.window.mean
+    if held == Stance.CARRY or mean is None:
         return Direction.CARRY
-    reverse_better = side_fraction(Stance.REVERSE, latest) > side_fraction(Stance.CARRY, latest)
+    reverse_better = side_fraction(Stance.REVERSE, mean) > side_fraction(Stance.CARRY, mean)
     return Direction.REVERSE if reverse_better else Direction.CARRY
 
 
